@@ -1,0 +1,27 @@
+"""The names the operator writes into the cluster: group, labels, annotations, field manager.
+
+They are here once because a label misspelt in one place is a child nobody finds again.
+"""
+
+GROUP = "pinn.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "PinnDeployment"
+PLURAL = "pinndeployments"
+SINGULAR = "pinndeployment"
+SHORT_NAME = "pinn"
+CATEGORY = "all"
+CRD_NAME = f"{PLURAL}.{GROUP}"
+
+FINALIZER = f"{GROUP}/finalizer"
+FIELD_MANAGER = "pinn-operator"
+
+LABEL_OBJECT = f"{GROUP}/deployment"
+LABEL_REVISION = f"{GROUP}/revision"
+LABEL_SERVING = f"{GROUP}/serving"
+
+ANNOTATION_PROMOTE = f"{GROUP}/promote"
+ANNOTATION_ABORT = f"{GROUP}/abort"
+ANNOTATION_RETRY = f"{GROUP}/retry"
+
+MAX_NAME = 45

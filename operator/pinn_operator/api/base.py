@@ -3,13 +3,15 @@
 A model's rules are listed in `rules` and travel with its schema.
 """
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
 from pinn_operator.api import rules as r
+
+PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
 
 
 class Part(BaseModel):
@@ -40,6 +42,16 @@ class IntOrString:
         return {key: value for key, value in node.items() if key not in ("type", "anyOf")} | {
             "x-kubernetes-int-or-string": True
         }
+
+
+class FreeForm:
+    """Marks an object whose parts are somebody else's: their fields are kept as they are."""
+
+    def __init__(self, *parts: str) -> None:
+        self.parts = parts
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "object", "properties": {part: {"type": "object", PRESERVE: True} for part in self.parts}}
 
 
 Duration = Annotated[str, Field(max_length=16), r.DURATION]

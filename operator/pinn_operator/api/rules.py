@@ -30,7 +30,7 @@ class Rule:
     holds: Callable[[Any], bool]
     message: str
     field_path: str = ""
-    reason: str = "FieldValueInvalid"
+    reason: str = ""
     new_objects_only: bool = False
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -40,27 +40,19 @@ class Rule:
     def rendered(self) -> dict[str, Any]:
         """The entry of x-kubernetes-validations."""
         said = {"messageExpression": self._expression()} if "{self" in self.message else {"message": self.message}
-        extra = {"fieldPath": self.field_path} if self.field_path else {}
-        return {"rule": self.cel, "reason": self.reason} | said | extra | self._only_new()
+        extra = {"fieldPath": self.field_path, "reason": self.reason, "optionalOldSelf": self.new_objects_only}
+        return {"rule": self.cel} | said | {key: value for key, value in extra.items() if value}
 
     def said_of(self, value: Any) -> str:
         """The message for a value that breaks the rule."""
         return _PLACE.sub(lambda match: str(_at(value, match[1])), self.message)
 
-    def _only_new(self) -> dict[str, Any]:
-        return {"optionalOldSelf": True} if self.new_objects_only else {}
-
     def _expression(self) -> str:
-        parts = _PLACE.split(self.message)
-        quoted = [f"string({part})" if odd else _quote(part) for part, odd in _alternating(parts) if part]
-        return " + ".join(quoted)
+        parts = enumerate(_PLACE.split(self.message))
+        return " + ".join(f"string({part})" if index % 2 else _quote(part) for index, part in parts if part)
 
 
 _PLACE: Final = re.compile(r"\{(self(?:\.[A-Za-z0-9]+)*)\}")
-
-
-def _alternating(parts: list[str]) -> list[tuple[str, bool]]:
-    return [(part, index % 2 == 1) for index, part in enumerate(parts)]
 
 
 def _quote(text: str) -> str:
@@ -219,7 +211,8 @@ FORBID_CPU: Final = Rule(
 CUSTOM_NEEDS_PROMETHEUS: Final = Rule(
     "size(self.sla.custom) == 0 || self.metrics.source == 'Prometheus'",
     lambda spec: not spec["sla"]["custom"] or spec["metrics"]["source"] == "Prometheus",
-    "sla.custom asks a Prometheus and metrics.source is Pods; set metrics.source: Prometheus with metrics.prometheus.url, "
+    "sla.custom asks a Prometheus and metrics.source is Pods; set metrics.source: Prometheus with "
+    "metrics.prometheus.url, "
     "or remove sla.custom",
     field_path=".sla.custom",
 )
@@ -236,7 +229,8 @@ PROMETHEUS_NEEDS_URL: Final = Rule(
 ONE_ROUTE: Final = Rule(
     "!(has(self.gateway) && has(self.routeRef))",
     lambda traffic: not ("gateway" in traffic and "routeRef" in traffic),
-    "traffic.gateway (a route the operator owns) and traffic.routeRef (one you own) exclude each other; remove one of them",
+    "traffic.gateway (a route the operator owns) and traffic.routeRef (one you own) exclude each other; remove one of "
+    "them",
 )
 
 REPLICAS_IN_ORDER: Final = Rule(
@@ -320,7 +314,7 @@ ROLLOUT_MAX_HOLD: Final = Rule(
     field_path=".maxHold",
 )
 
-# --- Limits in order: promote is the strictest, rollback the loosest ---------------------------------------------------
+# --- Limits in order: promote is the strictest, rollback the loosest ------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -382,7 +376,8 @@ LIMITS_IN_ORDER: Final = (
     _no_looser(_TIME, "abort.latencyP95", "rollback.latencyP95.above"),
     _no_looser(_TIME, "promote.latencyP95", "rollback.latencyP95.above", when_off="abort.latencyP95"),
     Rule(
-        "!isQuantity(string(self.promote.memoryGrowthPerHour)) || !isQuantity(string(self.rollback.memoryGrowth.above)) || "
+        "!isQuantity(string(self.promote.memoryGrowthPerHour)) || "
+        "!isQuantity(string(self.rollback.memoryGrowth.above)) || "
         f"!({_well_formed('self.rollback.memoryGrowth.for')}) || "
         f"{_GROWTH.format('self.promote.memoryGrowthPerHour')} * "
         f"double({_seconds('self.rollback.memoryGrowth.for')}.getSeconds()) <= "
@@ -399,14 +394,16 @@ LIMITS_IN_ORDER: Final = (
 NAME_FITS: Final = Rule(
     f"oldSelf.hasValue() || size(self.metadata.name) <= {MAX_NAME}",
     lambda root: len(root["metadata"]["name"]) <= MAX_NAME,
-    f"the name is longer than {MAX_NAME} characters, and its children's names add a revision to it; shorten metadata.name",
+    f"the name is longer than {MAX_NAME} characters, and its children's names add a revision to it; shorten "
+    f"metadata.name",
     field_path=".metadata.name",
     new_objects_only=True,
 )
 NAME_IS_A_LABEL: Final = Rule(
     "oldSelf.hasValue() || self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     lambda root: re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", root["metadata"]["name"]) is not None,
-    'a Service gets the same name; in metadata.name use lower-case letters, digits and "-", begin with a letter, no dots',
+    'a Service gets the same name; in metadata.name use lower-case letters, digits and "-", begin with a letter, no '
+    "dots",
     field_path=".metadata.name",
     new_objects_only=True,
 )

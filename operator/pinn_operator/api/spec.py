@@ -12,6 +12,7 @@ from pinn_operator.api.base import (
     BinWidth,
     Bytes,
     Duration,
+    FreeForm,
     Interval,
     LatencyLimit,
     MemoryLimit,
@@ -23,7 +24,6 @@ from pinn_operator.api.base import (
     Timeout,
     Utilisation,
 )
-from pinn_operator.api.schema import free_form
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -59,7 +59,8 @@ class Model(Part):
     )
     digest: Annotated[str, Field(max_length=71), r.DIGEST] | None = Field(
         default=None,
-        description='Digest of the artefact: "sha256:" and 64 hex digits, as sha256sum prints them. It is checked before '
+        description='Digest of the artefact: "sha256:" and 64 hex digits, as sha256sum prints them. It is checked '
+        "before "
         "anything in the artefact is parsed. Required unless uri is builtin://.",
     )
     credentials: Credentials | None = Field(
@@ -73,7 +74,8 @@ class WarmUp(Part):
     from_: Literal["Stable", "Synthetic", "None"] = Field(
         default="Stable",
         alias="from",
-        description="Stable: the hottest inputs of the stable revision, evaluated by the new model. Synthetic: inputs drawn "
+        description="Stable: the hottest inputs of the stable revision, evaluated by the new model. Synthetic: inputs "
+        "drawn "
         "from the model's own ranges. None: the cache starts cold.",
     )
     keys: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
@@ -92,7 +94,8 @@ class Cache(Part):
     )
     bin_widths: Annotated[dict[str, BinWidth], Field(max_length=64)] = Field(
         default={},
-        description='How coarsely inputs are rounded to find an answer, by the name of the input: "1%" is relative to the '
+        description='How coarsely inputs are rounded to find an answer, by the name of the input: "1%" is relative to '
+        "the "
         'input, "0.01" (in quotes) is absolute. An input left out keeps the model\'s own width.',
     )
     warm_up: WarmUp = Field(
@@ -105,7 +108,8 @@ class Gpu(Part):
 
     policy: Literal["Never", "Prefer", "Require"] = Field(
         default="Never",
-        description="Never: on CPUs. Prefer: on a GPU if one is free, else on CPUs. Require: on a GPU or not at all; it "
+        description="Never: on CPUs. Prefer: on a GPU if one is free, else on CPUs. Require: on a GPU or not at all; "
+        "it "
         "needs fallback.cpu: false.",
     )
     resource: Annotated[str, Field(max_length=253), r.EXTENDED_RESOURCE] = Field(
@@ -115,7 +119,8 @@ class Gpu(Part):
     count: Annotated[int, Field(le=64), r.GPU_COUNT] = Field(default=1, description="How many GPUs one server gets.")
     patience: Duration = Field(
         default="2m",
-        description="With policy Prefer: how long a GPU server may stay unschedulable before CPU servers take its place.",
+        description="With policy Prefer: how long a GPU server may stay unschedulable before CPU servers take its "
+        "place.",
     )
     runtime_class_name: Annotated[str, Field(max_length=253), r.OBJECT_NAME_OR_EMPTY] = Field(
         default="", description="RuntimeClass of GPU servers. Empty: the cluster's own."
@@ -145,7 +150,8 @@ class Limits(Part):
     )
     restart_above_memory: Percentage = Field(
         default="90%",
-        description="Share of resources.limits.memory above which a server is restarted, one at a time. Without a memory "
+        description="Share of resources.limits.memory above which a server is restarted, one at a time. Without a "
+        "memory "
         "limit nothing is restarted.",
     )
 
@@ -161,7 +167,8 @@ class Resources(Part):
     )
     limits: Annotated[dict[str, Quantity], Field(max_length=16)] = Field(
         default={"memory": "1Gi"},
-        description="What a server may not exceed, by resource. Given, it replaces the default as a whole. GPUs are not "
+        description="What a server may not exceed, by resource. Given, it replaces the default as a whole. GPUs are "
+        "not "
         "listed here: see gpu.",
     )
 
@@ -175,10 +182,12 @@ class Step(Part):
     rules = (r.STEP_MAX_HOLD,)
 
     weight: Annotated[int, Field(ge=1, le=100)] = Field(
-        description="Percentage of the traffic the new revision gets in this step. Weights rise, and the last one is 100."
+        description="Percentage of the traffic the new revision gets in this step. Weights rise, and the last one is "
+        "100."
     )
     hold: Duration = Field(
-        description='How long the step lasts at least, e.g. "30m" or "1d". It ends when the time is over and every gate '
+        description='How long the step lasts at least, e.g. "30m" or "1d". It ends when the time is over and every '
+        "gate "
         "has passed. The hold of the last step is the bake: the old revision stands by until it is over."
     )
     max_hold: Duration | None = Field(
@@ -188,7 +197,8 @@ class Step(Part):
     )
     approval: Literal["None", "Required"] = Field(
         default="None",
-        description="Required: when the gates have passed, the step still waits for a person (annotation pinn.dev/promote).",
+        description="Required: when the gates have passed, the step still waits for a person (annotation "
+        "pinn.dev/promote).",
     )
 
 
@@ -199,12 +209,14 @@ class Rollout(Part):
 
     steps: Annotated[tuple[Step, ...], Field(max_length=20), r.STEPS_PRESENT, r.STEPS_END_AT_100, r.STEPS_RISE] = Field(
         default=(Step(weight=10, hold="30m"), Step(weight=50, hold="1h"), Step(weight=100, hold="24h")),
-        description="The shares of traffic on the way to a new revision, and how long each is held. At weight 100 the bake "
+        description="The shares of traffic on the way to a new revision, and how long each is held. At weight 100 the "
+        "bake "
         "begins; the revision is promoted at its end.",
     )
     max_hold: Duration | None = Field(
         default=None,
-        description="How long a step waits for a verdict at most, for steps that do not say it themselves. Absent: four "
+        description="How long a step waits for a verdict at most, for steps that do not say it themselves. Absent: "
+        "four "
         "times the hold of the step.",
     )
     when_undecided: Literal["Pause", "RollBack"] = Field(
@@ -217,12 +229,14 @@ class Rollout(Part):
     )
     rollback_within: Timeout = Field(
         default="5m",
-        description="How soon all traffic must be back on stable after a breach. A rollout that could not keep this (stable "
+        description="How soon all traffic must be back on stable after a breach. A rollout that could not keep this "
+        "(stable "
         "not retained and slow to load, say) is refused with a condition before it begins.",
     )
     retain_stable: Literal["Full", "None"] = Field(
         default="Full",
-        description="What is kept of the stable revision through the bake. Full: all of its servers, so a rollback is one "
+        description="What is kept of the stable revision through the bake. Full: all of its servers, so a rollback is "
+        "one "
         "change of weight. None: nothing, so a rollback starts servers first.",
     )
     paused: bool = Field(
@@ -262,11 +276,13 @@ class Promote(Part):
     )
     gpu_utilization: RateLimit = Field(
         default="80%",
-        description='Largest share of the time a GPU may be busy; without GPUs it does not apply. "Off" switches the gate off.',
+        description='Largest share of the time a GPU may be busy; without GPUs it does not apply. "Off" switches the '
+        "gate off.",
     )
     physics_violation_rate: RateLimit = Field(
         default="0.1%",
-        description="Largest share of answers that break the equation or an invariant by more than the model's tolerance. "
+        description="Largest share of answers that break the equation or an invariant by more than the model's "
+        "tolerance. "
         '"Off" switches the gate off.',
     )
 
@@ -336,10 +352,12 @@ class CustomGate(Part):
         description="Name of the gate, unique in the list; the status shows it."
     )
     bad: Annotated[str, Field(min_length=1, max_length=2048)] = Field(
-        description="PromQL of the counter of bad events, one series for each pod. {{revision}} stands for the revision."
+        description="PromQL of the counter of bad events, one series for each pod. {{revision}} stands for the "
+        "revision."
     )
     total: Annotated[str, Field(min_length=1, max_length=2048)] = Field(
-        description="PromQL of the counter of all events, one series for each pod. {{revision}} stands for the revision."
+        description="PromQL of the counter of all events, one series for each pod. {{revision}} stands for the "
+        "revision."
     )
     promote: RateLimit = Field(
         default="1%", description='Largest share of bad events with which a step passes. "Off" switches it off.'
@@ -364,7 +382,8 @@ class Sla(Part):
     )
     evidence: Literal["Live", "LiveOrShadow"] = Field(
         default="LiveOrShadow",
-        description="Live: only users' requests count for errors and latency. LiveOrShadow: where traffic is thin, replayed "
+        description="Live: only users' requests count for errors and latency. LiveOrShadow: where traffic is thin, "
+        "replayed "
         "requests count too.",
     )
     custom: Annotated[tuple[CustomGate, ...], Field(max_length=16)] = Field(
@@ -392,7 +411,8 @@ class Preview(Part):
     """A way to the canary for testers, whatever its weight."""
 
     header: Annotated[str, Field(max_length=64), r.HEADER] = Field(
-        description='Name of a request header, e.g. "x-pinn-preview": a request that carries it with the value "canary" is '
+        description='Name of a request header, e.g. "x-pinn-preview": a request that carries it with the value '
+        '"canary" is '
         "answered by the canary."
     )
 
@@ -424,16 +444,19 @@ class Traffic(Part):
 
     gateway: Gateway | None = Field(
         default=None,
-        description="A route of the Gateway API that the operator owns: shares are exact. Absent (and no routeRef): shares "
+        description="A route of the Gateway API that the operator owns: shares are exact. Absent (and no routeRef): "
+        "shares "
         "are made by how many servers of each revision stand behind the Service, so they are approximate.",
     )
     route_ref: RouteRef | None = Field(
         default=None,
-        description="A route that you own, instead of gateway: the operator changes only the weights in it. Absent: none.",
+        description="A route that you own, instead of gateway: the operator changes only the weights in it. Absent: "
+        "none.",
     )
     allow_coarse: bool = Field(
         default=False,
-        description="Without a gateway: go on although the smallest share that so few servers can make is more than twice "
+        description="Without a gateway: go on although the smallest share that so few servers can make is more than "
+        "twice "
         "the one asked for. False: the rollout waits and says so.",
     )
 
@@ -443,11 +466,13 @@ class Prometheus(Part):
 
     url: Annotated[str, Field(max_length=1024), r.HTTP_URL] | None = Field(
         default=None,
-        description='Address of the Prometheus, e.g. "http://prometheus.monitoring:9090". Required with source Prometheus.',
+        description='Address of the Prometheus, e.g. "http://prometheus.monitoring:9090". Required with source '
+        "Prometheus.",
     )
     bearer_token_secret: Name | None = Field(
         default=None,
-        description="Name of a Secret in the object's own namespace whose key `token` is sent along. Absent: none is sent.",
+        description="Name of a Secret in the object's own namespace whose key `token` is sent along. Absent: none is "
+        "sent.",
     )
 
 
@@ -458,7 +483,8 @@ class Metrics(Part):
 
     source: Literal["Pods", "Prometheus"] = Field(
         default="Pods",
-        description="Pods: the operator reads each server's metrics itself; nothing else is needed. Prometheus: it asks one.",
+        description="Pods: the operator reads each server's metrics itself; nothing else is needed. Prometheus: it "
+        "asks one.",
     )
     interval: Interval = Field(default="10s", description="How often the metrics are read; at least 1s.")
     prometheus: Prometheus | None = Field(
@@ -486,7 +512,7 @@ class Autoscaling(Part):
     )
 
 
-class PinnDeploymentSpec(Part):
+class Spec(Part):
     """What is wanted: a model, how it is served, and how a new version of it takes over."""
 
     rules = (r.FORBID_CPU, r.CUSTOM_NEEDS_PROMETHEUS)
@@ -512,7 +538,8 @@ class PinnDeploymentSpec(Part):
     )
     sla: Sla = Field(
         default=Sla(),
-        description='The service levels that gate a rollout. "Off" switches a gate off (null would bring the default back). '
+        description='The service levels that gate a rollout. "Off" switches a gate off (null would bring the default '
+        "back). "
         "Changing them rolls nothing out.",
     )
     traffic: Traffic = Field(
@@ -527,12 +554,14 @@ class PinnDeploymentSpec(Part):
     )
     image: Annotated[str, Field(max_length=512), r.IMAGE] | None = Field(
         default=None,
-        description="Image of the server. Absent: that of the operator's release when the revision was made. Changing it "
+        description="Image of the server. Absent: that of the operator's release when the revision was made. Changing "
+        "it "
         "makes a new revision.",
     )
-    template: Annotated[dict[str, Any], free_form("metadata", "spec")] = Field(
+    template: Annotated[dict[str, Any], FreeForm("metadata", "spec")] = Field(
         default={},
         description="Laid over the pod template the operator renders: a JSON merge patch with metadata and spec, "
-        "containers matched by name (the server's is `server`). Unknown fields are kept, so a typo is found only when the "
+        "containers matched by name (the server's is `server`). Unknown fields are kept, so a typo is found only when "
+        "the "
         "pod is tried. Changing it makes a new revision.",
     )

@@ -4,9 +4,9 @@ Conditions are in kstatus's terms, so `kubectl wait`, Flux and Argo CD read them
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, PlainSerializer
+from pydantic import Field, PlainSerializer
 
 from pinn_operator.api.base import Part
 
@@ -19,7 +19,6 @@ Time = Annotated[
 """A moment; Kubernetes keeps whole seconds."""
 
 Verdict = Literal["Passing", "Failing", "Undecided", "NoTraffic", "NoMetrics", "Frozen"]
-ATOMIC: Final[dict[str, JsonValue]] = {"x-kubernetes-list-type": "atomic"}
 
 
 class Condition(Part):
@@ -76,9 +75,7 @@ class RolloutStatus(Part):
         description="Passing: every gate has passed. Failing: a limit is breached. Undecided: more evidence is needed. "
         "NoTraffic: the canary gets no requests. NoMetrics: metrics cannot be read. Frozen: stable is sick too.",
     )
-    gates: Annotated[tuple[Gate, ...], Field(max_length=64)] = Field(
-        default=(), description="How each gate stands.", json_schema_extra=ATOMIC
-    )
+    gates: Annotated[tuple[Gate, ...], Field(max_length=64)] = Field(default=(), description="How each gate stands.")
 
 
 class Rejected(Part):
@@ -113,7 +110,7 @@ class LastHandled(Part):
     retry: str | None = Field(default=None, description="Value of the annotation pinn.dev/retry acted upon last.")
 
 
-class PinnDeploymentStatus(Part):
+class Status(Part):
     """What is, as the operator last saw it."""
 
     observed_generation: Annotated[int, Field(ge=0)] | None = Field(
@@ -121,7 +118,8 @@ class PinnDeploymentStatus(Part):
     )
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(),
-        description="Ready, Reconciling and Stalled as kstatus defines them; Available, Progressing and GpuSatisfied beside "
+        description="Ready, Reconciling and Stalled as kstatus defines them; Available, Progressing and GpuSatisfied "
+        "beside "
         "them. One that is absent does not hold.",
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
@@ -131,19 +129,18 @@ class PinnDeploymentStatus(Part):
     not_yet_acted_upon: Annotated[tuple[str, ...], Field(max_length=64)] = Field(
         default=(),
         description="Fields of the spec that are accepted but not acted upon yet, by path.",
-        json_schema_extra=ATOMIC,
     )
     stable: Side | None = Field(default=None, description="The revision that was last promoted, or the first one.")
     canary: Side | None = Field(default=None, description="The revision on its way; absent outside a rollout.")
     rollout: RolloutStatus | None = Field(default=None, description="Where the rollout stands; absent outside one.")
     rejected: Annotated[tuple[Rejected, ...], Field(max_length=10)] = Field(
         default=(),
-        description="Revisions that were rolled back, the last ten. They are not tried again until the spec changes or a "
+        description="Revisions that were rolled back, the last ten. They are not tried again until the spec changes "
+        "or a "
         "person says retry.",
-        json_schema_extra=ATOMIC,
     )
     history: Annotated[tuple[Finished, ...], Field(max_length=10)] = Field(
-        default=(), description="Rollouts that are over, the last ten, with their reports.", json_schema_extra=ATOMIC
+        default=(), description="Rollouts that are over, the last ten, with their reports."
     )
     last_handled: LastHandled | None = Field(
         default=None, description="The last requests by a person that were acted upon, each once."

@@ -1,6 +1,6 @@
 """What the strings of the resource mean: durations, percentages, quantities.
 
-The resource keeps them as the user wrote them, so that a hash or a diff shows the user's own words; these turn them into numbers.
+The resource keeps them as the user wrote them, so that a diff shows the user's own words; these turn them into numbers.
 """
 
 import re

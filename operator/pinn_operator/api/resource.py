@@ -5,20 +5,8 @@ from pydantic import Field
 from pinn_operator.api import rules as r
 from pinn_operator.api.base import Part
 from pinn_operator.api.names import API_VERSION, KIND
-from pinn_operator.api.spec import PinnDeploymentSpec
-from pinn_operator.api.status import Condition, Gate, PinnDeploymentStatus, RolloutStatus, Side, Time
-
-__all__ = [
-    "Condition",
-    "Gate",
-    "Metadata",
-    "OwnerReference",
-    "PinnDeployment",
-    "PinnDeploymentSpec",
-    "PinnDeploymentStatus",
-    "RolloutStatus",
-    "Side",
-]
+from pinn_operator.api.spec import Spec
+from pinn_operator.api.status import Status, Time
 
 
 class OwnerReference(Part):
@@ -54,9 +42,5 @@ class PinnDeployment(Part):
     api_version: str = Field(default=API_VERSION, description="Version of this schema.")
     kind: str = Field(default=KIND, description="Kind of this object.")
     metadata: Metadata = Field(description="The object's metadata.")
-    spec: PinnDeploymentSpec = Field(
-        description="What is wanted: a model, how it is served, and how a new version of it takes over."
-    )
-    status: PinnDeploymentStatus = Field(
-        default=PinnDeploymentStatus(), description="What is, as the operator last saw it. Not yours to write."
-    )
+    spec: Spec = Field(description="What is wanted: a model, how it is served, and how a new version of it takes over.")
+    status: Status = Field(default=Status(), description="What is, as the operator last saw it. Not yours to write.")

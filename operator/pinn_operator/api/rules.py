@@ -23,7 +23,8 @@ RULES: Final = "x-rules"
 class Rule:
     """One rule on a node of the schema; `self` is the node, in JSON's names, with its defaults filled in.
 
-    `{self}` and `{self.a.b}` in the message stand for values, on both sides.
+    `{self}` and `{self.a.b}` in the message stand for values, on both sides. A rule on the form of a value says in
+    `kind` what the form is called.
     """
 
     cel: str
@@ -32,6 +33,7 @@ class Rule:
     field_path: str = ""
     reason: str = ""
     new_objects_only: bool = False
+    kind: str = ""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Where the rule annotates a type, its schema carries the rule."""
@@ -46,6 +48,11 @@ class Rule:
     def said_of(self, value: Any) -> str:
         """The message for a value that breaks the rule."""
         return _PLACE.sub(lambda match: str(_at(value, match[1])), self.message)
+
+    def as_documented(self) -> str:
+        """The message with names instead of values, for the reference page."""
+        message = re.sub(r" \({self[^}]*}\)", "", self.message)
+        return _PLACE.sub(lambda match: f"`{match[1].removeprefix('self.')}`", message)
 
     def _expression(self) -> str:
         parts = enumerate(_PLACE.split(self.message))
@@ -65,14 +72,14 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def text_format(pattern: str, message: str) -> Rule:
+def text_format(kind: str, pattern: str, message: str) -> Rule:
     """A rule on the form of a string."""
-    return Rule(f"self.matches('^({pattern})$')", _form(pattern), message)
+    return Rule(f"self.matches('^({pattern})$')", _form(pattern), message, kind=kind)
 
 
-def number_format(pattern: str, message: str) -> Rule:
+def number_format(kind: str, pattern: str, message: str) -> Rule:
     """A rule on the form of a node that is a string or an integer."""
-    return Rule(f"string(self).matches('^({pattern})$')", _form(pattern), message)
+    return Rule(f"string(self).matches('^({pattern})$')", _form(pattern), message, kind=kind)
 
 
 def _form(pattern: str) -> Callable[[Any], bool]:
@@ -89,68 +96,89 @@ _QUANTITY: Final = r"[0-9]{1,15}([.][0-9]{1,4})?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei
 _BYTES: Final = r"[0-9]{1,15}([.][0-9]{1,4})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?"
 _SUBDOMAIN: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
-DURATION: Final = text_format(_DURATION, '"{self}" is no duration; write e.g. "30m", "1h30m" or "1d"')
+DURATION: Final = text_format("duration", _DURATION, '"{self}" is no duration; write e.g. "30m", "1h30m" or "1d"')
 DURATION_OR_OFF: Final = text_format(
+    'duration or "Off"',
     f"{OFF}|{_GO_DURATION}",
     '"{self}" is no duration; write e.g. "500ms" or "1h30m" (no days here), or "Off" for no limit',
 )
-PERCENTAGE: Final = text_format(_PERCENTAGE, '"{self}" is no percentage from 0% to 100%; write e.g. "1%" or "0.1%"')
+PERCENTAGE: Final = text_format(
+    "percentage", _PERCENTAGE, '"{self}" is no percentage from 0% to 100%; write e.g. "1%" or "0.1%"'
+)
 PERCENTAGE_OR_OFF: Final = text_format(
+    'percentage or "Off"',
     f"{OFF}|{_PERCENTAGE}",
     '"{self}" is no percentage from 0% to 100%; write e.g. "1%" or "0.1%", or "Off" for no limit',
 )
 UTILISATION_OR_OFF: Final = text_format(
+    'percentage or "Off"',
     f"{OFF}|[1-9][0-9]{{0,2}}%",
     '"{self}" is no whole percentage from 1% to 999%; write e.g. "80%", or "Off" not to scale on it',
 )
-QUANTITY: Final = number_format(_QUANTITY, '"{self}" is no quantity; write e.g. "250m", "2" or "256Mi"')
-BYTES: Final = number_format(_BYTES, '"{self}" is no amount of memory; write e.g. "256Mi" or "1G"')
+QUANTITY: Final = number_format("quantity", _QUANTITY, '"{self}" is no quantity; write e.g. "250m", "2" or "256Mi"')
+BYTES: Final = number_format("quantity", _BYTES, '"{self}" is no amount of memory; write e.g. "256Mi" or "1G"')
 BYTES_OR_OFF: Final = number_format(
-    f"{OFF}|{_BYTES}", '"{self}" is no amount of memory; write e.g. "10Mi" or "1G", or "Off" for no limit'
+    'quantity or "Off"',
+    f"{OFF}|{_BYTES}",
+    '"{self}" is no amount of memory; write e.g. "10Mi" or "1G", or "Off" for no limit',
 )
 LABEL_NAME: Final = text_format(
+    "name",
     r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?",
     '"{self}" is no name; use 1 to 63 lower-case letters, digits and "-", e.g. "black-scholes"',
 )
 LABEL_VALUE: Final = text_format(
+    "label",
     r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?",
     '"{self}" is no version label; use 1 to 63 letters, digits, ".", "_" and "-", e.g. "1.0.0"',
 )
 OBJECT_NAME: Final = text_format(
-    _SUBDOMAIN, '"{self}" is no name of an object; use lower-case letters, digits, "-" and ".", e.g. "my-secret"'
+    "name",
+    _SUBDOMAIN,
+    '"{self}" is no name of an object; use lower-case letters, digits, "-" and ".", e.g. "my-secret"',
 )
 OBJECT_NAME_OR_EMPTY: Final = text_format(
-    f"({_SUBDOMAIN})?", '"{self}" is no name of an object; use lower-case letters, digits, "-" and ".", or leave it out'
+    "name",
+    f"({_SUBDOMAIN})?",
+    '"{self}" is no name of an object; use lower-case letters, digits, "-" and ".", or leave it out',
 )
 HOSTNAME: Final = text_format(
-    rf"([*][.])?{_SUBDOMAIN}", '"{self}" is no host name; write e.g. "prices.example.com" or "*.example.com"'
+    "host name",
+    rf"([*][.])?{_SUBDOMAIN}",
+    '"{self}" is no host name; write e.g. "prices.example.com" or "*.example.com"',
 )
 HEADER: Final = text_format(
-    r"[A-Za-z0-9!#$%&*+.^_|~-]+", '"{self}" is no name of an HTTP header; write e.g. "x-pinn-preview"'
+    "header name", r"[A-Za-z0-9!#$%&*+.^_|~-]+", '"{self}" is no name of an HTTP header; write e.g. "x-pinn-preview"'
 )
 EXTENDED_RESOURCE: Final = text_format(
+    "resource name",
     rf"{_SUBDOMAIN}/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
     '"{self}" is no extended resource; write its domain and name, e.g. "nvidia.com/gpu" or "nvidia.com/mig-1g.10gb"',
 )
 IMAGE: Final = text_format(
+    "image",
     r"[^ \t\r\n]+",
     'image "{self}" is empty or holds spaces; write e.g. "registry.example.com/pinn-server:1.0", or leave it out',
 )
 DIGEST: Final = text_format(
+    "digest",
     r"sha256:[a-f0-9]{64}",
     '"{self}" is no digest; write sha256: and the 64 lower-case hex digits that sha256sum prints',
 )
 ARTEFACT_URI: Final = text_format(
+    "URI",
     r"builtin://|file:///[^ ]+|configmap://[a-z0-9][-a-z0-9.]*|pvc://[a-z0-9][-a-z0-9.]*/[^ ]+"
     r"|https://[^ /]+/[^ ]+|s3://[^ /]+/[^ ]+|oci://[^ /]+/[^ ]+",
     '"{self}" is no address of a model; write builtin://, file:///PATH, configmap://NAME, pvc://CLAIM/PATH, '
     "https://HOST/PATH, s3://BUCKET/KEY or oci://REPOSITORY:TAG",
 )
 HTTP_URL: Final = text_format(
+    "URL",
     r"https?://[^ /?#]+([/?#][^ ]*)?",
     '"{self}" is no http or https URL; write e.g. "http://prometheus.monitoring:9090"',
 )
 BIN_WIDTH: Final = number_format(
+    "percentage or number",
     r"([0-9]*[1-9][0-9]*([.][0-9]+)?|[0-9]+[.][0-9]*[1-9][0-9]*)%?",
     '"{self}" is no bin width above 0; write a percentage such as "1%" or an absolute width such as "0.01" (in quotes)',
 )
@@ -236,7 +264,8 @@ ONE_ROUTE: Final = Rule(
 REPLICAS_IN_ORDER: Final = Rule(
     "self.minReplicas <= self.maxReplicas",
     lambda scaling: bool(scaling["minReplicas"] <= scaling["maxReplicas"]),
-    "minReplicas {self.minReplicas} is above maxReplicas {self.maxReplicas}; lower minReplicas or raise maxReplicas",
+    "minReplicas ({self.minReplicas}) is above maxReplicas ({self.maxReplicas}); "
+    "lower minReplicas or raise maxReplicas",
     field_path=".minReplicas",
 )
 
@@ -309,7 +338,7 @@ ROLLOUT_MAX_HOLD: Final = Rule(
         "maxHold" not in rollout
         or all("maxHold" in step or _no_shorter(rollout["maxHold"], step["hold"]) for step in rollout["steps"])
     ),
-    "maxHold {self.maxHold} is shorter than the hold of a step that has no maxHold of its own; "
+    "maxHold ({self.maxHold}) is shorter than the hold of a step that has no maxHold of its own; "
     "set rollout.maxHold to at least the longest hold, or maxHold on the steps",
     field_path=".maxHold",
 )
@@ -351,7 +380,8 @@ def _no_looser(scale: _Scale, strict: str, loose: str, *, when_off: str = "") ->
     return Rule(
         " || ".join([*guards, *between, compared]),
         holds,
-        f'{strict} {{{a}}} is looser than {loose} {{{b}}}; lower {strict}, raise {loose}, or set one of them to "Off"',
+        f"{strict} ({{{a}}}) is looser than {loose} ({{{b}}}); "
+        f'lower {strict}, raise {loose}, or set one of them to "Off"',
         field_path=f".{strict}",
     )
 

@@ -16,6 +16,7 @@ from pinn_operator.api.rules import RULES, Rule
 Schema = dict[str, Any]
 
 VALIDATIONS: Final = "x-kubernetes-validations"
+DEFAULTS_OF_FIELDS: Final = "Absent: the defaults of its fields."
 _DROPPED: Final = ("title", "$defs", "$ref", "examples")
 _METADATA: Final[Schema] = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}}
 
@@ -27,7 +28,7 @@ def schema_of(root: type[Part]) -> Schema:
     schema["properties"]["metadata"] = _METADATA
     schema["required"] = ["spec"]
     for name in ("apiVersion", "kind", "status"):
-        schema["properties"][name].pop("default", None)
+        schema["properties"][name] = _as_written(schema["properties"][name])
     return _described(schema)
 
 
@@ -95,6 +96,14 @@ def _inlined(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
     return out if out.get("type") != "array" else {"x-kubernetes-list-type": "atomic"} | out
 
 
+def _as_written(node: Schema) -> Schema:
+    """The node without defaults: the API server fills in what a user leaves out, not what the operator does."""
+    out = {key: value for key, value in node.items() if key != "default"}
+    if "properties" in out:
+        out["properties"] = {name: _as_written(child) for name, child in out["properties"].items()}
+    return out
+
+
 def _described(node: Schema) -> Schema:
     """The node with the default of each field said in its description."""
     out = dict(node)
@@ -109,5 +118,5 @@ def _with_default(node: Schema) -> Schema:
     if "default" not in node:
         return node
     if "properties" in node and node["default"]:
-        return node | {"description": f"{node['description']} Absent: the defaults of its fields."}
+        return node | {"description": f"{node['description']} {DEFAULTS_OF_FIELDS}"}
     return node | {"description": f"{node['description']} Default: {as_words(node['default'])}."}

@@ -1,0 +1,6 @@
+"""Every write, in the one safe order; each write says which part of the plan asked for it."""
+
+from pinn_operator.act.children import act
+from pinn_operator.act.status import announce, write_status
+
+__all__ = ["act", "announce", "write_status"]

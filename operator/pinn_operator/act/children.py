@@ -1,0 +1,174 @@
+"""The children of one object: made, put right, removed.
+
+The order is the safety: the finalizer before any child, the record before its workload, workloads before the Service that
+sends requests to them, removals last. A refused write stops what depends on it and nothing else; a Conflict ends the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pinn_operator.act.compare import additions, holds, replacement, tampered
+from pinn_operator.api.names import FINALIZER, LABEL_REVISION
+from pinn_operator.api.observed import ChildId, Key, Observed
+from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
+from pinn_operator.api.ownership import Owner, owner_of
+from pinn_operator.api.plan import Plan
+from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
+from pinn_operator.kube import BY_KIND, PINN_DEPLOYMENT, Kube
+
+Object = dict[str, Any]
+
+ABSENT = "1"
+"""A resourceVersion that no live object has: an apply that names it can create but not overwrite."""
+
+
+async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed) -> Outcome:
+    """Bring the cluster to the plan as far as it goes now. Raises Conflict or Unavailable when the pass must be run again."""
+    if not plan.teardown and not seen.has_finalizer:
+        await _add_finalizer(kube, seen)
+    outcome = await _write_all(kube, objects, seen)
+    removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
+    if plan.release and seen.has_finalizer:
+        await release(kube, seen.key, seen.resource.metadata.resource_version, seen.resource.metadata.finalizers)
+    return Outcome(outcome.writes + removed.writes, outcome.refusals + removed.refusals)
+
+
+async def release(kube: Kube, key: Key, resource_version: str, finalizers: Sequence[str]) -> None:
+    """Take our finalizer off. A Conflict when the object has changed since it was read."""
+    left = [name for name in finalizers if name != FINALIZER]
+    await kube.patch(
+        PINN_DEPLOYMENT,
+        key.name,
+        key.namespace,
+        [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": resource_version},
+            {"op": "replace", "path": "/metadata/finalizers", "value": left},
+        ],
+    )
+
+
+async def _add_finalizer(kube: Kube, seen: Observed) -> None:
+    metadata = seen.resource.metadata
+    await kube.patch(
+        PINN_DEPLOYMENT,
+        metadata.name,
+        metadata.namespace,
+        [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata.resource_version},
+            {"op": "add", "path": "/metadata/finalizers", "value": [*metadata.finalizers, FINALIZER]},
+        ],
+    )
+
+
+async def _write_all(kube: Kube, objects: Iterable[Object], seen: Observed) -> Outcome:
+    """Every object in turn. Where a revision's record or workload is refused, its other children wait for it."""
+    objects = list(objects)
+    writes: list[Write] = []
+    refusals = await _rehearse(kube, objects, seen)
+    held = {_revision(obj) for obj in objects if any(_id(obj) == refusal.child for refusal in refusals)} - {None}
+    for obj in objects:
+        if _revision(obj) in held:
+            continue
+        try:
+            writes += await _write(kube, obj, seen)
+        except Refused as error:
+            refusals.append(_refusal(obj, error))
+            held |= {_revision(obj)} - {None}
+    return Outcome(tuple(writes), tuple(refusals))
+
+
+async def _rehearse(kube: Kube, objects: Iterable[Object], seen: Observed) -> list[Refusal]:
+    """A revision is written down only when its workload would be accepted: typos in `spec.template` pass admission."""
+    refused = []
+    for obj in objects:
+        if obj["kind"] == "Deployment" and _revision(obj) not in seen.revisions:
+            try:
+                await kube.apply(obj, dry_run=True)
+            except Refused as error:
+                refused.append(_refusal(obj, error))
+    return refused
+
+
+async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
+    """At most one write: none when the live object already holds everything."""
+    live = seen.children.get(_id(wanted))
+    if live is None:
+        return [await _create(kube, wanted, seen.uid)]
+    strangers = additions(live)
+    if strangers:
+        await kube.replace(replacement(live, wanted))
+        return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added")]
+    if holds(live, wanted):
+        return []
+    await kube.apply(wanted)
+    if tampered(live, wanted):
+        return [_written("Healed", wanted, "somebody had changed it")]
+    return [_written("Updated", wanted, "")]
+
+
+async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
+    """Make it, or take back what is ours but was not found by its labels. Never overwrite what is somebody else's."""
+    try:
+        await kube.apply({**wanted, "metadata": {**wanted["metadata"], "resourceVersion": ABSENT}})
+        return _written("Created", wanted, "")
+    except Conflict:
+        pass
+    live = await kube.get(BY_KIND[wanted["kind"]], wanted["metadata"]["name"], wanted["metadata"]["namespace"])
+    if live is None:
+        raise Conflict(409, "Conflict", f"{_id(wanted)} came and went")
+    owner = owner_of(live, uid)
+    if owner is Owner.NAMESAKE:
+        raise Unavailable(0, "Waiting", f"{_id(wanted)} of a deleted namesake is still there")
+    if owner is Owner.OTHER:
+        raise Refused(
+            409, "NameTaken", f"{_id(wanted)} exists and is not this object's; delete it or rename this object"
+        )
+    await kube.apply(wanted)
+    return _written("Healed", wanted, "its labels or owner had been removed")
+
+
+def _superfluous(plan: Plan, objects: Iterable[Object], seen: Observed) -> list[ChildId]:
+    """What is there and no longer wanted. Records stay to be undone to, until the plan forgets them."""
+    wanted = {_id(obj) for obj in objects}
+    return [child for child, live in seen.children.items() if child not in wanted and _may_go(plan, live)]
+
+
+def _may_go(plan: Plan, live: Mapping[str, Any]) -> bool:
+    if "deletionTimestamp" in live["metadata"]:
+        return False
+    if live["kind"] == "ControllerRevision":
+        return plan.teardown or _revision(live) in plan.forget
+    return True
+
+
+async def _remove(kube: Kube, children: Iterable[ChildId], seen: Observed, plan: Plan) -> Outcome:
+    writes, refusals = [], []
+    for child in children:
+        try:
+            await kube.delete(
+                BY_KIND[child.kind], child.name, seen.key.namespace, seen.children[child]["metadata"]["uid"]
+            )
+        except Refused as error:
+            refusals.append(Refusal(child, error.reason, error.message))
+        else:
+            writes.append(Write("Deleted", child, plan.phase.value))
+    return Outcome(tuple(writes), tuple(refusals))
+
+
+def _id(obj: Mapping[str, Any]) -> ChildId:
+    return ChildId(obj["kind"], obj["metadata"]["name"])
+
+
+def _revision(obj: Mapping[str, Any]) -> str | None:
+    value = obj["metadata"].get("labels", {}).get(LABEL_REVISION)
+    return str(value) if value else None
+
+
+def _written(verb: Verb, obj: Object, why: str) -> Write:
+    return Write(verb, _id(obj), why)
+
+
+def _refusal(obj: Object, error: ApiError) -> Refusal:
+    return Refusal(_id(obj), error.reason, error.message)

@@ -1,0 +1,77 @@
+"""Whether a live object already is as it should be. An apply that changes nothing still costs the API server a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pinn_operator.api.names import FIELD_MANAGER
+
+GUARDED = {"Deployment": "f:template", "Service": "f:selector", "PodDisruptionBudget": "f:selector"}
+"""Where in the spec an addition by somebody else changes what serves or who is served."""
+
+
+def holds(live: Any, wanted: Any) -> bool:
+    """Everything wanted is in `live`. What the server filled in beside it does not count; a list must match item by item."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(holds(live.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list | tuple):
+        return isinstance(live, list) and len(live) == len(wanted) and all(map(holds, live, wanted))
+    return bool(live == wanted)
+
+
+def additions(live: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who else owns fields in the guarded part. Apply leaves those alone: a container, a variable, a selector key added by
+    hand stays until the object is replaced."""
+    guarded = GUARDED.get(live["kind"])
+    if guarded is None:
+        return ()
+    return tuple(
+        str(entry.get("manager"))
+        for entry in live["metadata"].get("managedFields", ())
+        if not _ours(entry) and guarded in entry.get("fieldsV1", {}).get("f:spec", {})
+    )
+
+
+def tampered(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether somebody else made the difference. What we change our own mind about (replicas, a selector) is still listed as
+    ours in managedFields; what another wrote or removed is not. Lists never change by our own will."""
+    mine: dict[str, Any] = {}
+    for entry in live["metadata"].get("managedFields", ()):
+        if _ours(entry) and entry.get("operation") == "Apply":
+            mine = entry.get("fieldsV1", {})
+    return any(not _listed(mine, path) for path in _differences(live, wanted))
+
+
+def _differences(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if isinstance(live, Mapping) and isinstance(wanted, Mapping):
+        for name, value in wanted.items():
+            yield from _differences(live.get(name), value, (*path, f"f:{name}"))
+    elif not holds(live, wanted):
+        yield (*path, "[]") if isinstance(wanted, list | tuple) else path
+
+
+def _listed(fields: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    for name in path:
+        if name not in fields:
+            return False
+        fields = fields[name]
+    return True
+
+
+def _ours(entry: Mapping[str, Any]) -> bool:
+    return entry.get("manager") == FIELD_MANAGER
+
+
+def replacement(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The object as wanted and nothing more, fit for a PUT: of the live one only its identity and what cannot change."""
+    metadata = {
+        **wanted["metadata"],
+        "resourceVersion": live["metadata"]["resourceVersion"],
+        "uid": live["metadata"]["uid"],
+    }
+    kept = {name: live["spec"][name] for name in _IMMUTABLE.get(live["kind"], ()) if name in live["spec"]}
+    return {**wanted, "metadata": metadata, "spec": {**wanted["spec"], **kept}}
+
+
+_IMMUTABLE = {"Service": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")}

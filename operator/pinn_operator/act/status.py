@@ -1,0 +1,76 @@
+"""The status of an object, and the Events about it: written last, from what report/ made of the pass."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from pinn_operator.api.names import API_VERSION, KIND
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.outcome import Happening
+from pinn_operator.errors import ApiError
+from pinn_operator.kube import PINN_DEPLOYMENT, Kube
+
+log = structlog.get_logger()
+
+REPORTER = "pinn.dev/pinn-operator"
+NOTE_LIMIT = 1024
+
+
+async def write_status(kube: Kube, status: Mapping[str, Any], seen: Observed) -> None:
+    """Write it when it differs from what was read. Raises Conflict when the object has changed since.
+
+    The resourceVersion is read again when this pass has changed the object's metadata itself (the finalizer).
+    """
+    if status == seen.resource.status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True):
+        return
+    metadata = seen.resource.metadata
+    version = metadata.resource_version
+    if not seen.has_finalizer:
+        live = await kube.get(PINN_DEPLOYMENT, metadata.name, metadata.namespace)
+        if live is None or live["metadata"]["uid"] != metadata.uid:
+            return
+        version = live["metadata"]["resourceVersion"]
+    named = {"name": metadata.name, "namespace": metadata.namespace, "resourceVersion": version}
+    await kube.apply_status({"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "status": status})
+
+
+async def announce(kube: Kube, happenings: Iterable[Happening], seen: Observed, instance: str) -> None:
+    """Events for people. One that cannot be written is logged and costs nothing else."""
+    for happening in happenings:
+        try:
+            await kube.create(_event(happening, seen, instance))
+        except ApiError as error:
+            log.warning("event_not_written", object=str(seen.key), reason=happening.reason, error=str(error))
+
+
+def _event(happening: Happening, seen: Observed, instance: str) -> dict[str, Any]:
+    metadata = seen.resource.metadata
+    return {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": f"{metadata.name}.{secrets.token_hex(8)}", "namespace": metadata.namespace},
+        "eventTime": _micro(seen.now),
+        "reportingController": REPORTER,
+        "reportingInstance": instance[:128],
+        "action": happening.action,
+        "reason": happening.reason,
+        "type": "Warning" if happening.warning else "Normal",
+        "regarding": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "uid": metadata.uid,
+            "resourceVersion": metadata.resource_version,
+        },
+        "note": happening.note[:NOTE_LIMIT],
+    }
+
+
+def _micro(now: datetime) -> str:
+    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,86 @@
+"""What one pass knows: everything that was read, at one time, and nothing that was remembered.
+
+Frozen, so that a decision can be replayed from it; with the time in it, so that deciding needs no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from pinn_operator.api.names import FINALIZER
+from pinn_operator.api.resource import PinnDeployment
+from pinn_operator.api.revision import Revision
+
+
+class Key(NamedTuple):
+    """Which PinnDeployment."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+class ChildId(NamedTuple):
+    """Which child, within the object's namespace."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """How the pods of one revision are. `ready` counts pods that the API server says are ready and that are not leaving."""
+
+    pods: int
+    ready: int
+    deadline_exceeded: bool = False
+    not_created: str | None = None
+    not_starting: str | None = None
+
+
+NO_WORKLOAD = Workload(pods=0, ready=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One reading of an object and of all that belongs to it.
+
+    `selected` is the revision that the Service of the object's name selects; `endpoints` are the revisions whose pods it still
+    sends requests to.
+    """
+
+    now: datetime
+    resource: PinnDeployment
+    server_image: str
+    revisions: Mapping[str, Revision] = field(default_factory=dict)
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    selected: str | None = None
+    endpoints: frozenset[str] = frozenset()
+    children: Mapping[ChildId, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        return Key(self.resource.metadata.namespace, self.resource.metadata.name)
+
+    @property
+    def uid(self) -> str:
+        return self.resource.metadata.uid
+
+    @property
+    def deleted_at(self) -> datetime | None:
+        return self.resource.metadata.deletion_timestamp
+
+    @property
+    def has_finalizer(self) -> bool:
+        return FINALIZER in self.resource.metadata.finalizers
+
+    def workload(self, revision: str | None) -> Workload:
+        return self.workloads.get(revision or "", NO_WORKLOAD)

@@ -1,0 +1,46 @@
+"""What became of a plan: what was written, and what the API server refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pinn_operator.api.observed import ChildId
+
+Verb = Literal["Created", "Updated", "Healed", "Deleted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One write that went through. Healed: somebody had changed what is ours. `why` is for people."""
+
+    verb: Verb
+    child: ChildId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One write that a person has to make possible: quota, Pod Security, RBAC, a name that is taken, a wrong template."""
+
+    child: ChildId
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All of a pass."""
+
+    writes: tuple[Write, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something a person should be able to read later with `kubectl describe`: it becomes an Event and a line in the log."""
+
+    reason: str
+    action: str
+    note: str
+    warning: bool = False

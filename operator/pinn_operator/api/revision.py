@@ -1,0 +1,75 @@
+"""What a revision is: the part of the spec that changes an answer or its latency, under one name for ever.
+
+The name is a hash of what the user wrote, so a default that a later release adds changes no name and rolls nothing out. The
+record keeps the pod template as it was rendered then: a newer operator reads it and never renders it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pinn_operator.api.names import LABEL_REVISION
+from pinn_operator.api.spec import Spec
+
+SECTIONS = frozenset({"model", "cache", "gpu", "fallback", "limits", "resources", "image", "template"})
+"""The fields of the spec that make a revision; replicas, rollout, sla, traffic and metrics roll nothing out."""
+
+HASH_DIGITS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision that was, or is about to be, written down.
+
+    `template` is the rendered pod template; None for a revision that has none yet, which is one not written down.
+    """
+
+    name: str
+    number: int
+    content: Mapping[str, Any]
+    image: str
+    template: Mapping[str, Any] | None = None
+    created: datetime | None = None
+
+    @property
+    def model_version(self) -> str:
+        return str(self.content["model"]["version"])
+
+    @property
+    def model_digest(self) -> str | None:
+        digest = self.content["model"].get("digest")
+        return str(digest) if digest else None
+
+
+def content_of(spec: Spec) -> dict[str, Any]:
+    """The revision part of a spec as its user wrote it: what equals a default is left out, so both ways to say it are one."""
+    return spec.model_dump(mode="json", by_alias=True, include=set(SECTIONS), exclude_defaults=True)
+
+
+def name_of(content: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits of the SHA-256 of the content in canonical JSON: 40 bits are ample for one object's history."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def stored(revision: Revision) -> dict[str, Any]:
+    """The `data` of the ControllerRevision."""
+    return {"content": revision.content, "image": revision.image, "template": revision.template}
+
+
+def from_stored(obj: Mapping[str, Any]) -> Revision:
+    """A revision read back from its ControllerRevision. KeyError when somebody else made the object."""
+    data = obj["data"]
+    return Revision(
+        name=obj["metadata"]["labels"][LABEL_REVISION],
+        number=int(obj["revision"]),
+        content=data["content"],
+        image=data["image"],
+        template=data["template"],
+        created=datetime.fromisoformat(obj["metadata"]["creationTimestamp"]),
+    )

@@ -1,0 +1,123 @@
+"""The pod that serves one revision: rendered once, when the revision is new, and kept as it was then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.revision import Revision
+from pinn_operator.api.spec import Spec
+from pinn_operator.build.overlay import overlay
+
+Object = dict[str, Any]
+
+CONTAINER = "server"
+PORT, ADMIN_PORT = 8080, 8081
+USER = 65532
+
+DRAIN_SECONDS = 5
+"""How long a server goes on accepting after SIGTERM: kube-proxy and gateways need that long to stop sending."""
+
+GRACE_SECONDS = 30
+START_SECONDS = 120
+
+
+def render(revision: Revision, object_name: str, spec: Spec) -> Revision:
+    """The revision with its pod template: the operator's own, and the user's `template` laid over it."""
+    ours = {
+        "metadata": {"labels": labels_of(object_name, "server", revision)},
+        "spec": _pod_spec(revision, object_name, spec),
+    }
+    theirs = revision.content.get("template") or {}
+    return replace(revision, template=overlay(ours, theirs))
+
+
+def labels_of(object_name: str, component: str, revision: Revision | None = None) -> dict[str, str]:
+    """The recommended labels, and the two that selectors use. No role: a role would re-roll pods when it changes."""
+    labels = {
+        "app.kubernetes.io/name": "pinn-server",
+        "app.kubernetes.io/instance": object_name,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": "pinn-operator",
+        "app.kubernetes.io/managed-by": "pinn-operator",
+        LABEL_OBJECT: object_name,
+    }
+    if revision is None:
+        return labels
+    return labels | {"app.kubernetes.io/version": revision.model_version, LABEL_REVISION: revision.name}
+
+
+def service_account_name(object_name: str) -> str:
+    return f"{object_name}-server"
+
+
+def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
+    return {
+        "serviceAccountName": service_account_name(object_name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}},
+            }
+        ],
+        "containers": [_container(revision, spec)],
+    }
+
+
+def _container(revision: Revision, spec: Spec) -> Object:
+    return {
+        "name": CONTAINER,
+        "image": revision.image,
+        "imagePullPolicy": "IfNotPresent",
+        "env": [{"name": name, "value": value} for name, value in _environment(spec)],
+        "ports": [
+            {"name": "http", "containerPort": PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
+        ],
+        # Ready is asked every second only until the first yes, so that a start is not rounded up to the next probe.
+        "startupProbe": _probe("/v2/health/ready", period=1, failures=START_SECONDS),
+        "readinessProbe": _probe("/v2/health/ready", period=5, failures=2),
+        "livenessProbe": _probe("/v2/health/live", period=10, failures=3),
+        "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _environment(spec: Spec) -> list[tuple[str, str]]:
+    pairs = [
+        ("PINN_SERVER_MODEL_NAME", spec.model.name),
+        ("PINN_SERVER_MODEL_VERSION", spec.model.version),
+        ("PINN_SERVER_MODEL_URI", spec.model.uri),
+        ("PINN_SERVER_PORT", str(PORT)),
+        ("PINN_SERVER_ADMIN_PORT", str(ADMIN_PORT)),
+        ("PINN_SERVER_DRAIN", f"{DRAIN_SECONDS}s"),
+        ("PINN_SERVER_LOG_FORMAT", "json"),
+    ]
+    return pairs + ([("PINN_SERVER_MODEL_DIGEST", spec.model.digest)] if spec.model.digest else [])
+
+
+def _probe(path: str, *, period: int, failures: int) -> Object:
+    return {
+        "httpGet": {"path": path, "port": "http", "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }

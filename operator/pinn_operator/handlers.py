@@ -1,0 +1,64 @@
+"""kopf wakes. The only module that knows it: every event of an object or of a child wakes that object's task, and that is all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import kopf
+
+from pinn_operator.api.names import GROUP, LABEL_OBJECT, PLURAL, VERSION
+from pinn_operator.api.observed import Key
+from pinn_operator.kube import POD, WRITTEN
+from pinn_operator.wakeups import Wakeups
+
+WATCH_SECONDS = 600.0
+"""How long one watch request lasts: as long as between two full lists."""
+
+
+def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
+    """Handlers for the object and for every kind of child."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> Any:
+        return kopf.login_via_client(**kwargs)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
+    async def object_changed(body: Any, **_: Any) -> None:
+        wakeups.wake(Key(body["metadata"]["namespace"], body["metadata"]["name"]))
+
+    for kind in (*WRITTEN, POD):
+
+        @kopf.on.event(kind.group, kind.api_version.rpartition("/")[2], kind.plural, registry=registry, id=kind.plural)
+        async def child_changed(body: Any, **_: Any) -> None:
+            wakeups.wake_owner(body)
+
+    @kopf.on.cleanup(registry=registry)
+    async def stop(**_: Any) -> None:
+        await wakeups.stop()
+
+    return registry
+
+
+def settings_of() -> kopf.OperatorSettings:
+    """kopf writes nothing: no finalizer, no annotation, no Event of its own."""
+    settings = kopf.OperatorSettings()
+    settings.persistence.finalizer = "kopf.pinn.dev/unused"
+    settings.posting.enabled = False
+    settings.watching.server_timeout = WATCH_SECONDS
+    for kind in (*WRITTEN, POD):
+        settings.watching.label_selectors[kind.group, kind.api_version.rpartition("/")[2], kind.plural] = LABEL_OBJECT
+    return settings
+
+
+async def watch(wakeups: Wakeups, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
+    """Run kopf until `stop` is set or a signal comes. Any watch error but 410 ends it, and with it the program."""
+    await kopf.operator(
+        registry=registry_of(wakeups),
+        settings=settings_of(),
+        standalone=True,
+        clusterwide=not namespaces,
+        namespaces=namespaces,
+        stop_flag=stop,
+    )

@@ -1,0 +1,136 @@
+"""Which of two replicas acts: a Lease, written for this operator because the client library's own does not work.
+
+Whether a holder is alive is judged by its writes on our clock, never by comparing clocks of two machines. The holder stops
+before its time is over; the other begins after it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from pinn_operator.errors import ApiError, Conflict, LeaseLost
+from pinn_operator.kube import LEASE, Kube
+
+log = structlog.get_logger()
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Whose Lease, where, and for how long."""
+
+    name: str
+    namespace: str
+    identity: str
+    seconds: int
+
+    @property
+    def retry(self) -> float:
+        """Between two tries: a third of the time, so that two may fail before it is over."""
+        return self.seconds / 3
+
+
+class Lease:
+    """The Lease, from the point of view of one replica."""
+
+    def __init__(self, kube: Kube, terms: Terms) -> None:
+        self._kube = kube
+        self._terms = terms
+        self._seen: tuple[str, float] = ("", 0.0)
+
+    async def acquire(self) -> None:
+        """Return when this replica holds it; until then look again and again."""
+        while not await self._try():
+            await asyncio.sleep(self._terms.retry)
+        log.info("leading", identity=self._terms.identity)
+
+    async def keep(self) -> None:
+        """Renew it for ever. Raises LeaseLost when another holds it, or when it could not be renewed for too long."""
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(self._terms.retry)
+            if await self._try():
+                renewed = time.monotonic()
+            elif time.monotonic() - renewed > self._terms.seconds * 2 / 3:
+                raise LeaseLost(
+                    f"the Lease {self._terms.name} could not be renewed for {self._terms.seconds * 2 // 3} s"
+                )
+
+    async def release(self) -> None:
+        """Give it back, so that the other replica need not wait. That it fails is no harm: it runs out."""
+        try:
+            live = await self._read()
+            if live and _holder(live) == self._terms.identity:
+                live["spec"]["holderIdentity"] = ""
+                await self._kube.replace(live)
+        except ApiError as error:
+            log.warning("lease_not_released", error=str(error))
+
+    async def _try(self) -> bool:
+        """Take or renew it if it is free, ours or run out. A lost race and an unreachable server are both a no."""
+        try:
+            live = await asyncio.wait_for(self._read(), self._terms.retry)
+            if live is None:
+                await self._kube.create(self._fresh())
+                return True
+            if not self._may_take(live):
+                return False
+            await asyncio.wait_for(self._kube.replace(self._renewed(live)), self._terms.retry)
+        except Conflict:
+            return False
+        except (ApiError, TimeoutError) as error:
+            log.warning("lease_not_renewed", error=str(error) or "time-out")
+            return False
+        return True
+
+    async def _read(self) -> Object | None:
+        return await self._kube.get(LEASE, self._terms.name, self._terms.namespace)
+
+    def _may_take(self, live: Object) -> bool:
+        holder = _holder(live)
+        if holder in ("", self._terms.identity):
+            return True
+        version = live["metadata"]["resourceVersion"]
+        if self._seen[0] != version:
+            self._seen = (version, time.monotonic())
+            return False
+        lasts = float(live["spec"].get("leaseDurationSeconds", self._terms.seconds))
+        return time.monotonic() - self._seen[1] > lasts
+
+    def _fresh(self) -> Object:
+        now = _now()
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._terms.name, "namespace": self._terms.namespace},
+            "spec": {
+                "holderIdentity": self._terms.identity,
+                "leaseDurationSeconds": self._terms.seconds,
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": 0,
+            },
+        }
+
+    def _renewed(self, live: Object) -> Object:
+        """With the resourceVersion that was read: whoever writes second has lost."""
+        spec = {**live["spec"], "leaseDurationSeconds": self._terms.seconds, "renewTime": _now()}
+        if _holder(live) != self._terms.identity:
+            transitions = live["spec"].get("leaseTransitions", 0) + 1
+            spec |= {"holderIdentity": self._terms.identity, "acquireTime": _now(), "leaseTransitions": transitions}
+        return {**live, "spec": spec}
+
+
+def _holder(live: Object) -> str:
+    return live["spec"].get("holderIdentity") or ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

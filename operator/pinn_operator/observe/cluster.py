@@ -1,0 +1,119 @@
+"""One object and all that belongs to it, read from the store in one go.
+
+Read live and not from a watch cache: weights and selectors are moved on what is seen here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.observed import ChildId, Key, Observed, Workload
+from pinn_operator.api.ownership import Owner, owner_of
+from pinn_operator.api.resource import PinnDeployment
+from pinn_operator.api.revision import Revision, from_stored
+from pinn_operator.kube import ENDPOINT_SLICE, PINN_DEPLOYMENT, POD, WRITTEN, Kube
+
+Object = dict[str, Any]
+
+
+async def observe(kube: Kube, key: Key, *, now: datetime, server_image: str) -> Observed | None:
+    """What is, or None when the object is gone. Raises ApiError when something could not be read: no half picture."""
+    live = await kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
+    if live is None:
+        return None
+    resource = PinnDeployment.model_validate(live)
+    selector = f"{LABEL_OBJECT}={key.name}"
+    lists = await asyncio.gather(
+        *(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))
+    )
+    *written, pods, slices = lists
+    children = _children(written, resource.metadata.uid)
+    return Observed(
+        now=now,
+        resource=resource,
+        server_image=server_image,
+        revisions=_revisions(children.values()),
+        workloads=_workloads(children.values(), pods),
+        selected=_selected(children, key.name),
+        endpoints=_endpoints(slices, pods, key.name),
+        children=children,
+    )
+
+
+def _children(lists: Iterable[list[Object]], uid: str) -> dict[ChildId, Object]:
+    found = [item for items in lists for item in items if owner_of(item, uid) is Owner.OURS]
+    return {ChildId(item["kind"], item["metadata"]["name"]): item for item in found}
+
+
+def _revisions(children: Iterable[Mapping[str, Any]]) -> dict[str, Revision]:
+    """The records, by name. One that cannot be read is as good as lost: it is written anew or not at all."""
+    found = {}
+    for child in children:
+        if child["kind"] == "ControllerRevision":
+            try:
+                revision = from_stored(child)
+            except (KeyError, TypeError, ValueError):
+                continue
+            found[revision.name] = revision
+    return found
+
+
+def _workloads(children: Iterable[Mapping[str, Any]], pods: list[Object]) -> dict[str, Workload]:
+    deployments = {_revision(child): child for child in children if child["kind"] == "Deployment"}
+    return {
+        name: _workload(child, [pod for pod in pods if _revision(pod) == name]) for name, child in deployments.items()
+    }
+
+
+def _workload(deployment: Mapping[str, Any], pods: list[Object]) -> Workload:
+    conditions = {c["type"]: c for c in deployment.get("status", {}).get("conditions", ())}
+    progressing, failing = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return Workload(
+        pods=len(staying),
+        ready=sum(map(_is_ready, staying)),
+        deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
+        not_created=failing.get("message") if failing.get("status") == "True" else None,
+        not_starting=next(filter(None, map(_trouble, staying)), None),
+    )
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _trouble(pod: Object) -> str | None:
+    """Why a pod does not start, in the kubelet's or the scheduler's words; None while it simply has not yet."""
+    status = pod.get("status", {})
+    for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+        waiting = container.get("state", {}).get("waiting") or {}
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            last = container.get("lastState", {}).get("terminated") or {}
+            said = (last.get("message") or waiting.get("message") or "").strip()
+            return f"{waiting['reason']}: {said}" if said else str(waiting["reason"])
+    for condition in status.get("conditions", ()):
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return f"Unschedulable: {condition.get('message', '')}"
+    return None
+
+
+def _selected(children: Mapping[ChildId, Mapping[str, Any]], name: str) -> str | None:
+    service = children.get(ChildId("Service", name), {})
+    return (service.get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
+
+
+def _endpoints(slices: list[Object], pods: list[Object], name: str) -> frozenset[str]:
+    """The revisions behind the Service of the object's name, by the endpoints that kube-proxy and gateways read."""
+    revision_of = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
+    behind = [s for s in slices if s["metadata"]["labels"].get("kubernetes.io/service-name") == name]
+    targets = [e.get("targetRef", {}).get("name") for s in behind for e in s.get("endpoints") or ()]
+    return frozenset(revision_of[target] for target in targets if target in revision_of)
+
+
+def _revision(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"].get("labels", {}).get(LABEL_REVISION, ""))

@@ -1,0 +1,61 @@
+"""One pass over one object: observe -> decide -> build -> act -> report. Nothing else knows the order.
+
+A pass may be cut off after any write and comes out the same when run again, for it keeps nothing that it could not observe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from pinn_operator.act import act, announce, write_status
+from pinn_operator.api.observed import Key, Observed
+from pinn_operator.api.plan import Plan
+from pinn_operator.build import build
+from pinn_operator.decide import decide
+from pinn_operator.kube import Kube
+from pinn_operator.observe import observe
+from pinn_operator.report import happenings, status_of
+
+log = structlog.get_logger()
+
+REFUSED_AGAIN = 30.0
+"""Seconds until what was refused is tried again, so that it heals when the quota, the policy or the role is mended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a pass is given beside the object: the client, and who is running."""
+
+    kube: Kube
+    server_image: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A finished pass, and in how many seconds to look again though nothing happens (None: never)."""
+
+    observed: Observed
+    plan: Plan
+    look_again: float | None
+
+
+async def reconcile(context: Context, key: Key) -> Pass | None:
+    """One pass; None when the object is gone. Raises Conflict or Unavailable when it must be run again, after a pause."""
+    seen = await observe(context.kube, key, now=datetime.now(UTC), server_image=context.server_image)
+    if seen is None:
+        return None
+    plan = decide(seen)
+    outcome = await act(context.kube, plan, build(plan, seen), seen)
+    if not plan.release:
+        await write_status(context.kube, status_of(seen, plan, outcome), seen)
+    told = happenings(seen, plan, outcome)
+    for write in outcome.writes:
+        log.info("wrote", object=str(key), verb=write.verb, child=str(write.child), why=write.why or plan.sentence)
+    for happening in told:
+        log.log(30 if happening.warning else 20, happening.reason, object=str(key), note=happening.note)
+    await announce(context.kube, told, seen, context.instance)
+    return Pass(seen, plan, REFUSED_AGAIN if outcome.refusals else plan.look_again)

@@ -1,0 +1,154 @@
+"""The conditions of crd.md's table, in kstatus's terms: one that does not hold is absent, except Ready and Available.
+
+`kubectl wait --for=condition=Ready`, Flux and Argo CD read Ready, Reconciling and Stalled and need nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.outcome import Outcome
+from pinn_operator.api.plan import Phase, Plan
+from pinn_operator.api.status import Condition
+from pinn_operator.api.units import seconds
+
+MESSAGE_LIMIT = 2000
+
+
+class _Verdict(NamedTuple):
+    type: str
+    holds: bool
+    reason: str
+    message: str
+
+
+class Trouble(NamedTuple):
+    """What keeps a revision from running, in one word and in a sentence."""
+
+    reason: str
+    message: str
+
+
+def conditions_of(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Condition, ...]:
+    """Every condition that holds, and Ready and Available always; transition times are carried over from the old status."""
+    before = {condition.type: condition for condition in seen.resource.status.conditions}
+    return tuple(_dated(verdict, before, seen) for verdict in _verdicts(seen, plan, outcome))
+
+
+def trouble_of(seen: Observed, plan: Plan, outcome: Outcome) -> Trouble | None:
+    """A refused child, pods that may not be created, an image that cannot be pulled: what a person has to look at."""
+    if outcome.refusals:
+        first = outcome.refusals[0]
+        return Trouble("ChildRefused", f"{first.child} was refused ({first.reason}): {first.message}")
+    for run in plan.run:
+        workload = seen.workload(run.revision.name)
+        if workload.not_created:
+            return Trouble("PodsRefused", f"pods of revision {run.revision.name} are refused: {workload.not_created}")
+        if workload.not_starting:
+            return Trouble("PodsNotStarting", f"a pod of revision {run.revision.name}: {workload.not_starting}")
+    return None
+
+
+def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict]:
+    available = _is_available(seen, plan)
+    trouble = trouble_of(seen, plan, outcome)
+    overdue = _is_overdue(seen, plan, trouble)
+    yield _ready(plan, available, trouble)
+    if plan.phase is Phase.NOT_SUPPORTED:
+        yield _Verdict("Stalled", True, "NotSupported", plan.sentence)
+    elif overdue:
+        yield _Verdict("Stalled", True, "ProgressDeadlineExceeded", _overdue_sentence(seen, plan, trouble))
+    elif _is_moving(seen, plan, trouble):
+        yield _Verdict("Reconciling", True, trouble.reason if trouble else plan.phase.value, _sentence(plan, trouble))
+    yield _available(plan, available, seen)
+    if plan.phase is Phase.PAUSED:
+        yield _Verdict("Progressing", False, "Paused", plan.sentence)
+    elif (
+        trouble is None
+        and not overdue
+        and plan.phase in (Phase.STARTING, Phase.STEPPING, Phase.SWITCHING, Phase.DRAINING)
+    ):
+        yield _Verdict("Progressing", True, "Step", plan.sentence)
+
+
+def _ready(plan: Plan, available: bool, trouble: Trouble | None) -> _Verdict:
+    """A refusal shows here even while an older revision answers: the object is not what its spec asks for."""
+    if trouble is not None:
+        return _Verdict("Ready", False, trouble.reason, trouble.message)
+    if plan.phase in (Phase.DELETING, Phase.NOT_SUPPORTED):
+        return _Verdict("Ready", False, plan.phase.value, plan.sentence)
+    if available:
+        return _Verdict("Ready", True, "Serving", plan.sentence)
+    return _Verdict("Ready", False, plan.phase.value if plan.stable is None else "Unavailable", plan.sentence)
+
+
+def _available(plan: Plan, available: bool, seen: Observed) -> _Verdict:
+    if plan.stable is None:
+        return _Verdict("Available", False, "NotYet", "no revision has been ready yet")
+    ready, asked = seen.workload(plan.stable.name).ready, seen.resource.spec.replicas
+    said = f"{ready} of {asked} replicas of revision {plan.stable.name} are ready"
+    return _Verdict("Available", available, "MinimumAvailable" if available else "Unavailable", said)
+
+
+def _is_available(seen: Observed, plan: Plan) -> bool:
+    if plan.stable is None:
+        return False
+    return seen.resource.spec.replicas == 0 or seen.workload(plan.stable.name).ready > 0
+
+
+def _is_moving(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
+    if plan.phase in (Phase.PAUSED, Phase.NOT_SUPPORTED):
+        return False
+    return trouble is not None or plan.phase is not Phase.SERVING or _is_short(seen, plan)
+
+
+def _is_short(seen: Observed, plan: Plan) -> bool:
+    """Fewer replicas than asked for: being scaled, or being mended."""
+    return any(seen.workload(run.revision.name).ready < run.replicas for run in plan.run)
+
+
+def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
+    """Kubernetes keeps the deadline of a workload; that of a child that could not be made runs since the trouble began."""
+    if any(
+        seen.workload(run.revision.name).deadline_exceeded
+        for run in plan.run
+        if not _served(seen, plan, run.revision.name)
+    ):
+        return True
+    if trouble is None:
+        return False
+    before = {condition.type: condition for condition in seen.resource.status.conditions}
+    if (stalled := before.get("Stalled")) and stalled.reason == "ProgressDeadlineExceeded":
+        return True
+    began = before.get("Reconciling")
+    deadline = seconds(seen.resource.spec.rollout.progress_deadline)
+    return began is not None and (seen.now - began.last_transition_time).total_seconds() > deadline
+
+
+def _served(seen: Observed, plan: Plan, revision: str) -> bool:
+    return plan.stable is not None and plan.stable.name == revision and seen.workload(revision).ready > 0
+
+
+def _sentence(plan: Plan, trouble: Trouble | None) -> str:
+    return trouble.message if trouble else plan.sentence
+
+
+def _overdue_sentence(seen: Observed, plan: Plan, trouble: Trouble | None) -> str:
+    deadline = seen.resource.spec.rollout.progress_deadline
+    return f"not ready within spec.rollout.progressDeadline ({deadline}); {_sentence(plan, trouble)}"
+
+
+def _dated(verdict: _Verdict, before: dict[str, Condition], seen: Observed) -> Condition:
+    status: Literal["True", "False"] = "True" if verdict.holds else "False"
+    old = before.get(verdict.type)
+    since = old.last_transition_time if old and old.status == status else seen.now.replace(microsecond=0)
+    return Condition(
+        type=verdict.type,
+        status=status,
+        observed_generation=seen.resource.metadata.generation,
+        last_transition_time=since,
+        reason=verdict.reason,
+        message=verdict.message[:MESSAGE_LIMIT],
+    )

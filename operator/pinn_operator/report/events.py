@@ -1,0 +1,45 @@
+"""What a person should be able to read afterwards, told once: changes of the status, and writes that were not routine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.outcome import Happening, Outcome
+from pinn_operator.api.plan import Phase, Plan
+from pinn_operator.report.conditions import trouble_of
+
+
+def happenings(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Happening, ...]:
+    """Events of this pass. Derived from a difference between what was and what is, so a repeated pass repeats none."""
+    return (*_of_writes(outcome), *_of_roles(seen, plan), *_of_trouble(seen, plan, outcome))
+
+
+def _of_writes(outcome: Outcome) -> Iterable[Happening]:
+    for write in outcome.writes:
+        if write.verb == "Created" and write.child.kind == "ControllerRevision":
+            yield Happening("RevisionCreated", "Create", f"{write.child.name} is new")
+        elif write.verb == "Healed":
+            yield Happening("ChildHealed", "Heal", f"{write.child} was put right: {write.why}", warning=True)
+
+
+def _of_roles(seen: Observed, plan: Plan) -> Iterable[Happening]:
+    stable = seen.resource.status.stable
+    before = stable.revision if stable else None
+    if plan.phase is Phase.DELETING:
+        return
+    if plan.stable is not None and plan.stable.name != before:
+        yield Happening("Switched" if before else "Started", "Switch", plan.sentence)
+    canary = seen.resource.status.canary
+    if plan.canary is not None and plan.canary.name != (canary.revision if canary else None):
+        yield Happening("RolloutStarted", "Roll", plan.sentence)
+
+
+def _of_trouble(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[Happening]:
+    trouble = trouble_of(seen, plan, outcome)
+    ready = {c.type: c for c in seen.resource.status.conditions}
+    said = ready.get("Ready")
+    if trouble is not None and (said is None or said.reason != trouble.reason):
+        yield Happening(trouble.reason, "Write", trouble.message, warning=True)
+    if plan.phase is Phase.NOT_SUPPORTED and (said is None or said.message != plan.sentence):
+        yield Happening("NotSupported", "Refuse", plan.sentence, warning=True)

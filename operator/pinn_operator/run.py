@@ -1,0 +1,112 @@
+"""The operator as a program: one replica leads and watches, the other stands by and answers its probes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Coroutine
+
+import structlog
+
+from pinn_operator.errors import ApiError, LeaseLost
+from pinn_operator.handlers import watch
+from pinn_operator.kube import Kube, connect
+from pinn_operator.lease import Lease, Terms
+from pinn_operator.monitoring import Monitoring, served
+from pinn_operator.reconcile import Context, reconcile
+from pinn_operator.settings import RELEASE, Settings
+from pinn_operator.wakeups import Wakeups
+
+log = structlog.get_logger()
+
+STOP_SECONDS = 10.0
+
+
+def main(settings: Settings) -> int:
+    """Run until told to stop. 0 after a signal, 1 when the Lease is lost or the watching ends by itself."""
+    _configure_logs(settings)
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    monitoring = Monitoring()
+    log.info("starting", release=RELEASE, namespaces=settings.namespaces or "all", server_image=settings.server_image)
+    async with served(monitoring, settings.port), connect() as kube:
+        identity = settings.identity or socket.gethostname()
+        lease = Lease(kube, Terms(settings.name, settings.namespace, identity, settings.lease_seconds))
+        if not await _unless(stop, lease.acquire()):
+            return 0
+        monitoring.leading(True)
+        try:
+            return await _lead(settings, kube, lease, monitoring, identity, stop)
+        finally:
+            await lease.release()
+
+
+async def _lead(
+    settings: Settings, kube: Kube, lease: Lease, monitoring: Monitoring, identity: str, stop: asyncio.Event
+) -> int:
+    """Watch, resync and renew side by side; the first of them to end ends the others."""
+    context = Context(kube, settings.server_image, identity)
+    wakeups = Wakeups(lambda key: reconcile(context, key), monitoring, settings.passes)
+    tasks = [
+        asyncio.create_task(watch(wakeups, settings.namespaces, stop), name="watch"),
+        asyncio.create_task(lease.keep(), name="lease"),
+        asyncio.create_task(_resync(wakeups, kube, settings), name="resync"),
+    ]
+    done, _ = await asyncio.wait([*tasks, stopped := asyncio.create_task(stop.wait())], return_when="FIRST_COMPLETED")
+    told = stopped in done or (tasks[0] in done and not tasks[0].exception())
+    stop.set()
+    await wakeups.stop()
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=STOP_SECONDS)
+    ended = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    for error in ended:
+        if isinstance(error, Exception):
+            log.error("ended", error=str(error), kind=type(error).__name__)
+    return 0 if told and not any(isinstance(error, LeaseLost) for error in ended) else 1
+
+
+async def _resync(wakeups: Wakeups, kube: Kube, settings: Settings) -> None:
+    while True:
+        await asyncio.sleep(settings.resync_seconds)
+        try:
+            await wakeups.resync(kube, settings.namespaces or (None,))
+        except ApiError as error:
+            log.warning("resync_failed", error=str(error))
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Whether the work was finished before `stop` was set."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopped], return_when="FIRST_COMPLETED")
+    finished = task.done()
+    for one in (task, stopped):
+        one.cancel()
+    if finished:
+        task.result()
+    return finished
+
+
+def _configure_logs(settings: Settings) -> None:
+    """One JSON object a line on standard output, kopf's own lines too."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    last: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer() if settings.log_format == "console" else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(processors=[*shared, last], wrapper_class=structlog.make_filtering_bound_logger(level))
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=last, foreign_pre_chain=shared))
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

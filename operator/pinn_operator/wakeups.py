@@ -1,0 +1,147 @@
+"""One task per object: it sleeps until something wakes it or its time has come, then runs one pass.
+
+Events only wake; what happened is looked up. So an event lost, repeated or out of order costs at most time, and the full
+list every ten minutes finds what no event told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from pinn_operator.api.names import LABEL_OBJECT
+from pinn_operator.api.observed import ChildId, Key
+from pinn_operator.errors import ApiError, Conflict, Unavailable
+from pinn_operator.kube import PINN_DEPLOYMENT, WRITTEN, Kube, Object
+from pinn_operator.monitoring import Monitoring
+from pinn_operator.reconcile import Pass
+
+log = structlog.get_logger()
+
+COALESCE_SECONDS = 0.1
+"""A burst of events, as when six children are made, is one pass."""
+
+PASS_SECONDS = 120.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+
+Versions = frozenset[tuple[ChildId, str]]
+
+
+@dataclass
+class _Slot:
+    """What is kept for an object between passes: nothing that a decision rests on."""
+
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    versions: Versions = frozenset()
+    task: asyncio.Task[None] | None = None
+
+
+class Wakeups:
+    """All objects' tasks. At most `at_once` passes run at the same time; the others wait their turn."""
+
+    def __init__(self, run: Callable[[Key], Awaitable[Pass | None]], monitoring: Monitoring, at_once: int) -> None:
+        self._run = run
+        self._monitoring = monitoring
+        self._turns = asyncio.Semaphore(at_once)
+        self._slots: dict[Key, _Slot] = {}
+
+    def wake(self, key: Key) -> None:
+        """Have a pass run soon; a pass that is running is followed by another."""
+        slot = self._slots.get(key)
+        if slot is None:
+            slot = self._slots[key] = _Slot()
+            slot.task = asyncio.create_task(self._serve(key, slot), name=str(key))
+        slot.woken.set()
+
+    def wake_owner(self, child: Object) -> None:
+        """Wake the object that a child belongs to, by its label."""
+        name = child["metadata"].get("labels", {}).get(LABEL_OBJECT)
+        if name:
+            self.wake(Key(child["metadata"]["namespace"], name))
+
+    async def stop(self) -> None:
+        """Cancel every task. A pass cut off is run again by whoever comes next."""
+        tasks = [slot.task for slot in self._slots.values() if slot.task]
+        self._slots.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def resync(self, kube: Kube, namespaces: Iterable[str | None]) -> None:
+        """One LIST a kind; wake the objects whose children are not as their last pass saw them."""
+        found = await _everything(kube, namespaces)
+        for key in found.keys() | self._slots.keys():
+            slot = self._slots.get(key)
+            if slot is None or slot.versions != found.get(key):
+                self.wake(key)
+
+    async def _serve(self, key: Key, slot: _Slot) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(COALESCE_SECONDS)
+            slot.woken.clear()
+            try:
+                finished = await self._pass(key)
+            except Exception as error:  # noqa: BLE001 - one object's bug must not stop the others
+                failures += 1
+                await _wait(slot.woken if isinstance(error, Conflict) else asyncio.Event(), _pause(error, failures))
+                continue
+            failures = 0
+            if finished is None:
+                self._monitoring.forget(key)
+                if not slot.woken.is_set():
+                    self._slots.pop(key, None)
+                    return
+                continue
+            slot.versions = _versions(finished)
+            await _wait(slot.woken, finished.look_again)
+
+    async def _pass(self, key: Key) -> Pass | None:
+        async with self._turns:
+            with self._monitoring.timed(key):
+                finished = await asyncio.wait_for(self._run(key), PASS_SECONDS)
+        if finished is not None:
+            self._monitoring.note(finished)
+        return finished
+
+
+def _pause(error: Exception, failures: int) -> float:
+    """Growing, scattered, and never shorter than the server asked for."""
+    if isinstance(error, Unavailable | Conflict):
+        log.info("pass_again", error=str(error))
+    elif isinstance(error, ApiError):
+        log.warning("pass_refused", error=str(error))
+    else:
+        log.error("pass_failed", exc_info=error)
+    asked = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
+    grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
+    return max(asked, grown * random.uniform(0.7, 1.0))  # noqa: S311 - scatter, not a secret
+
+
+async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
+def _versions(finished: Pass) -> Versions:
+    metadata = finished.observed.resource.metadata
+    own = (ChildId(PINN_DEPLOYMENT.kind, metadata.name), metadata.resource_version)
+    children = ((child, str(live["metadata"]["resourceVersion"])) for child, live in finished.observed.children.items())
+    return frozenset({own, *children})
+
+
+async def _everything(kube: Kube, namespaces: Iterable[str | None]) -> dict[Key, Versions]:
+    found: dict[Key, set[tuple[ChildId, str]]] = {}
+    for namespace in namespaces:
+        for kind in (PINN_DEPLOYMENT, *WRITTEN):
+            for obj in await kube.list_all(kind, namespace, None if kind is PINN_DEPLOYMENT else LABEL_OBJECT):
+                metadata = obj["metadata"]
+                name = metadata["name"] if kind is PINN_DEPLOYMENT else metadata["labels"][LABEL_OBJECT]
+                entry = (ChildId(kind.kind, metadata["name"]), str(metadata["resourceVersion"]))
+                found.setdefault(Key(metadata["namespace"], name), set()).add(entry)
+    return {key: frozenset(entries) for key, entries in found.items()}

@@ -1,0 +1,78 @@
+"""The command `pinn-operator`. Each command imports what it needs when it runs, so `--help` answers at once."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
+)
+
+
+@app.callback()
+def pinn_operator() -> None:
+    """Serve physics-informed neural networks on Kubernetes, and roll out new versions of them safely."""
+
+
+@app.command()
+def validate(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Manifests, folders of manifests, or - for standard input."),
+    ],
+) -> None:
+    """Say whether a cluster would accept these manifests, without a cluster.
+
+    Every PinnDeployment in the files gets the answer that the API server would give: the same verdict, the same field, and a
+    sentence that names the remedy. Documents of other kinds are skipped with a note.
+
+        pinn-operator validate pinndeployment.yaml
+
+        pinn-operator validate manifests/
+
+        kustomize build overlays/production | pinn-operator validate -
+
+    One line for each problem: `FILE: PinnDeployment/NAME: FIELD: what is wrong; what to write instead`.
+
+    Exit code 0: all would be accepted. 1: something would be refused. 2: a file could not be read.
+
+    What only a cluster knows (does the Secret exist, is there a GPU) is not looked at; the object's conditions tell.
+    """
+    from pinn_operator.validate import Verdict
+    from pinn_operator.validate import validate as lines_of
+
+    worst = Verdict.ACCEPTED
+    for line in lines_of(files):
+        typer.echo(line.text)
+        worst = max(worst, line.verdict)
+    raise typer.Exit(worst)
+
+
+@app.command()
+def run() -> None:
+    """Run the operator, in a cluster or against the one that KUBECONFIG names.
+
+    Everything is set by environment variables, each with a default:
+
+    PINN_OPERATOR_NAMESPACES (a,b; empty: all), PINN_OPERATOR_SERVER_IMAGE, PINN_OPERATOR_NAMESPACE (its own),
+    PINN_OPERATOR_PORT (metrics and health, 8080), PINN_OPERATOR_LOG_LEVEL, PINN_OPERATOR_LOG_FORMAT (json or console).
+
+    Exit code 0 after a signal; 1 when the Lease is lost or the API server refuses the watches; 2 for a wrong setting.
+    """
+    from pydantic import ValidationError
+
+    from pinn_operator.run import main as run_operator
+    from pinn_operator.settings import Settings
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            typer.echo(f"PINN_OPERATOR_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(run_operator(settings))
+
+
+def main() -> None:
+    """The entry point."""
+    app()

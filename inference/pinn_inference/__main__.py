@@ -1,0 +1,5 @@
+"""`python -m pinn_inference` is `pinn-server`."""
+
+from pinn_inference.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The wire: HTTP in, JSON out. Nothing here knows an equation."""

@@ -1,0 +1,40 @@
+"""The digest of a model folder: one SHA-256 that covers every file in it, the manifest included.
+
+Canonical form, so that anyone can compute it with standard tools: for each file of the folder, sorted by name, the line
+`<sha256 of its bytes in hex><two spaces><name><newline>`, as sha256sum prints it; the digest is the SHA-256 of those lines.
+Of manifest.json, which states the digest itself, the bytes counted are those with the 64 hex digits set to zeros.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+MANIFEST = "manifest.json"
+FILES = (MANIFEST, "model.tflite", "weights.npz")
+_STATED = re.compile(rb'("digest": "sha256:)[0-9a-f]{64}"')
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Every file of a model, by name. Raises OSError when one is missing."""
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """`sha256:...` of a model's files."""
+    lines = "".join(f"{file_digest(_blank(name, files[name]))}  {name}\n" for name in sorted(files))
+    return f"sha256:{file_digest(lines.encode())}"
+
+
+def stated(manifest: bytes, value: str) -> bytes:
+    """The manifest with its digest field set to `value`."""
+    return _STATED.sub(lambda found: found[1] + value.removeprefix("sha256:").encode() + b'"', manifest, count=1)
+
+
+def file_digest(content: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _blank(name: str, content: bytes) -> bytes:
+    return stated(content, "0" * 64) if name == MANIFEST else content

@@ -1,0 +1,197 @@
+"""`pinn-server`: serves a model, prices one option without a server, checks a server's health, lists the models.
+
+Plain argparse, and each command imports what it needs when it runs: a server's start is part of every scale-up.
+"""
+
+import os
+
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_threads, "1")  # before NumPy: the networks are small, and idle threads cost memory
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from pinn_inference import __version__
+
+EXAMPLES = """examples:
+  pinn-server serve                                    serve black-scholes 2.0.0 on port 8080, metrics on 8081
+  pinn-server serve --model-version 1.0.0 --port 9000  another version, another port
+  pinn-server predict --spot 100 --strike 105 --maturity 0.5 --rate 0.03 --volatility 0.2 --kind put
+  pinn-server health http://127.0.0.1:8080             exit code 0 when ready, 1 when not
+  pinn-server models                                   what can be served, and how wrong each is
+
+Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9000, PINN_SERVER_MODEL_VERSION=1.0.0."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point; ends the process with the command's exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code = arguments.run(arguments)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # `pinn-server models | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from pinn_inference import logs, settings
+    from pinn_inference.errors import SettingsError
+
+    try:
+        chosen = settings.load(
+            model_name=arguments.model_name,
+            model_version=arguments.model_version,
+            model_uri=arguments.model_uri,
+            models_dir=arguments.models_dir,
+            host=arguments.host,
+            port=arguments.port,
+            admin_port=arguments.admin_port,
+            log_format=arguments.log_format or ("console" if sys.stderr.isatty() else None),
+        )
+    except SettingsError as error:
+        logs.configure("info", "console" if sys.stderr.isatty() else "json")
+        from pinn_inference.server import explain
+
+        explain(error)
+        return 1
+    logs.configure(chosen.log_level, chosen.log_format)
+    from pinn_inference import server
+
+    return server.serve(chosen)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from pinn_inference import settings
+    from pinn_inference.artifacts import source
+    from pinn_inference.engines.litert import LiteRtEngine
+    from pinn_inference.errors import PinnError
+    from pinn_inference.predictor import Predictor
+
+    names = ("spot", "strike", "maturity", "rate", "dividend_yield", "volatility", "kind")
+    item = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    try:
+        chosen = settings.load(model_version=arguments.model_version, models_dir=arguments.models_dir)
+        artifact = source.fetch(
+            chosen.model_uri, chosen.model_name, chosen.model_version, chosen.models_dir, chosen.model_digest
+        )
+        engine = LiteRtEngine(artifact.files["model.tflite"])
+        broken: list[str] = []
+        manifest = artifact.manifest
+        answer = Predictor(engine, manifest.ranges(), manifest.tolerances, lambda name, _: broken.append(name)).one(
+            item
+        )
+    except PinnError as error:
+        return _fail(str(error))
+    print(json.dumps({**answer._asdict(), "model": {"name": artifact.name, "version": artifact.version}}, indent=2))
+    return _fail(f"this answer breaks {', '.join(broken)}") if broken else 0
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from urllib.error import HTTPError, URLError
+    from urllib.request import ProxyHandler, build_opener
+
+    url = arguments.url.rstrip("/") + "/v2/health/ready"
+    if not url.startswith(("http://", "https://")):
+        return _fail(f"{arguments.url!r} is no address; give one such as http://127.0.0.1:8080")
+    try:
+        with build_opener(ProxyHandler({})).open(url, timeout=arguments.timeout):
+            print("ready")
+            return 0
+    except HTTPError as error:
+        return _fail(f"not ready: {url} answers {error.code} {error.read(1000).decode(errors='replace')}")
+    except (URLError, OSError, ValueError) as error:
+        return _fail(f"not ready: {url}: {getattr(error, 'reason', error)}")
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from pinn_inference import settings
+    from pinn_inference.artifacts import source
+    from pinn_inference.errors import PinnError
+
+    try:
+        chosen = settings.load(models_dir=arguments.models_dir)
+        manifests = source.available(chosen.models_dir)
+    except PinnError as error:
+        return _fail(str(error))
+    if not manifests:
+        return _fail(f"there are no models in {chosen.models_dir}")
+    for manifest in manifests:
+        served = manifest.accuracy.served.largest
+        print(f"{manifest.name} {manifest.version}\n  {manifest.description}\n  {manifest.digest}")
+        print(f"  largest error over {manifest.accuracy.points} points, strike 1, as served:")
+        print("    " + "  ".join(f"{name} {error:.1e}" for name, error in served.items()))
+    return 0
+
+
+def _fail(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _command(
+        argparse.ArgumentParser, prog="pinn-server", description="A model server for PINNs.", epilog=EXAMPLES
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = _command(
+        commands.add_parser, "serve", help="answer predictions over HTTP", epilog=EXAMPLES, description=_serve_text()
+    )
+    _model_options(serve)
+    serve.add_argument("--model-name", metavar="NAME", help="default black-scholes")
+    serve.add_argument("--model-uri", metavar="URI", help="builtin:// (default) or file:///path/of/the/folder")
+    serve.add_argument("--host", help="address to listen on; default 0.0.0.0")
+    serve.add_argument("--port", type=int, help="predictions and health; default 8080, 0 takes a free one")
+    serve.add_argument("--admin-port", type=int, metavar="PORT", help="metrics; default 8081, 0 takes a free one")
+    serve.add_argument("--log-format", choices=("json", "console"), help="default: console at a terminal, else json")
+    serve.set_defaults(run=_serve)
+
+    predict = _command(commands.add_parser, "predict", help="price one option here, as JSON", epilog=EXAMPLES)
+    _model_options(predict)
+    for name, text in (
+        ("spot", "price of the underlying"),
+        ("strike", "strike price"),
+        ("maturity", "years to expiry"),
+        ("rate", "risk-free rate, 0.03 for 3 %%"),
+        ("volatility", "0.2 for 20 %%"),
+    ):
+        predict.add_argument(f"--{name}", type=float, required=True, metavar="X", help=text)
+    predict.add_argument("--dividend-yield", type=float, metavar="X", help="default 0")
+    predict.add_argument("--kind", choices=("call", "put"), help="default call")
+    predict.set_defaults(run=_predict)
+
+    health = _command(commands.add_parser, "health", help="is a server ready? exit code 0 or 1", epilog=EXAMPLES)
+    health.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="default http://127.0.0.1:8080")
+    health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="default 2")
+    health.set_defaults(run=_health)
+
+    models = _command(commands.add_parser, "models", help="list the models and their measured errors", epilog=EXAMPLES)
+    models.add_argument("--models-dir", type=Path, metavar="DIR", help="default: models/ of the checkout, or /models")
+    models.set_defaults(run=_models)
+    return parser
+
+
+def _command(make, *args, **kwargs):  # type: ignore[no-untyped-def]
+    return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-version", metavar="VERSION", help="default 2.0.0; see `pinn-server models`")
+    parser.add_argument("--models-dir", type=Path, metavar="DIR", help="default: models/ of the checkout, or /models")
+
+
+def _serve_text() -> str:
+    return (
+        "Answers POST /predict on the service port and /metrics on the admin port.\n"
+        "SIGTERM drains: not ready at once, answering for PINN_SERVER_DRAIN (5s), then gone. Ctrl-C stops directly."
+    )
+
+
+if __name__ == "__main__":
+    main()

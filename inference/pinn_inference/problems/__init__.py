@@ -1,0 +1,1 @@
+"""What a PINN solves, one file each. Everything specific to an equation is here and nowhere else."""

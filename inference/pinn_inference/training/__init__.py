@@ -1,0 +1,1 @@
+"""How the shipped models were made: `pinn-train`, reproducible. Serving imports nothing from TensorFlow or SciPy."""

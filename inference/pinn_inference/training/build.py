@@ -1,0 +1,75 @@
+"""Turns a trained network into a model folder: files, measured errors, manifest, digest."""
+
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pinn_inference.artifacts import digest as digests
+from pinn_inference.artifacts import manifest as manifests
+from pinn_inference.artifacts.manifest import Field, Manifest
+from pinn_inference.engines.float64 import Float64Engine
+from pinn_inference.engines.litert import LiteRtEngine
+from pinn_inference.network import Network
+from pinn_inference.problems import black_scholes
+from pinn_inference.training import export, measure
+from pinn_inference.training.recipes import Recipe
+
+LIBRARIES = ("numpy", "scipy", "tensorflow_cpu", "ai_edge_litert")
+
+
+def folder_files(network: Network, model_version: str, recipe: Recipe, training: dict[str, Any]) -> dict[str, bytes]:
+    """Every file of the model, by name. `training` is what the training run knows about itself."""
+    files = {"weights.npz": export.weights_npz(network), "model.tflite": export.litert(network)}
+    accuracy, excesses = measure.accuracy(LiteRtEngine(files["model.tflite"]), Float64Engine(files["weights.npz"]))
+    manifest = Manifest(
+        schema=1,
+        name=black_scholes.NAME,
+        version=model_version,
+        description=f"European call or put under Black-Scholes with a dividend yield. {recipe.description}",
+        problem=black_scholes.NAME,
+        digest="sha256:" + "0" * 64,
+        precision={"network": "float32", "formulas around it": "float64"},
+        accuracy=accuracy,
+        tolerances={name: _tolerance(value) for name, value in excesses.items()},
+        inputs=(
+            *(Field(i.name, i.unit, i.low, i.high, i.per, i.default) for i in black_scholes.INPUTS),
+            Field("kind", "call or put", choices=tuple(black_scholes.KINDS)),
+        ),
+        outputs=tuple(Field(name, black_scholes.OUTPUT_UNITS[name]) for name in black_scholes.OUTPUTS),
+        architecture={
+            "coordinates": ["z = ln(F/K)/(sigma sqrt(T))", "s = sigma sqrt(T)"],
+            "features": ["2 z^2/(6 + z^2) - 1", "s/0.43 - 1"],
+            "hidden": list(recipe.hidden),
+            "activation": "tanh",
+            "parameters": network.parameters,
+            "graph": "model.tflite: (n, 2) of (z, s) to (n, 4) of N, N_z, N_zz, N_s; float32; Taylor mode",
+        },
+        training={**training, "python": platform.python_version(), "libraries": _versions()},
+        files={name: f"sha256:{digests.file_digest(content)}" for name, content in sorted(files.items())},
+    )
+    return _sealed(files, manifest)
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    """Writes the files, the manifest last: a folder without one is not a model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted(files, key=lambda name: name == digests.MANIFEST):
+        (folder / name).write_bytes(files[name])
+
+
+def _sealed(files: dict[str, bytes], manifest: Manifest) -> dict[str, bytes]:
+    complete = {**files, digests.MANIFEST: manifests.write(manifest)}
+    return {**complete, digests.MANIFEST: digests.stated(complete[digests.MANIFEST], digests.digest(complete))}
+
+
+def _tolerance(excess: float) -> float:
+    """Four times the largest excess seen, rounded up to one digit: rounding differs between machines. At least 1e-9."""
+    value = max(4 * excess, 1e-9)
+    scale = 10.0 ** math.floor(math.log10(value))
+    return float(f"{math.ceil(value / scale) * scale:.0e}")
+
+
+def _versions() -> dict[str, str]:
+    return {name.replace("_", "-"): version(name) for name in LIBRARIES}

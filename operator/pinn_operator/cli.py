@@ -18,7 +18,7 @@ def pinn_operator() -> None:
 def validate(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Manifests, folders of manifests, or - for standard input."),
+        typer.Argument(metavar="FILE", help="Manifests, folders of manifests, or - for standard input."),
     ],
 ) -> None:
     """Say whether a cluster would accept these manifests, without a cluster.

@@ -103,8 +103,8 @@ PAGE_HEAD: Final = f"""# PinnDeployment: every field
 on a cluster, and `pinn-operator validate FILE` tells without one whether a manifest would be accepted.
 
 Durations are written as in Go (`500ms`, `30m`, `1h30m`) or, where `Off` is not possible, in whole days (`1d`); memory
-as a Kubernetes quantity (`256Mi`); shares as percentages (`0.1%`). There are no floating-point numbers. Write `"Off"` in
-quotes: without them YAML reads a boolean.
+as a Kubernetes quantity (`256Mi`); shares as percentages (`0.1%`). There are no floating-point numbers. Write `"Off"`
+in quotes: without them YAML reads a boolean.
 """
 
 

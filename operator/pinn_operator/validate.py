@@ -1,0 +1,142 @@
+"""`pinn-operator validate`: reads manifests and says of each, without a cluster, whether an API server would accept it.
+
+YAML is read as kubectl reads it, not as Python would: what is a string, a number or a boolean there is the same here.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from pinn_operator.api.check import is_ours, problems
+from pinn_operator.api.names import GROUP, KIND
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+
+
+class Verdict(IntEnum):
+    """What came out of it; the worst one is the exit code."""
+
+    ACCEPTED = 0
+    REFUSED = 1
+    UNREADABLE = 2
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the output, and what it means for the exit code."""
+
+    text: str
+    verdict: Verdict = Verdict.ACCEPTED
+
+
+def validate(paths: Iterable[str]) -> Iterator[Line]:
+    """One line for each problem, each accepted object and each document skipped."""
+    for path in paths:
+        yield from _of_path(path)
+
+
+def _of_path(path: str) -> Iterator[Line]:
+    if path == "-":
+        yield from _of_text("standard input", sys.stdin.read())
+    elif Path(path).is_dir():
+        yield from _of_folder(Path(path))
+    else:
+        yield from _of_file(Path(path))
+
+
+def _of_folder(folder: Path) -> Iterator[Line]:
+    found = sorted(file for file in folder.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+    if not found:
+        yield Line(f"{folder}: no manifest in this folder ({', '.join(SUFFIXES)})", Verdict.UNREADABLE)
+    for file in found:
+        yield from _of_file(file)
+
+
+def _of_file(file: Path) -> Iterator[Line]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
+        yield Line(f"{file}: cannot be read: {reason}", Verdict.UNREADABLE)
+        return
+    yield from _of_text(str(file), text)
+
+
+def _of_text(source: str, text: str) -> Iterator[Line]:
+    try:
+        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
+    except yaml.YAMLError as error:
+        yield Line(f"{source}: no YAML: {' '.join(str(error).split())}", Verdict.UNREADABLE)
+        return
+    if not documents:
+        yield Line(f"{source}: no document in it, nothing to validate")
+    for document in _unlisted(documents):
+        yield from _of_document(source, document)
+
+
+def _unlisted(documents: Iterable[Any]) -> Iterator[Any]:
+    """The documents, with the items of each List in its place."""
+    for document in documents:
+        listed = isinstance(document, dict) and document.get("kind") == "List" and document.get("apiVersion") == "v1"
+        yield from document.get("items") or () if listed else (document,)
+
+
+def _of_document(source: str, document: Any) -> Iterator[Line]:
+    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
+        yield Line(f"{source}: a document is no Kubernetes object; it needs apiVersion and kind", Verdict.REFUSED)
+        return
+    where = f"{source}: {document['kind']}/{_name(document)}"
+    if not is_ours(document):
+        yield _other(where, document)
+        return
+    found = problems(document)
+    yield from (Line(f"{where}: {problem}", Verdict.REFUSED) for problem in found)
+    if not found:
+        yield Line(f"{where}: ok")
+
+
+def _other(where: str, document: dict[str, Any]) -> Line:
+    if str(document.get("apiVersion")).startswith(f"{GROUP}/"):
+        return Line(f"{where}: kind: {GROUP} has no such kind; did you mean {KIND}?", Verdict.REFUSED)
+    return Line(f"{where}: skipped, not a {KIND}")
+
+
+def _name(document: dict[str, Any]) -> str:
+    metadata = document.get("metadata")
+    return str(metadata.get("name") or "(no name)") if isinstance(metadata, dict) else "(no name)"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in kubectl's reading: 1e3 is a number, 10.0 an integer, 1:30 and 2026-01-01 are strings, a key stands once."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float", ":int"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_yaml_number(self, node: yaml.ScalarNode) -> int | float:
+        """A float that is whole is written to JSON without a point, so the server sees an integer."""
+        number = float(node.value.replace("_", ""))
+        return int(number) if number.is_integer() and abs(number) < 1e21 else number
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that stands twice: one of the two would be lost silently."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f'key "{key.value}" is there twice', key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_INTEGER: Final = re.compile(r"^[-+]?(0b[01_]+|0[0-7_]+|0o[0-7_]+|(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+)$")
+_FLOAT: Final = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_number)

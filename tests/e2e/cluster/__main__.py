@@ -47,6 +47,15 @@ def positive(text: str) -> int:
     return number
 
 
+def protected(argv: list[str]) -> list[str]:
+    """`kubectl -n x` -> `kubectl -- -n x`: argparse would take kubectl's first option for its own."""
+    return ["kubectl", "--", *argv[1:]] if argv[:1] == ["kubectl"] else argv
+
+
+def without_separator(argv: list[str]) -> list[str]:
+    return argv[1:] if argv[:1] == ["--"] else argv
+
+
 def up(arguments: argparse.Namespace) -> int:
     cluster = Cluster(arguments.name)
     cluster.up(arguments.nodes)
@@ -78,7 +87,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    argv = without_separator(arguments.argv)
     if not argv:
         raise ClusterError("run: no command given")
     Cluster(arguments.name).exec(argv)
@@ -87,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def kubectl(arguments: argparse.Namespace) -> int:
     cluster = Cluster()
-    cluster.exec([cluster.kubectl(), *arguments.argv])
+    cluster.exec([cluster.kubectl(), *without_separator(arguments.argv)])
     return 0
 
 
@@ -120,7 +129,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    arguments = parser().parse_args()
+    arguments = parser().parse_args(protected(sys.argv[1:]))
     try:
         with interruptible():
             return COMMANDS[arguments.command](arguments)

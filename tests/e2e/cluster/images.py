@@ -181,13 +181,20 @@ class Buildah:
         self._run(f"writing the archive of {request.tag}", 5, "push", name, f"docker-archive:{out}:{name}")
 
     def _run(self, what: str, expected: float, command: str, *arguments: str | Path) -> None:
-        argv: list[str | Path] = ["nice", "buildah", "--root", self.storage / "root", "--runroot", self.storage / "run"]
+        argv: list[str | Path] = ["buildah", "--root", self.storage / "root", "--runroot", self.storage / "run"]
         argv += ["--storage-driver", storage_driver(), "--registries-conf", self.storage / "registries.conf"]
-        # Buildah takes its signature policy per command.
-        argv += [command, *(["--signature-policy", self.storage / "policy.json"] if command != "rmi" else [])]
+        argv += [command, "--signature-policy", self.storage / "policy.json", *arguments]
+        # Mounts of its own: however it ends, none stays. In them the loader's cache knows the libraries that
+        # were unpacked with it; LD_LIBRARY_PATH would not reach the process that buildah starts for RUN.
+        script = 'ldconfig -C "$CACHE" "$@" && mount --bind "$CACHE" /etc/ld.so.cache'
+        libraries = sorted((self.tools / "usr/lib").glob("*-linux-gnu"))
+        prefix: list[str | Path] = ["unshare", "--mount", "nice", "sh", "-c", f'{script} && eval "exec $COMMAND"', "sh"]
         env = debian.tools_environment(self.tools)
+        env.pop("LD_LIBRARY_PATH")
         env["TMPDIR"] = str(self.storage / "tmp")
-        run_logged([*argv, *arguments], what=what, log=self.log, limit=60 * MINUTE, expected=expected, env=env)
+        env["CACHE"] = str(self.storage / "ld.so.cache")
+        env["COMMAND"] = shlex.join(map(str, argv))
+        run_logged([*prefix, *libraries], what=what, log=self.log, limit=60 * MINUTE, expected=expected, env=env)
 
     def _configure(self) -> None:
         (self.storage / "tmp").mkdir(parents=True, exist_ok=True)

@@ -55,8 +55,9 @@ class Rule:
         return _PLACE.sub(lambda match: f"`{match[1].removeprefix('self.')}`", message)
 
     def _expression(self) -> str:
-        parts = enumerate(_PLACE.split(self.message))
-        return " + ".join(f"string({part})" if index % 2 else _quote(part) for index, part in parts if part)
+        """CEL for the message; `string()` of a value would have no bound on its length, and so be refused as too costly."""
+        places = ", ".join(_PLACE.findall(self.message))
+        return f"{_quote(_PLACE.sub('%s', self.message.replace('%', '%%')))}.format([{places}])"
 
 
 _PLACE: Final = re.compile(r"\{(self(?:\.[A-Za-z0-9]+)*)\}")
@@ -186,9 +187,9 @@ BIN_WIDTH: Final = number_format(
 # --- Bounds of one value ---------------------------------------------------------------------------------------------
 
 
-def _seconds(path: str) -> str:
-    """CEL for a duration that may be in days, which CEL's own `duration()` does not know."""
-    return f"({path}.endsWith('d') ? duration(string(int({path}.replace('d', '')) * 24) + 'h') : duration({path}))"
+def _millis(path: str) -> str:
+    """CEL for the milliseconds of a duration that may be in days, which CEL's own `duration()` does not know."""
+    return f"({path}.endsWith('d') ? int({path}.replace('d', '')) * 86400000 : duration({path}).getMilliseconds())"
 
 
 def _well_formed(*paths: str) -> str:
@@ -207,7 +208,7 @@ def at_least(least: str, message: str) -> Rule:
         span = _span(value)
         return span is None or span >= seconds(least)
 
-    return Rule(f"!({_well_formed('self')}) || {_seconds('self')} >= duration('{least}')", holds, message)
+    return Rule(f"!({_well_formed('self')}) || {_millis('self')} >= {round(seconds(least) * 1000)}", holds, message)
 
 
 NOT_ZERO: Final = at_least("1ms", '"{self}" is no time at all; write e.g. "10m"')
@@ -326,14 +327,14 @@ def _no_shorter(longer: str, shorter: str) -> bool:
 
 STEP_MAX_HOLD: Final = Rule(
     f"!has(self.maxHold) || !({_well_formed('self.maxHold', 'self.hold')}) || "
-    f"{_seconds('self.maxHold')} >= {_seconds('self.hold')}",
+    f"{_millis('self.maxHold')} >= {_millis('self.hold')}",
     lambda step: "maxHold" not in step or _no_shorter(step["maxHold"], step["hold"]),
     "a step cannot be given up before its hold is over; set maxHold to at least its hold",
     field_path=".maxHold",
 )
 ROLLOUT_MAX_HOLD: Final = Rule(
     f"!has(self.maxHold) || !({_well_formed('self.maxHold')}) || self.steps.all(s, has(s.maxHold) || "
-    f"!({_well_formed('s.hold')}) || {_seconds('self.maxHold')} >= {_seconds('s.hold')})",
+    f"!({_well_formed('s.hold')}) || {_millis('self.maxHold')} >= {_millis('s.hold')})",
     lambda rollout: (
         "maxHold" not in rollout
         or all("maxHold" in step or _no_shorter(rollout["maxHold"], step["hold"]) for step in rollout["steps"])
@@ -394,6 +395,7 @@ def _grows_no_faster(sla: Mapping[str, Any]) -> bool:
     return float(quantity(allowed)) * span <= float(quantity(rollback["above"])) * 3600.0
 
 
+# `for` is a reserved word of CEL: unescaped it is found all the same, but its maxLength is not, and the cost has no bound.
 _GROWTH: Final = "quantity(string({})).asApproximateFloat()"
 
 CUSTOM_IN_ORDER: Final = _no_looser(_RATE, "promote", "abort")
@@ -408,10 +410,10 @@ LIMITS_IN_ORDER: Final = (
     Rule(
         "!isQuantity(string(self.promote.memoryGrowthPerHour)) || "
         "!isQuantity(string(self.rollback.memoryGrowth.above)) || "
-        f"!({_well_formed('self.rollback.memoryGrowth.for')}) || "
+        f"!({_well_formed('self.rollback.memoryGrowth.__for__')}) || "
         f"{_GROWTH.format('self.promote.memoryGrowthPerHour')} * "
-        f"double({_seconds('self.rollback.memoryGrowth.for')}.getSeconds()) <= "
-        f"{_GROWTH.format('self.rollback.memoryGrowth.above')} * 3600.0",
+        f"double({_millis('self.rollback.memoryGrowth.__for__')}) <= "
+        f"{_GROWTH.format('self.rollback.memoryGrowth.above')} * 3600000.0",
         _grows_no_faster,
         "promote.memoryGrowthPerHour lets memory grow faster than rollback.memoryGrowth does; lower "
         'promote.memoryGrowthPerHour, raise rollback.memoryGrowth.above, or set one of them to "Off"',

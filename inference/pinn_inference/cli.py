@@ -3,15 +3,13 @@
 Plain argparse, and each command imports what it needs when it runs: a server's start is part of every scale-up.
 """
 
-import os
-
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # before NumPy: the networks are small, and idle threads cost memory
-
 import argparse
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pinn_inference import __version__
 
@@ -28,6 +26,8 @@ Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9
 def main(argv: list[str] | None = None) -> None:
     """Entry point; ends the process with the command's exit code."""
     arguments = _parser().parse_args(argv)
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")  # before NumPy: the networks are small, and idle threads cost memory
     try:
         code = arguments.run(arguments)
     except KeyboardInterrupt:
@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(make, *args, **kwargs):  # type: ignore[no-untyped-def]
+def _command(make: Callable[..., argparse.ArgumentParser], *args: Any, **kwargs: Any) -> argparse.ArgumentParser:
     return make(*args, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
 

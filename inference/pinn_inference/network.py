@@ -7,6 +7,7 @@ The network is even in z because it sees z only through z^2/(6 + z^2), which als
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -52,7 +53,7 @@ class Network:
 def initial(rng: np.random.Generator, hidden: Sequence[int]) -> Network:
     """Glorot-normal weights, zero biases."""
     sizes = [2, *hidden, 1]
-    shapes = list(zip(sizes[:-1], sizes[1:], strict=True))
+    shapes = list(pairwise(sizes))
     weights = tuple(rng.standard_normal(shape) * np.sqrt(2.0 / sum(shape)) for shape in shapes)
     return Network(weights, tuple(np.zeros(fan_out) for _, fan_out in shapes))
 

@@ -39,9 +39,14 @@ class Headers(Protocol):
 class Request(Protocol):
     """What an endpoint may ask of a request."""
 
-    headers: Headers
+    @property
+    def headers(self) -> Headers:
+        """Its header fields."""
+        ...
 
-    async def body(self) -> bytes: ...
+    async def body(self) -> bytes:
+        """All of its body. Raises TooLarge."""
+        ...
 
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
@@ -78,7 +83,7 @@ class App:
             return failure(error.status, str(error), (("allow", error.allowed),))
         except RequestError as error:
             return failure(error.status, str(error))
-        except Exception:  # the last line of defence: a bug answers 500 and is logged, it never hangs a caller
+        except Exception:  # noqa: BLE001 - the last line of defence: a bug answers 500 and is logged, it never hangs a caller
             log.exception("a request failed in a way nobody foresaw")
             return failure(500, "internal error; the server's log says more")
 

@@ -37,7 +37,7 @@ class PredictEndpoint:
             raise
         except PredictionError as error:
             return self._failed(error, error.error_type, source)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a bug is an error counted, not a connection lost
             log.exception("a prediction failed")
             return self._failed(error, "internal", source)
         self.metrics.count("ok", source)

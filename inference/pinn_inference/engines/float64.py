@@ -4,8 +4,8 @@ import io
 
 import numpy as np
 
-from pinn_inference.engines import Array, Jet
 from pinn_inference import network
+from pinn_inference.engines import Array, Jet
 
 
 class Float64Engine:

@@ -17,14 +17,14 @@ which is all it is trained on: pay-off and decay are built in, so there is no bo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, NoReturn, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pinn_inference.errors import InvalidInput
 
-type_name: Final = {bool: "a boolean", str: "a string", type(None): "null", list: "a list", dict: "an object"}
+_TYPE_NAMES: Final = {bool: "a boolean", str: "a string", type(None): "null", list: "a list", dict: "an object"}
 
 NAME: Final = "black-scholes"
 OUTPUTS: Final = ("price", "delta", "gamma", "vega", "theta", "rho")
@@ -66,6 +66,7 @@ INPUTS: Final = (
     Input("volatility", "per square root of a year", 0.05, 0.6),
 )
 KINDS: Final = {"call": 1.0, "put": -1.0}
+_FIELDS: Final = {field.name for field in INPUTS} | {"kind"}
 
 
 class Option(NamedTuple):
@@ -144,7 +145,7 @@ def parse(item: object, inputs: Sequence[Input] = INPUTS) -> Option:
     for field in inputs:
         _in_range(field, values)
     option = Option(**values, sign=_sign(item))
-    if len(item) > len(inputs):
+    if not item.keys() <= _FIELDS:
         _refuse_unknown(item, inputs)
     return option
 
@@ -194,11 +195,9 @@ def _sign(item: Mapping[str, object]) -> float:
     return sign
 
 
-def _refuse_unknown(item: Mapping[str, object], inputs: Sequence[Input]) -> None:
-    known = {field.name for field in inputs} | {"kind"}
-    unknown = sorted(key for key in item if key not in known)
-    if unknown:
-        raise InvalidInput(f"{unknown[0][:64]!r} is not an input; the inputs are {_names(inputs)} and kind")
+def _refuse_unknown(item: Mapping[str, object], inputs: Sequence[Input]) -> NoReturn:
+    first = next(key for key in item if key not in _FIELDS)
+    raise InvalidInput(f"{first[:64]!r} is not an input; the inputs are {_names(inputs)} and kind")
 
 
 def _names(inputs: Sequence[Input]) -> str:
@@ -211,7 +210,7 @@ def _allowed(field: Input) -> str:
 
 
 def _describe(value: object) -> str:
-    known = type_name.get(type(value), "a number")
+    known = _TYPE_NAMES.get(type(value), "a number")
     return f"{known} {value[:64]!r}" if isinstance(value, str) else known
 
 
@@ -233,7 +232,7 @@ def network_point(reduced: Reduced) -> tuple[Real, Real]:
     return min(max(reduced.z, -Z_FAR), Z_FAR), reduced.s
 
 
-def greeks(option: Option, reduced: Reduced, jet: Sequence[Real]) -> Greeks:
+def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array) -> Greeks:
     """Price and Greeks from the network's jet (N, N_z, N_zz, N_s) by the chain rule, never from the equation.
 
     theta is dV/dt = -dV/dT per year.
@@ -311,7 +310,8 @@ def collocation(rng: np.random.Generator, count: int) -> Array:
     Wider than the options in range, whose |zs| stays below 0.9: only where the envelope has vanished is nothing left to
     prescribe, so the rectangle must reach there for every s. The network is even, so z >= 0 is enough.
     """
-    return rng.random((count, 2)) * np.array([Z_FAR, S_MAX])
+    points: Array = rng.random((count, 2)) * np.array([Z_FAR, S_MAX])
+    return points
 
 
 def residual(points: Array) -> tuple[Array, Array]:
@@ -324,5 +324,5 @@ def residual(points: Array) -> tuple[Array, Array]:
     sinhc = np.where(y < 1e-4, 1 + y * y / 6, np.sinh(y) / np.maximum(y, 1e-300))
     source = (z * sinhc) ** 2 / 4 - 0.25
     coefficients = np.stack([-(4 + s * s / 4), -z, np.ones_like(z), -s])
-    weight = np.exp(-z * z / 8)
+    weight: Array = np.exp(-z * z / 8)
     return coefficients * weight, source * weight

@@ -1,18 +1,17 @@
 """`pinn-train`: trains a model from a recipe and a seed, measures it, and writes its folder."""
 
 import os
-
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")  # before NumPy: one thread adds in one order, so a seed gives the same weights
-
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pinn_inference.training.recipes import BLACK_SCHOLES
+from pinn_inference.training.recipes import BLACK_SCHOLES, Recipe
+
+if TYPE_CHECKING:
+    from pinn_inference.training.train import Progress
 
 HELP = """Train the models that pinn-server serves, from a recipe and a seed.
 
@@ -80,10 +79,10 @@ def black_scholes(
     _summary(out, files)
 
 
-def _train(recipe, seed):  # type: ignore[no-untyped-def]
+def _train(recipe: Recipe, seed: int) -> "Progress":
     from pinn_inference.training.train import train
 
-    last = None
+    last: Progress | None = None
     shown = 0.0
     for last in train(recipe, seed):
         if time.monotonic() - shown > 1 or last.iteration == recipe.iterations:
@@ -111,6 +110,10 @@ def _summary(out: Path, files: dict[str, bytes]) -> None:
 
 def main() -> None:
     """Entry point. Ctrl-C ends with status 130 and writes nothing."""
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(
+            threads, "1"
+        )  # before NumPy: one thread adds in one order, so a seed gives the same weights
     try:
         app(standalone_mode=True)
     except KeyboardInterrupt:

@@ -77,11 +77,18 @@ def _scaled_identity(gradient: Array) -> Array:
 
 def _search(evaluate: Objective, step: Step, direction: Array, previous: float | None) -> float | None:
     """A step length that meets the strong Wolfe conditions, or None."""
+
+    def value(v: Array) -> float:
+        return evaluate(v)[0]
+
+    def gradient(v: Array) -> Array:
+        return evaluate(v)[1]
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = line_search(
-            lambda v: evaluate(v)[0],
-            lambda v: evaluate(v)[1],
+            value,
+            gradient,
             step.at,
             direction,
             step.gradient,

@@ -1,0 +1,240 @@
+"""A real process: starts, answers, refuses, counts, drains, and says clearly why it cannot start."""
+
+import asyncio
+import json
+import shutil
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inference.tests.drain_load import Clients, ready
+from inference.tests.process import ServerProcess, eventually, run
+
+OPTION = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
+JSON = "application/json"
+
+
+def test_an_option_is_priced_and_the_answer_says_how(server: ServerProcess) -> None:
+    with server.client() as client:
+        answer = client.post("/predict", json={**OPTION, "kind": "put"})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["price"] == pytest.approx(7.6150, abs=1e-4)
+    assert set(body) == {"price", "delta", "gamma", "vega", "theta", "rho", "method", "engine", "model"}
+    assert (body["method"], body["engine"]) == ("model", "litert")
+    assert body["model"] == {"name": "black-scholes", "version": "2.0.0"}
+
+
+def test_a_list_is_answered_in_its_order(server: ServerProcess) -> None:
+    spots = [80 + i / 10 for i in range(600)]
+    with server.client() as client:
+        together = client.post("/predict", json=[{**OPTION, "spot": s, "outputs": ["price"]} for s in spots]).json()
+        alone = client.post("/predict", json={**OPTION, "spot": spots[417]}).json()
+    prices = [item["price"] for item in together]
+    assert prices == sorted(prices)
+    assert prices[417] == pytest.approx(alone["price"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "words"),
+    [
+        ("POST", "/predict", "{", 400, "not JSON"),
+        ("POST", "/predict", '{"spot": NaN}', 400, "NaN"),
+        ("POST", "/predict", "[" * 5000, 400, "not JSON"),
+        ("POST", "/predict", b"\xff\xfe", 400, "not JSON"),
+        ("POST", "/predict", "[]", 400, "empty"),
+        ("POST", "/predict", "3", 400, "object"),
+        ("POST", "/predict", json.dumps([OPTION, {**OPTION, "volatility": 0.9}]), 400, "item 1: volatility is 0.9"),
+        ("POST", "/predict", json.dumps({**OPTION, "outputs": ["vanna"]}), 400, "outputs"),
+        ("POST", "/predict", " " * (4 * 1024 * 1024 + 1), 413, "larger"),
+        ("POST", "/predict", json.dumps([OPTION] * 10_001), 413, "10001"),
+        ("GET", "/predict", None, 405, "POST"),
+        ("GET", "/nowhere", None, 404, "/nowhere"),
+        ("GET", "/metrics", None, 404, "/metrics"),
+    ],
+)
+def test_a_mistake_is_refused_with_a_sentence(
+    server: ServerProcess, method: str, path: str, body: str | bytes | None, status: int, words: str
+) -> None:
+    with server.client() as client:
+        answer = client.request(method, path, content=body)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == JSON
+    assert words in answer.json()["error"]
+
+
+def test_a_body_without_a_stated_length_is_limited_too(server: ServerProcess) -> None:
+    with server.client() as client:
+        small = client.post("/predict", content=iter([json.dumps(OPTION).encode()]))
+        large = client.post("/predict", content=(b" " * 65536 for _ in range(80)))
+    assert (small.status_code, large.status_code) == (200, 413)
+
+
+def test_health_speaks_both_dialects_on_both_ports(server: ServerProcess) -> None:
+    for base in (server.url, server.admin):
+        assert httpx.get(f"{base}/health").json() == {"status": "healthy"}
+        assert httpx.get(f"{base}/v2/health/live").status_code == 200
+        assert httpx.get(f"{base}/v2/health/ready").status_code == 200
+
+
+def test_one_call_is_one_event_however_many_items_it_carries(server: ServerProcess) -> None:
+    def counted(outcome: str, source: str = "live") -> float:
+        return server.metrics()[f'pinn_requests_total{{outcome="{outcome}",source="{source}"}}']
+
+    before = counted("ok"), counted("refused"), counted("error"), counted("ok", "shadow")
+    with server.client() as client:
+        client.post("/predict", json=[OPTION] * 300)
+        client.post("/predict", json={**OPTION, "spot": -1})
+        client.post("/predict", json=OPTION, headers={"pinn-source": "shadow"})
+    after = counted("ok"), counted("refused"), counted("error"), counted("ok", "shadow")
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 0, 1]
+
+
+def test_the_metrics_have_the_names_others_rely_on(server: ServerProcess, models: Path) -> None:
+    with server.client() as client:
+        client.post("/predict", json=OPTION)
+    metrics = server.metrics()
+    digest = json.loads((models / "black-scholes/2.0.0/manifest.json").read_text())["digest"]
+    assert metrics[f'pinn_model_info{{digest="{digest}",name="black-scholes",version="2.0.0"}}'] == 1
+    assert metrics['pinn_prediction_latency_seconds_count{method="model"}'] >= 1
+    for bound in ("0.01", "0.05", "0.1", "0.25", "0.5", "0.6", "1.0", "2.0", "5.0"):
+        assert f'pinn_prediction_latency_seconds_bucket{{le="{bound}",method="model"}}' in metrics
+    assert metrics['pinn_physics_violations_total{invariant="pde_residual"}'] == 0
+    assert metrics['pinn_prediction_errors_total{error_type="non_finite"}'] == 0
+    assert metrics["process_resident_memory_bytes"] > 1e7
+
+
+def test_a_ready_server_is_small(server: ServerProcess) -> None:
+    assert server.resident_mib() < 120
+
+
+async def test_a_rolling_update_loses_no_request() -> None:
+    with ServerProcess.started(drain="1s") as old, ServerProcess.started() as new:
+        clients = Clients([old.port, new.port])
+        running = asyncio.create_task(clients.run())
+        await _until(lambda: clients.outcome.answered[old.port] > 100)
+        old.terminate()
+        assert await asyncio.to_thread(old.wait) == 0
+        so_far = clients.outcome.sent
+        await _until(lambda: clients.outcome.sent > so_far + 100)
+        clients.stop.set()
+        outcome = await running
+    assert outcome.failures == []
+    assert outcome.told_to_close >= clients.count / 2
+    assert outcome.answered[new.port] > 100
+
+
+async def test_what_is_in_flight_is_finished_even_without_a_drain() -> None:
+    body = json.dumps([OPTION] * 10_000).encode()
+    head = b"POST /predict HTTP/1.1\r\nhost: pinn\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with ServerProcess.started(drain="0") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(head + body)
+        await writer.drain()
+        await _until(lambda: server.cpu_seconds() > server.cpu_at_start + 0.05)
+        server.terminate()
+        answer = await reader.read()
+        writer.close()
+        assert server.wait() == 0
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"}]")
+
+
+async def test_a_draining_server_answers_but_is_not_ready() -> None:
+    with ServerProcess.started(drain="30s") as server:
+        with server.client() as client:
+            server.terminate()
+            eventually(lambda: client.get("/v2/health/ready").status_code == 503)
+            answer = client.post("/predict", json=OPTION)
+            assert answer.status_code == 200
+            assert answer.headers["connection"] == "close"
+            assert client.get("/v2/health/live").status_code == 200
+        assert not await ready(server.port)
+        server.terminate()  # the second signal does not wait
+        assert server.wait(5) == 128 + signal.SIGTERM
+
+
+def test_ctrl_c_stops_promptly_and_cleanly() -> None:
+    with ServerProcess.started(drain="30s") as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.wait(5) == 0
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("serve", "--host", "127.0.0.1", "--port", str(port), "--admin-port", "0")
+    assert done.returncode == 1
+    assert _only_event(done.stderr) == f"cannot listen on 127.0.0.1:{port}: address already in use"
+
+
+def test_a_second_server_does_not_share_the_first_ones_port(server: ServerProcess) -> None:
+    done = run("serve", "--host", "127.0.0.1", "--port", str(server.port), "--admin-port", "0")
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+
+
+def test_a_model_that_is_not_there_is_one_sentence_that_names_those_that_are() -> None:
+    done = run("serve", "--model-version", "9.9.9", "--port", "0", "--admin-port", "0")
+    assert done.returncode == 1
+    sentence = _only_event(done.stderr)
+    assert "black-scholes 9.9.9 cannot be read" in sentence
+    assert "black-scholes 2.0.0" in sentence
+
+
+def test_a_digest_that_does_not_match_is_refused() -> None:
+    done = run("serve", "--port", "0", "--admin-port", "0", PINN_SERVER_MODEL_DIGEST="sha256:" + "0" * 64)
+    assert done.returncode == 1
+    assert "not sha256:000" in _only_event(done.stderr)
+
+
+def test_a_bad_setting_is_named_and_an_unknown_one_only_logged() -> None:
+    done = run("serve", PINN_SERVER_PORT="eighty", PINN_SERVER_DRAIN="5")
+    assert done.returncode == 1
+    assert "PINN_SERVER_PORT is 'eighty'" in done.stderr
+    assert "PINN_SERVER_DRAIN is '5'" in done.stderr
+    with ServerProcess.started(colour="blue") as server:
+        assert "PINN_SERVER_COLOUR" in server.log[0]["event"]
+
+
+def test_the_log_holds_nothing_but_the_servers_own_lines() -> None:
+    with ServerProcess.started(drain="0") as server:
+        server.terminate()
+        assert server.wait() == 0
+        assert server.process.stderr is not None
+        rest = [json.loads(line)["event"] for line in server.process.stderr]
+    assert [line["event"] for line in server.log] == ["serving"]
+    assert rest == ["stopped"]
+
+
+def test_serving_imports_neither_tensorflow_nor_scipy() -> None:
+    with ServerProcess.started() as server:
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "litert" in maps
+    assert "site-packages/tensorflow" not in maps
+    assert "site-packages/scipy/" not in maps
+
+
+def test_a_model_in_a_folder_of_ones_own_is_served(tmp_path: Path, models: Path) -> None:
+    shutil.copytree(models / "black-scholes/1.0.0", tmp_path / "mine")
+    with (
+        ServerProcess.started("--model-uri", f"file://{tmp_path}/mine", "--model-version", "blue") as server,
+        server.client() as client,
+    ):
+        assert client.post("/predict", json=OPTION).json()["model"]["version"] == "blue"
+
+
+async def _until(condition, seconds: float = 20) -> None:  # type: ignore[no-untyped-def]
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def _only_event(log: str) -> str:
+    (line,) = log.splitlines()
+    return str(json.loads(line)["event"])

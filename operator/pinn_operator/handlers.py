@@ -12,8 +12,8 @@ from pinn_operator.api.observed import Key
 from pinn_operator.kube import POD, WRITTEN
 from pinn_operator.wakeups import Wakeups
 
-WATCH_SECONDS = 600.0
-"""How long one watch request lasts: as long as between two full lists."""
+WATCH_SECONDS = 600
+"""How long one watch request lasts: as long as between two full lists. The API server takes whole seconds only."""
 
 
 def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:

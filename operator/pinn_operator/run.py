@@ -18,11 +18,14 @@ from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
 from pinn_operator.reconcile import Context, reconcile
 from pinn_operator.settings import RELEASE, Settings
+from pinn_operator.uninstall import Installed, depart, give_up_authority, hold_authority, is_uninstalled
 from pinn_operator.wakeups import Wakeups
 
 log = structlog.get_logger()
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
+DEPART_SECONDS = 20.0
+GUARD_SECONDS = 0.5
 
 
 def main(settings: Settings) -> int:
@@ -53,12 +56,14 @@ async def _lead(
     settings: Settings, kube: Kube, lease: Lease, monitoring: Monitoring, identity: str, stop: asyncio.Event
 ) -> int:
     """Watch, resync and renew side by side; the first of them to end ends the others."""
+    installed = Installed(settings.name, settings.namespace, settings.namespaces)
     context = Context(kube, settings.server_image, identity)
     wakeups = Wakeups(lambda key: reconcile(context, key), monitoring, settings.passes)
     tasks = [
         asyncio.create_task(watch(wakeups, settings.namespaces, stop), name="watch"),
         asyncio.create_task(lease.keep(), name="lease"),
         asyncio.create_task(_resync(wakeups, kube, settings), name="resync"),
+        asyncio.create_task(_guard(kube, installed, wakeups), name="guard"),
     ]
     done, _ = await asyncio.wait([*tasks, stopped := asyncio.create_task(stop.wait())], return_when="FIRST_COMPLETED")
     told = stopped in done or (tasks[0] in done and not tasks[0].exception())
@@ -68,6 +73,8 @@ async def _lead(
         task.cancel()
     await asyncio.wait(tasks, timeout=STOP_SECONDS)
     ended = [task.exception() for task in tasks if task.done() and not task.cancelled()]
+    if told:
+        await _leave(context, installed)
     for error in ended:
         if isinstance(error, Exception):
             log.error("ended", error=str(error), kind=type(error).__name__)
@@ -83,6 +90,29 @@ async def _resync(wakeups: Wakeups, kube: Kube, settings: Settings) -> None:
             log.warning("resync_failed", error=str(error))
 
 
+async def _leave(context: Context, installed: Installed) -> None:
+    """After a signal: nothing when this is a restart, and everything when the operator is being taken away."""
+    try:
+        if await is_uninstalled(context.kube, installed):
+            await asyncio.wait_for(depart(context, installed), DEPART_SECONDS)
+    except (ApiError, TimeoutError) as error:
+        log.error("not_departed", error=str(error) or "time-out")
+
+
+async def _guard(kube: Kube, installed: Installed, wakeups: Wakeups) -> None:
+    """Hold the operator's own roles while there are objects, and not longer."""
+    held: bool | None = None
+    while True:
+        wanted = wakeups.serving > 0
+        if wanted is not held:
+            try:
+                await (hold_authority if wanted else give_up_authority)(kube, installed)
+                held = wanted
+            except ApiError as error:
+                log.warning("authority_not_guarded", error=str(error))
+        await asyncio.sleep(GUARD_SECONDS)
+
+
 async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
     """Whether the work was finished before `stop` was set."""
     task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
@@ -93,6 +123,12 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
     if finished:
         task.result()
     return finished
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """kopf and asyncio tell one refused watch many times over, each with its traceback; the sentence is enough."""
+    record.exc_info = None
+    return record.name != "asyncio"
 
 
 def _configure_logs(settings: Settings) -> None:
@@ -109,4 +145,6 @@ def _configure_logs(settings: Settings) -> None:
     structlog.configure(processors=[*shared, last], wrapper_class=structlog.make_filtering_bound_logger(level))
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=last, foreign_pre_chain=shared))
+    if level > logging.DEBUG:
+        handler.addFilter(_without_traceback)
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)

@@ -50,6 +50,11 @@ class Wakeups:
         self._turns = asyncio.Semaphore(at_once)
         self._slots: dict[Key, _Slot] = {}
 
+    @property
+    def serving(self) -> int:
+        """How many objects there are, as far as events and lists have told."""
+        return len(self._slots)
+
     def wake(self, key: Key) -> None:
         """Have a pass run soon; a pass that is running is followed by another."""
         slot = self._slots.get(key)

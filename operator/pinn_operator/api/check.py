@@ -67,9 +67,9 @@ def with_defaults(value: Any, schema: Schema) -> Any:
         return [with_defaults(item, schema["items"]) for item in value]
     if not isinstance(value, dict):
         return value
-    known: Mapping[str, Schema] = schema.get("properties", {})
-    given = {key: item for key, item in value.items() if item is not None or key not in known}
-    defaults = {key: copy.deepcopy(child["default"]) for key, child in known.items() if "default" in child}
+    fields = schema.get("properties", {}).items()
+    given = {key: item for key, item in value.items() if item is not None or not _child(schema, key)}
+    defaults = {key: copy.deepcopy(child["default"]) for key, child in fields if "default" in child}
     return {key: with_defaults(item, _child(schema, key)) for key, item in (defaults | given).items()}
 
 

@@ -197,6 +197,11 @@ def _well_formed(*paths: str) -> str:
     return " && ".join(f"{path}.matches('^({_DURATION})$')" for path in paths)
 
 
+def _unless(form: str, *paths: str) -> str:
+    """CEL that is true when one of these has another form: a value that is "Off" or malformed is not compared."""
+    return " || ".join(f"!string({path}).matches('^({form})$')" for path in paths)
+
+
 def _span(text: str) -> float | None:
     return seconds(text) if DURATION.holds(text) else None
 
@@ -285,8 +290,7 @@ def _requests_fit(resources: Mapping[str, Any]) -> bool:
 
 
 REQUESTS_FIT: Final = Rule(
-    "self.requests.all(k, !(k in self.limits) || !isQuantity(string(self.requests[k])) || "
-    "!isQuantity(string(self.limits[k])) || "
+    f"self.requests.all(k, !(k in self.limits) || {_unless(_QUANTITY, 'self.requests[k]', 'self.limits[k]')} || "
     "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k]))) <= 0)",
     _requests_fit,
     "a resource is requested beyond its limit, so no pod could start; lower it in resources.requests or raise it in "
@@ -408,8 +412,7 @@ LIMITS_IN_ORDER: Final = (
     _no_looser(_TIME, "abort.latencyP95", "rollback.latencyP95.above"),
     _no_looser(_TIME, "promote.latencyP95", "rollback.latencyP95.above", when_off="abort.latencyP95"),
     Rule(
-        "!isQuantity(string(self.promote.memoryGrowthPerHour)) || "
-        "!isQuantity(string(self.rollback.memoryGrowth.above)) || "
+        f"{_unless(_BYTES, 'self.promote.memoryGrowthPerHour', 'self.rollback.memoryGrowth.above')} || "
         f"!({_well_formed('self.rollback.memoryGrowth.__for__')}) || "
         f"{_GROWTH.format('self.promote.memoryGrowthPerHour')} * "
         f"double({_millis('self.rollback.memoryGrowth.__for__')}) <= "

@@ -1,0 +1,133 @@
+"""`kubectl delete -k manifests/` with live objects must end, and it takes away definition, roles and operator at once.
+
+An operator that lost its roles first could never release its finalizers, and the deletion of the definition would hang. So
+while any object carries ours, the operator's own roles carry one too: authority lasts as long as the duty. On the way out the
+operator removes what belongs to objects that are being deleted, releases every finalizer, and then that of its roles. Where no
+object exists, or the operator never ran, nothing is held and nothing can hang.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from pinn_operator.act.children import release
+from pinn_operator.api.names import FINALIZER, GROUP
+from pinn_operator.api.observed import Key
+from pinn_operator.errors import ApiError, Conflict
+from pinn_operator.kube import (
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    PINN_DEPLOYMENT,
+    ROLE_BINDING,
+    SERVICE_ACCOUNT,
+    Kind,
+    Kube,
+)
+from pinn_operator.reconcile import Context, reconcile
+
+log = structlog.get_logger()
+
+GUARD = f"{GROUP}/operator"
+"""The finalizer on the operator's own roles."""
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """Under which names this operator was installed, and for which namespaces (none: all)."""
+
+    name: str
+    namespace: str
+    namespaces: tuple[str, ...] = ()
+
+    @property
+    def authority(self) -> tuple[tuple[Kind, str, str | None], ...]:
+        """What lets it write to its objects, the binding last: with that the right to go on is given up."""
+        own = ((SERVICE_ACCOUNT, self.name, self.namespace), (CLUSTER_ROLE, self.name, None))
+        if self.namespaces:
+            return (*own, *((ROLE_BINDING, self.name, namespace) for namespace in self.namespaces))
+        return (*own, (CLUSTER_ROLE_BINDING, self.name, None))
+
+
+async def hold_authority(kube: Kube, installed: Installed) -> None:
+    """Put the guard on, where it is not yet. Outside a cluster, or under other names, there is nothing to guard."""
+    for kind, name, namespace in installed.authority:
+        live = await kube.get(kind, name, namespace)
+        if live is None or "deletionTimestamp" in live["metadata"] or GUARD in live["metadata"].get("finalizers", ()):
+            continue
+        await _set_finalizers(kube, kind, live, [*live["metadata"].get("finalizers", ()), GUARD])
+
+
+async def give_up_authority(kube: Kube, installed: Installed) -> None:
+    """Take the guard off, unless an object still needs it."""
+    for namespace in installed.namespaces or (None,):
+        if any(
+            FINALIZER in obj["metadata"].get("finalizers", ())
+            for obj in await kube.list_all(PINN_DEPLOYMENT, namespace)
+        ):
+            return
+    for kind, name, namespace in installed.authority:
+        live = await kube.get(kind, name, namespace)
+        if live is not None and GUARD in live["metadata"].get("finalizers", ()):
+            left = [finalizer for finalizer in live["metadata"]["finalizers"] if finalizer != GUARD]
+            await _set_finalizers(kube, kind, live, left)
+
+
+async def is_uninstalled(kube: Kube, installed: Installed) -> bool:
+    """Whether the operator is being taken away, and not only restarted."""
+    role = await kube.get(CLUSTER_ROLE, installed.name)
+    return role is not None and "deletionTimestamp" in role["metadata"]
+
+
+async def depart(context: Context, installed: Installed) -> None:
+    """Release every object. Those being deleted lose their children first; the others and their servers stay as they are."""
+    for namespace in installed.namespaces or (None,):
+        for obj in await _objects(context.kube, namespace):
+            await _let_go(context, Key(obj["metadata"]["namespace"], obj["metadata"]["name"]))
+    await give_up_authority(context.kube, installed)
+    log.info("uninstalled")
+
+
+async def _objects(kube: Kube, namespace: str | None) -> list[dict[str, Any]]:
+    """All of them; none where the definition is gone already."""
+    try:
+        return await kube.list_all(PINN_DEPLOYMENT, namespace)
+    except ApiError as error:
+        if error.status == 404:
+            return []
+        raise
+
+
+async def _let_go(context: Context, key: Key) -> None:
+    for _ in range(ATTEMPTS):
+        try:
+            live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
+            if live is None or FINALIZER not in live["metadata"].get("finalizers", ()):
+                return
+            if "deletionTimestamp" in live["metadata"]:
+                await reconcile(context, key)
+                live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace) or live
+            await release(context.kube, key, live["metadata"]["resourceVersion"], live["metadata"]["finalizers"])
+        except Conflict:
+            continue
+        except ApiError as error:
+            if error.status != 404:
+                log.warning("not_released", object=str(key), error=str(error))
+        return
+
+
+async def _set_finalizers(kube: Kube, kind: Kind, live: dict[str, Any], finalizers: list[str]) -> None:
+    metadata = live["metadata"]
+    await kube.patch(
+        kind,
+        metadata["name"],
+        metadata.get("namespace"),
+        [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
+        ],
+    )

@@ -1,0 +1,101 @@
+"""The offline check refuses what an API server refuses, and names the field and the remedy."""
+
+import pytest
+
+from pinn_operator.api import PinnDeployment
+from pinn_operator.api.check import problems, whole_schema, with_defaults
+from tests.manifests import cases
+
+
+@pytest.mark.parametrize("name", cases.valid())
+def test_a_right_manifest_is_accepted(name: str) -> None:
+    assert problems(cases.valid()[name]) == []
+
+
+@pytest.mark.parametrize("case", cases.refused(), ids=lambda case: case.title)
+def test_a_wrong_manifest_is_refused_with_the_field_and_the_remedy(case: cases.Case) -> None:
+    said = [problem.message for problem in problems(case.manifest) if problem.path == case.field]
+    assert any(case.says in message for message in said), problems(case.manifest)
+
+
+@pytest.mark.parametrize("case", cases.refused(), ids=lambda case: case.title)
+def test_one_mistake_brings_one_complaint(case: cases.Case) -> None:
+    assert len(problems(case.manifest)) == 1
+
+
+@pytest.mark.parametrize("case", cases.wrong_types(), ids=lambda case: case.title)
+def test_a_value_of_the_wrong_type_is_refused_by_name(case: cases.Case) -> None:
+    found = problems(case.manifest)
+    assert [problem.path for problem in found] == [case.field]
+    assert found[0].message.startswith("must be ")
+
+
+def test_every_rule_refuses_one_of_the_wrong_manifests() -> None:
+    """A rule that no manifest breaks might as well not be there."""
+    said = {problem.message for case in cases.refused() for problem in problems(case.manifest)}
+    silent = [rule.message for rule in _all_rules(whole_schema()) if not any(_could_say(rule.message, m) for m in said)]
+    assert silent == []
+
+
+def _all_rules(node: object) -> list[object]:
+    from pinn_operator.api.schema import rules_of
+
+    if not isinstance(node, dict):
+        return []
+    children = [*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")]
+    return [*rules_of(node), *(rule for child in children for rule in _all_rules(child))]
+
+
+def _could_say(template: str, message: str) -> bool:
+    import re
+
+    parts = re.split(r"\{self[^}]*\}", template)
+    return re.fullmatch(".*".join(map(re.escape, parts)), message, re.DOTALL) is not None
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("replica", "replicas"), ("Cache", "cache"), ("autoScaling", "autoscaling"), ("rollouts", "rollout")],
+)
+def test_an_unknown_field_brings_the_nearest_known_one(misspelt: str, meant: str) -> None:
+    manifest = cases.patched(cases.minimal(), {"spec": {misspelt: {}}})
+    assert [str(problem) for problem in problems(manifest)] == [
+        f'spec.{misspelt}: unknown field "{misspelt}"; did you mean {meant}?'
+    ]
+
+
+def test_an_unknown_field_without_a_near_one_brings_all_there_are() -> None:
+    manifest = cases.patched(cases.minimal(), {"spec": {"fallback": {"xyz": True}}})
+    assert problems(manifest)[0].message == 'unknown field "xyz"; here stand cpu, solver'
+
+
+def test_an_off_without_quotes_is_explained() -> None:
+    manifest = cases.patched(cases.minimal(), {"spec": {"sla": {"promote": {"errorRate": False}}}})
+    assert '"Off"' in problems(manifest)[0].message
+
+
+def test_another_version_of_the_resource_is_refused_with_the_served_one() -> None:
+    manifest = cases.minimal() | {"apiVersion": "pinn.dev/v1"}
+    assert [str(problem) for problem in problems(manifest)] == [
+        'apiVersion: "pinn.dev/v1" is not served; write pinn.dev/v1alpha1'
+    ]
+
+
+def test_what_a_template_holds_is_nobody_elses_business() -> None:
+    manifest = cases.patched(cases.minimal(), {"spec": {"template": {"spec": {"containers": [{"nmae": 1}]}}}})
+    assert problems(manifest) == []
+
+
+def test_a_status_is_not_looked_at() -> None:
+    assert problems(cases.minimal() | {"status": {"stable": {"revision": 7}}}) == []
+
+
+def test_the_operator_reads_a_defaulted_manifest_as_it_reads_the_bare_one() -> None:
+    bare = cases.minimal()
+    assert PinnDeployment.model_validate(with_defaults(bare, whole_schema())) == PinnDeployment.model_validate(bare)
+
+
+@pytest.mark.parametrize("name", cases.valid())
+def test_defaults_are_filled_in_once(name: str) -> None:
+    once = with_defaults(cases.valid()[name], whole_schema())
+    assert with_defaults(once, whole_schema()) == once

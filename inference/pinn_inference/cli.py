@@ -62,7 +62,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     logs.configure(chosen.log_level, chosen.log_format)
     from pinn_inference import server
 
-    return server.serve(chosen)
+    code = server.serve(chosen)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _predict(arguments: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ class Predictor:
             raise InvalidInput(f"item {index}: {error}") from None
 
     def _check(self, option: Option, answer: Greeks) -> None:
-        if not np.isfinite(sum(answer)).all():
+        if not black_scholes.finite(answer):
             raise PredictionError("the model has no finite answer here", "non_finite")
         for invariant, excess in black_scholes.excesses(option, answer).items():
             broken = excess > self.tolerances[invariant]

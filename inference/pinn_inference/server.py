@@ -32,6 +32,13 @@ from pinn_inference.predictor import Predictor
 from pinn_inference.settings import Settings, unknown
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
+BACKLOG: Final = 1024
+CONNECTIONS: Final = 10_000
+"""Open at once, idle ones included; beyond it new connections wait unaccepted, and probes with them."""
+
+GRACE: Final = 5.0
+"""Seconds for what is in flight once the socket is closed."""
+
 CURL: Final = (
     "curl -s {url}/predict -d "
     '\'{{"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2, "kind": "put"}}\''
@@ -39,7 +46,11 @@ CURL: Final = (
 
 
 def serve(settings: Settings) -> int:
-    """Runs until told to stop; returns the exit code. A model or port that cannot be had is one sentence and code 1."""
+    """Runs until told to stop; returns the exit code. A model or port that cannot be had is one sentence and code 1.
+
+    The caller ends the process with os._exit: granian's threads release Python objects after their work is done, and an
+    interpreter that is shutting down under them aborts (seen in one exit of six).
+    """
     for name in unknown():
         event(f"{name} is no setting of this server and is ignored", logging.WARNING)
     try:
@@ -75,8 +86,7 @@ class _Process:
         _announce(self.settings, artifact, [listener.port for listener in listeners])
         await self.told.wait()
         await self._drain()
-        for listener in listeners:
-            await listener.close()
+        await asyncio.gather(*(listener.close() for listener in listeners))
         event("stopped")
         return 0
 
@@ -150,14 +160,22 @@ class _Listener:
         """Listens on host:port, a free port when it is 0. Raises ListenError when that cannot be."""
         port = _free(host, port)
         server = Server(
-            app, host, port, interface=Interfaces.RSGI, http=HTTPModes.http1, websockets=False, log_enabled=False
+            app,
+            host,
+            port,
+            interface=Interfaces.RSGI,
+            http=HTTPModes.http1,
+            websockets=False,
+            log_enabled=False,
+            backlog=BACKLOG,
+            backpressure=CONNECTIONS,
         )
         return cls(server, port)
 
     async def close(self) -> None:
-        """Stops accepting, finishes what is in flight, closes idle connections."""
+        """Stops accepting, finishes what is in flight, closes idle connections; a caller who never ends is left behind."""
         self._server.stop()
-        await self._task
+        await asyncio.wait([self._task], timeout=GRACE)
 
 
 def _free(host: str, port: int) -> int:

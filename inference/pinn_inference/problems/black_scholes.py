@@ -266,6 +266,12 @@ def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array) -> Gre
     )
 
 
+def finite(g: Greeks) -> bool:
+    """Whether every number of an answer is one."""
+    total = sum(g)  # NaN and infinity survive a sum; opposite infinities make NaN
+    return math.isfinite(total) if isinstance(total, float) else bool(np.isfinite(total).all())
+
+
 # ------------------------------------------------------------------------------------------------ physics
 
 

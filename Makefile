@@ -1,0 +1,65 @@
+# The only commands a newcomer needs. Each sets up what it needs, says what it does, and can be interrupted and run again.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+BOOT ?= $(if $(PYTHON),$(PYTHON),python3)
+CLUSTER := $(BOOT) -m tests.e2e.cluster
+NODES ?= 1
+PORT ?= 8080
+ARGS ?= get pinndeployments,pods --all-namespaces
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint unit e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
+
+help: ## Show this help
+	@printf 'pinn-operator: serve physics-informed neural networks on Kubernetes\n\n'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
+	@printf '\nFirst time? `make serve` prices an option on this machine in a minute; `make demo` does it on a cluster.\n'
+
+demo: venv ## Cluster, images, operator, a sample priced, a new version rolled out under load
+	@$(PY) -m hack.demo
+
+test: lint unit e2e ## Everything CI runs: lint, unit tests, end-to-end tests on a real cluster
+
+lint: venv ## Formatting, types, import rules, generated files, workflows
+	@hack/lint
+
+unit: venv ## Unit tests
+	@$(PY) -m pytest $(PYTEST_ARGS)
+
+e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it up, K=name runs one)
+	@$(PY) -m hack.e2e
+
+serve: ## One model server on this machine, without a cluster (PORT=8080)
+	@hack/serve --port $(PORT)
+
+bench: venv ## Measure what docs/ and benchmarks/ state
+	@$(PY) -m benchmarks
+
+cluster-up: ## Only the cluster (NODES=1)
+	@$(CLUSTER) up --nodes $(NODES)
+
+cluster-down: ## Stop the cluster
+	@$(CLUSTER) down
+
+kubectl: ## kubectl on that cluster, e.g. make kubectl ARGS='get pods -A'
+	@$(CLUSTER) kubectl $(ARGS)
+
+generate: venv ## Regenerate crds/ and docs/reference from the types
+	@$(PY) -m pinn_operator.api.generate
+
+lock: venv ## Resolve requirements/*.txt anew from pyproject.toml
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh
+
+venv:
+	@hack/venv .venv dev --project
+
+clean: ## Remove clusters and environments (CACHES=1: what was built and downloaded for them too)
+	@$(CLUSTER) down --name pinn-e2e
+	@$(CLUSTER) down $(if $(CACHES),--caches)
+	@rm -rf .venv .venv-serve .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +

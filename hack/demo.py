@@ -1,0 +1,178 @@
+"""`make demo`: from nothing to a priced option on a cluster, and a new model version rolled out under load.
+
+Every step is one that a user would take, with the manifests that users get. The cluster is left up to look around in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+from statistics import NormalDist
+from typing import Any
+
+from hack.install import IMAGES, ROOT, bring_up, kubectl, say, step
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.errors import ClusterError
+
+NAMESPACE = "pinn-demo"
+URL = "http://option-pricer/predict"
+RATE, SECONDS = 200, 30
+OPTIONS = [
+    {"spot": spot, "strike": 100.0, "maturity": maturity, "rate": 0.03, "volatility": 0.2, "kind": kind}
+    for spot, maturity, kind in [(90.0, 0.5, "call"), (100.0, 1.0, "call"), (110.0, 1.0, "call"), (100.0, 1.0, "put")]
+]
+
+
+def main() -> int:
+    began = time.monotonic()
+    cluster = Cluster()
+    try:
+        bring_up(cluster)
+        install(cluster)
+        ready = apply_sample(cluster, began)
+        price(cluster)
+        failed = roll_out_under_load(cluster)
+        what_next(cluster, ready, failed)
+        return 1 if failed else 0
+    except (ClusterError, subprocess.TimeoutExpired) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return getattr(error, "exit_code", 1)
+    except KeyboardInterrupt:
+        print("interrupted; `make demo` goes on from here, `make clean` removes everything", file=sys.stderr)
+        return 130
+
+
+def install(cluster: Cluster) -> None:
+    with step("operator: kubectl apply -k manifests/"):
+        kubectl(cluster, "apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "manifests"))
+        wait(cluster, "deployment/pinn-operator", "pinn-system", "rollout", "status")
+
+
+def apply_sample(cluster: Cluster, began: float) -> float:
+    """Seconds from the beginning of the demo to Ready. A sample left by an earlier demo starts afresh."""
+    kubectl(cluster, "apply", "-f", "-", stdin=json.dumps(namespace()))
+    kubectl(cluster, "-n", NAMESPACE, "delete", "pinn", "option-pricer", "--ignore-not-found", "--wait", limit=60)
+    with step("sample: kubectl apply -f manifests/samples/option-pricer.yaml, and wait for Ready"):
+        kubectl(cluster, "-n", NAMESPACE, "apply", "-f", str(ROOT / "manifests/samples/option-pricer.yaml"))
+        kubectl(cluster, "-n", NAMESPACE, "wait", "pinn/option-pricer", "--for=condition=Ready", "--timeout=100s")
+    return time.monotonic() - began
+
+
+def price(cluster: Cluster) -> None:
+    """A few options through the Service, beside what the closed formula says."""
+    with step("four options, priced through the Service"):
+        answers = json.loads(client(cluster, "pricer", "-c", ASK, URL, json.dumps(OPTIONS)))
+    print(f"\n  {'option':34}{'PINN':>12}{'closed formula':>17}{'difference':>14}")
+    for option, answer in zip(OPTIONS, answers, strict=True):
+        exact = black_scholes(option)
+        named = f"{option['kind']:5} spot {option['spot']:.0f} strike 100 T {option['maturity']}"
+        print(f"  {named:34}{answer['price']:12.6f}{exact:17.6f}{answer['price'] - exact:14.1e}")
+    print(flush=True)
+
+
+def roll_out_under_load(cluster: Cluster) -> int:
+    """Change spec.model.version while requests run. Returns how many of them failed."""
+    with step(f"version 1.0.0 -> 2.0.0 under {RATE} requests/s for {SECONDS} s"):
+        script = (ROOT / "tests/e2e/load.py").read_text()
+        start_client(cluster, "load", "-c", script, URL, str(RATE), str(SECONDS))
+        wait(cluster, "pod/load", NAMESPACE, "wait", "--for=condition=Ready")
+        patch = json.dumps({"spec": {"model": {"version": "2.0.0"}}})
+        kubectl(cluster, "-n", NAMESPACE, "patch", "pinn", "option-pricer", "--type=merge", "-p", patch)
+        report = json.loads(finish_client(cluster, "load"))
+    print(
+        f"\n  sent {report['sent']}, failed {report['failed']}, p99 {report['p99_ms']} ms, answered by version:", end=""
+    )
+    print("".join(f"  {version}: {count}" for version, count in report["versions"].items()))
+    for failure, count in report["failures"].items():
+        print(f"  {count} x {failure}")
+    print(flush=True)
+    if set(report["versions"]) != {"1.0.0", "2.0.0"}:
+        say("the change did not fall within the load: not both versions answered")
+        return max(1, int(report["failed"]))
+    return int(report["failed"])
+
+
+def what_next(cluster: Cluster, ready: float, failed: int) -> None:
+    print(kubectl(cluster, "-n", NAMESPACE, "get", "pinn,pods"))
+    say(f"Ready {ready:.0f} s after the beginning; {failed} failed requests. The cluster is up. Try:")
+    for line in (
+        f"make kubectl ARGS='-n {NAMESPACE} describe pinn option-pricer'    conditions and events",
+        "make kubectl ARGS='explain pinn.spec'                        the resource, field by field",
+        f"make kubectl ARGS='-n {NAMESPACE} scale pinn option-pricer --replicas=2'",
+        "make clean                                                   remove it all",
+    ):
+        print(f"    {line}")
+
+
+def client(cluster: Cluster, name: str, *arguments: str) -> str:
+    start_client(cluster, name, *arguments)
+    return finish_client(cluster, name)
+
+
+def start_client(cluster: Cluster, name: str, *arguments: str) -> None:
+    """A pod that runs Python in the operator's image: it has an HTTP client, and the image is there already."""
+    kubectl(cluster, "-n", NAMESPACE, "delete", "pod", name, "--ignore-not-found", "--now", limit=60)
+    kubectl(cluster, "-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(client_pod(name, list(arguments))))
+
+
+def finish_client(cluster: Cluster, name: str) -> str:
+    wait(cluster, f"pod/{name}", NAMESPACE, "wait", "--for=jsonpath={.status.phase}=Succeeded")
+    printed = kubectl(cluster, "-n", NAMESPACE, "logs", name)
+    kubectl(cluster, "-n", NAMESPACE, "delete", "pod", name, "--now", limit=60)
+    return printed
+
+
+def wait(cluster: Cluster, what: str, namespace: str, *verb: str) -> None:
+    kubectl(cluster, "-n", namespace, *verb, what, "--timeout=150s", limit=180)
+
+
+def namespace() -> dict[str, Any]:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+
+
+def client_pod(name: str, arguments: list[str]) -> dict[str, Any]:
+    """Fit for Pod Security `restricted`."""
+    container = {
+        "name": "client",
+        "image": IMAGES["Dockerfile.operator"],
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/venv/bin/python", *arguments],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+ASK = """
+import sys, urllib.request
+request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"})
+print(urllib.request.urlopen(request, timeout=10).read().decode())
+"""
+
+
+def black_scholes(option: dict[str, Any]) -> float:
+    """The closed formula (Black and Scholes 1973), without dividends."""
+    spot, strike, years = option["spot"], option["strike"], option["maturity"]
+    rate, sigma, normal = option["rate"], option["volatility"], NormalDist()
+    d1 = (math.log(spot / strike) + (rate + sigma**2 / 2) * years) / (sigma * math.sqrt(years))
+    d2 = d1 - sigma * math.sqrt(years)
+    call = spot * normal.cdf(d1) - strike * math.exp(-rate * years) * normal.cdf(d2)
+    return call if option["kind"] == "call" else call - spot + strike * math.exp(-rate * years)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""`make e2e`: the end-to-end tests on a kind cluster of their own, which ends with them (KEEP=1 leaves it up).
+
+Where no cluster can be had it says in one sentence what is missing and fails: end-to-end tests that did not run have not passed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from hack.install import ROOT, bring_up, say
+from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.cluster.errors import ClusterError
+
+NAME = "pinn-e2e"
+
+
+def main() -> int:
+    cluster = Cluster(NAME)
+    try:
+        bring_up(cluster)
+        return run_tests(cluster)
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        say("the end-to-end tests did not run")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if not os.environ.get("KEEP"):
+            cluster.down()
+
+
+def run_tests(cluster: Cluster) -> int:
+    command = [sys.executable, "-m", "pytest", str(ROOT / "tests/e2e"), "-p", "no:cacheprovider", "--durations=10"]
+    if chosen := os.environ.get("K"):
+        command += ["-k", chosen]
+    return cluster.run([*command, *sys.argv[1:]], check=False, cwd=ROOT).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

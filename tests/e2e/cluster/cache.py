@@ -69,16 +69,30 @@ class Cache:
         self.root = cache_root() if root is None else root
         self.logs = self.root / "logs"
 
-    def artefact(self, name: str, key: str, build: Callable[[Path], None], *, keep_others: bool = False) -> Path:
+    def place(self, name: str, key: str) -> Path:
+        return self.root / "artefacts" / f"{name}-{key}"
+
+    def has(self, name: str, key: str) -> bool:
+        return self.place(name, key).is_dir()
+
+    def artefact(
+        self,
+        name: str,
+        key: str,
+        build: Callable[[Path], None],
+        *,
+        keep_others: bool = False,
+        lock: str = BUILD_LOCK,
+    ) -> Path:
         """The folder of `name` for `key`, built into a temporary one first: half a build is never seen.
 
         What `build` needs of other artefacts must be had before: the lock is not taken twice.
         `keep_others` keeps the folders of other keys, for what a running engine may still execute.
         """
-        place = self.root / "artefacts" / f"{name}-{key}"
+        place = self.place(name, key)
         if place.is_dir():
             return place
-        with self.lock(BUILD_LOCK):
+        with self.lock(lock):
             if place.is_dir():
                 return place
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -64,8 +64,11 @@ class Cluster:
             return
         with self._locked():
             say(f"using {self.way.value}")
+            if self._in_order(nodes):
+                say(f"it is up already, with {nodes} node{'s' if nodes > 1 else ''}")
+                return
             image = self._prepare_engine() if self.way is Way.OWN else None
-            self._ensure_kind(nodes, image)
+            self._make_kind_cluster(nodes, image)
             self._remember(nodes)
 
     def down(self) -> None:
@@ -103,20 +106,26 @@ class Cluster:
 
     def _prepare_engine(self) -> str:
         tools = self.engine.tools()
-        archive = node_image.node_archive(self.cache, tools)
+        image, archive = node_image.node_archive(self.cache, tools)
         self.engine.start(go.coredns_program(self.cache))
-        self.engine.load(archive, node_image.IMAGE)
-        return node_image.IMAGE
+        self.engine.load(archive, image)
+        return image
 
-    def _ensure_kind(self, nodes: int, image: str | None) -> None:
+    def _in_order(self, nodes: int) -> bool:
+        """Whether the cluster asked for runs, found out without building anything."""
+        if self.way is Way.OWN and not self.engine.answers():
+            return False
+        if not (self.state / "cluster.json").exists():
+            return False  # never finished
         kind = self.kind()
-        there = kind.nodes()
-        if len(there) == nodes and kind.ready_nodes(self.kubectl()) == nodes:
-            say(f"the cluster is up already, with {nodes} node{'s' if nodes > 1 else ''}")
-            return
-        if there:
-            say(f"replacing a cluster of {len(there)} nodes that is not the one asked for or not in order")
+        return len(kind.nodes()) == nodes == kind.ready_nodes(self.kubectl())
+
+    def _make_kind_cluster(self, nodes: int, image: str | None) -> None:
+        kind = self.kind()
+        if there := kind.nodes():
+            say(f"replacing a cluster of {len(there)}: not finished, not in order or not {nodes} as asked for")
             kind.delete()
+        (self.state / "cluster.json").unlink(missing_ok=True)
         kind.create(nodes, image)
         self._wait_for_system_pods()
 
@@ -206,11 +215,10 @@ class Cluster:
         if on_path := go.kubectl_on_path():
             return on_path
         link = self.cache.root / "bin" / "kubectl"
-        target = go.node_programs(self.cache) / "nodebin"
-        if not link.exists() or link.resolve() != target:
+        if not link.exists():
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
+            link.unlink(missing_ok=True)  # it may point to a version that was replaced
+            link.symlink_to(go.node_programs(self.cache) / "nodebin")
         return link
 
     def kind(self) -> Kind:

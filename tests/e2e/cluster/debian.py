@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,9 @@ def mirror(suite: str = SUITE) -> str:
 def unpacked(cache: Cache, name: str, packages: list[str]) -> Path:
     """The packages with what they depend on and this machine lacks, unpacked but not installed."""
     wanted = resolve(cache, packages)
+    if not cache.has(name, packages_key(wanted)):
+        update_lists(cache)  # or the mirror may have newer versions only
+        wanted = resolve(cache, packages)
 
     def download(place: Path) -> None:
         archives = place / "archives"
@@ -81,8 +84,11 @@ def unpacked(cache: Cache, name: str, packages: list[str]) -> Path:
         shutil.rmtree(archives)
         link_iptables(place)
 
-    key = digest(["1", *(f"{p.name}={p.version}" for p in wanted)])
-    return cache.artefact(name, key, download, keep_others=True)
+    return cache.artefact(name, packages_key(wanted), download, keep_others=True)
+
+
+def packages_key(packages: list[Package]) -> str:
+    return digest(["1", *(f"{p.name}={p.version}" for p in packages)])
 
 
 def resolve(cache: Cache, packages: list[str]) -> list[Package]:
@@ -114,8 +120,10 @@ def tools_environment(root: Path) -> dict[str, str]:
     return env
 
 
-def root_filesystem(cache: Cache, name: str, packages: list[str], expected: float) -> Path:
-    """A minimal Debian with the given packages in a folder of the cache."""
+def root_filesystem(
+    cache: Cache, name: str, packages: list[str], expected: float, finish: Callable[[Path], None] | None = None
+) -> Path:
+    """A minimal Debian with the given packages in a folder of the cache; `finish` may change it once more."""
     tools = unpacked(cache, "debootstrap", ["debootstrap"])
     site = mirror()
 
@@ -143,6 +151,8 @@ def root_filesystem(cache: Cache, name: str, packages: list[str], expected: floa
                 env=env,
             )
         trim(place / "root")
+        if finish is not None:
+            finish(place / "root")
 
     return cache.artefact(name, digest(["3", SUITE, *packages]), bootstrap)
 

@@ -180,13 +180,12 @@ class Engine:
             launcher = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd="/", start_new_session=True
             )
-        self._write_record(launcher.pid, launcher.pid)
         deadline = time.monotonic() + 10
         while (child := first_child(launcher.pid)) is None:
             if launcher.poll() is not None or time.monotonic() > deadline:
                 raise ClusterError(f"the engine's namespaces could not be made; log: {self.log}")
             time.sleep(0.05)
-        self._write_record(child, launcher.pid)
+        self._write_record(child)
 
     def _config(self) -> Path:
         """An empty configuration: the machine's /etc/docker/daemon.json is for another engine."""
@@ -194,10 +193,9 @@ class Engine:
         config.write_text("{}\n")
         return config
 
-    def _write_record(self, pid: int, launcher: int) -> None:
-        record = {"pid": pid, "started": start_time(pid), "launcher": launcher, "launched": start_time(launcher)}
+    def _write_record(self, pid: int) -> None:
         temporary = self.record.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record))
+        temporary.write_text(json.dumps({"pid": pid, "started": start_time(pid)}))
         temporary.rename(self.record)
 
     def _start_resolver(self, coredns: Path) -> None:
@@ -237,14 +235,14 @@ class Engine:
 
     def stop(self) -> None:
         """End everything in the namespaces and remove what outlives them. Safe to call at any time."""
-        for pid in self._recorded_processes():
+        for pid in self._processes():
             say(f"stopping the engine (process {pid})")
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)  # unshare and a namespace's first process ignore gentler ones
         deadline = time.monotonic() + 30
-        while self._recorded_processes() and time.monotonic() < deadline:
+        while self._processes() and time.monotonic() < deadline:
             time.sleep(0.1)
-        if left := self._recorded_processes():
+        if left := self._processes():
             raise ClusterError(f"the engine's processes {left} do not end")
         remove_cgroups(CGROUPS, self.cgroup)
         if self.data.exists():
@@ -252,13 +250,19 @@ class Engine:
         self.socket.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
 
-    def _recorded_processes(self) -> list[int]:
-        try:
-            recorded = json.loads(self.record.read_text())
-        except (FileNotFoundError, ValueError):
-            return []
-        candidates = [(recorded["launcher"], recorded["launched"]), (recorded["pid"], recorded["started"])]
-        return sorted({pid for pid, started in candidates if started and start_time(pid) == started})
+    def _processes(self) -> list[int]:
+        """Launchers and daemons of this engine, known by its data folder: also those of which no record was made."""
+        return processes_with_argument(Path("/proc"), str(self.data))
+
+
+def processes_with_argument(proc: Path, argument: str) -> list[int]:
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may end while we look
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+            if argument.encode() in arguments:
+                found.append(int(folder.name))
+    return sorted(found)
 
 
 def first_child(pid: int) -> int | None:

@@ -21,6 +21,7 @@ from .ways import Surroundings, look
 BASE_NAME = "localhost/python:3.11"
 BASE_PACKAGES = ["python3", "python3-venv", "python3-pip", "ca-certificates"]
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+IMAGE_LOCK = "images"  # images may take long, and a cluster need not wait for them
 MINUTE = 60.0
 
 
@@ -109,11 +110,13 @@ def build(cache: Cache, request: Request, out: Path | None = None) -> Path:
     name = "image-" + re.sub(r"[^a-z0-9]+", "_", full_name(request.tag).lower())
     if builder == "docker":
         key = request_key(request, builder)
-        folder = cache.artefact(name, key, lambda place: build_with_docker(cache, request, place / "image.tar"))
+        folder = cache.artefact(
+            name, key, lambda place: build_with_docker(cache, request, place / "image.tar"), lock=IMAGE_LOCK
+        )
     else:
         buildah = Buildah(cache)
         key = request_key(request, f"buildah {buildah.base_key}")
-        folder = cache.artefact(name, key, lambda place: buildah.build(request, place / "image.tar"))
+        folder = cache.artefact(name, key, lambda place: buildah.build(request, place / "image.tar"), lock=IMAGE_LOCK)
     archive = folder / "image.tar"
     if out is None:
         return archive
@@ -164,7 +167,7 @@ class Buildah:
         self.cache = cache
         self.log = cache.logs / "images.log"
         self.tools = debian.unpacked(cache, "buildah", ["buildah"])
-        self.base = debian.root_filesystem(cache, "python-root", BASE_PACKAGES, expected=25)
+        self.base = debian.root_filesystem(cache, "python-root", BASE_PACKAGES, expected=20, finish=finish_python)
         self.base_key = self.base.name
         self.storage = cache.root / "buildah"
 
@@ -214,7 +217,6 @@ class Buildah:
         mark = self.storage / "base"
         if mark.exists() and mark.read_text() == self.base_key:
             return
-        finish_python(self.base / "root")
         scratch = self.storage / "base-image"
         if scratch.exists():
             remove_tree(scratch)
@@ -234,9 +236,7 @@ class Buildah:
 def finish_python(root: Path) -> None:
     """Make Debian's Python look like the python image: `python` and `pip` that install for everyone."""
     for name, target in {"python": "/usr/bin/python3", "python3": "/usr/bin/python3", "pip": "/usr/bin/pip3"}.items():
-        link = root / "usr/local/bin" / name
-        if not link.is_symlink():
-            link.symlink_to(target)
+        (root / "usr/local/bin" / name).symlink_to(target)
     for marker in (root / "usr/lib").glob("python3*/EXTERNALLY-MANAGED"):
         marker.unlink()
 

@@ -13,7 +13,7 @@ from .proc import duration, output_of, run_logged, say
 
 HERE = Path(__file__).resolve().parent
 OVERLAY = HERE / "node" / "overlay"
-IMAGE = "pinn-e2e/node:own"
+REPOSITORY = "pinn-e2e/node"
 MINUTE = 60.0
 
 PACKAGES = [
@@ -33,14 +33,18 @@ PAUSE_IMAGE = "registry.k8s.io/pause:3.10.1"
 PODNET_IMAGE = "localhost/podnet:1"
 
 
-def node_archive(cache: Cache, tools: Path) -> Path:
-    """The node image as a docker-archive; `tools` holds the containerd that preloads it."""
+def node_archive(cache: Cache, tools: Path) -> tuple[str, Path]:
+    """The node image's name and its docker-archive; `tools` holds the containerd that preloads it."""
     programs = go.node_programs(cache)
     coredns = go.coredns_program(cache)
     root = debian.root_filesystem(cache, "node-root", PACKAGES, expected=60) / "root"
 
+    sources = [Path(__file__), HERE / "archive.py", OVERLAY]
+    key = digest([programs.name, coredns.parent.name, root.parent.name, tree_digest(sources, HERE)])
+    name = f"{REPOSITORY}:{key}"
+
     def build(place: Path) -> None:
-        say("making the node image (usually 30s)")
+        say("making the node image (usually 15s)")
         started = time.monotonic()
         work = place / "work"
         work.mkdir()
@@ -54,13 +58,11 @@ def node_archive(cache: Cache, tools: Path) -> Path:
             "Entrypoint": ["/usr/local/bin/entrypoint", "/sbin/init"],
             "StopSignal": "SIGRTMIN+3",  # systemd's own signal for an orderly halt
         }
-        archive.write_archive(place / "node.tar", [archive.Image(IMAGE, [layer], config)])
+        archive.write_archive(place / "node.tar", [archive.Image(name, [layer], config)])
         shutil.rmtree(work)
         say(f"making the node image: done in {duration(time.monotonic() - started)}")
 
-    sources = [Path(__file__), HERE / "archive.py", OVERLAY]
-    key = digest([programs.name, coredns.parent.name, root.parent.name, tree_digest(sources, HERE)])
-    return cache.artefact("node-image", key, build) / "node.tar"
+    return name, cache.artefact("node-image", key, build) / "node.tar"
 
 
 def write_cluster_images(out: Path, work: Path, programs: Path, coredns: Path, root: Path) -> None:
@@ -97,25 +99,24 @@ def packet_filter_layer(work: Path, root: Path) -> archive.Layer:
     for folder in ("bin", "sbin", "lib", "lib64"):
         (tree / folder).symlink_to(f"usr/{folder}")
     programs = ["usr/sbin/xtables-nft-multi", "usr/sbin/nft"]
-    for program in programs:
-        shutil.copy2(root / program, tree / program)
-        for library in libraries(root, program):
-            target = tree / library
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / library, target)
+    extensions = [str(p.relative_to(root)) for p in (root / "usr/lib").glob("*/xtables/*.so")]
+    for file in [*programs, *extensions, *libraries(root, [*programs, *extensions])]:
+        target = tree / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(root / file, target)
     debian.link_iptables(tree)
-    for extensions in (root / "usr/lib").glob("*/xtables"):
-        shutil.copytree(extensions, tree / extensions.relative_to(root), symlinks=True)
     (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    output_of(["chroot", tree, "/usr/sbin/iptables", "--version"])
+    # kube-proxy balances by this match, and an extension is only loaded when it is used.
+    output_of(["chroot", tree, "/usr/sbin/iptables", "-m", "statistic", "--help"])
     output_of(["chroot", tree, "/usr/sbin/nft", "--version"])
     return archive.layer_of_tree(work / "packet-filter.tar", tree)
 
 
-def libraries(root: Path, program: str) -> list[str]:
-    """Paths, relative to the root, of what a program is linked with and of the loader."""
-    listing = output_of(["chroot", root, "ldd", f"/{program}"])
-    return [word.lstrip("/") for word in listing.split() if word.startswith("/")]
+def libraries(root: Path, files: list[str]) -> list[str]:
+    """Paths, relative to the root, of what programs and extensions are linked with and of the loader."""
+    listing = output_of(["chroot", root, "ldd", *(f"/{file}" for file in files)])
+    words = {word for line in listing.splitlines() if line.startswith("\t") for word in line.split()}
+    return sorted(word.lstrip("/") for word in words if word.startswith("/"))
 
 
 def make_tree(tree: Path, root: Path, programs: Path) -> None:

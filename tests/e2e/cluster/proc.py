@@ -109,7 +109,7 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
     """Stop a child that leads a session of its own, and what it started: Ctrl-C did not reach them."""
     if process.poll() is not None:
         return
-    for signum, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+    for signum, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signum)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -159,13 +159,14 @@ def wait_until(check: Callable[[], bool], *, what: str, log: Path, limit: float,
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Make SIGTERM unwind like Ctrl-C, so that `finally` blocks stop children and take mounts down."""
+    """Make SIGTERM and a closed terminal unwind like Ctrl-C, so that `finally` blocks stop children and take mounts down."""
 
     def stop(_signum: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -3,6 +3,7 @@
 YAML is read as kubectl reads it, not as Python would: what is a string, a number or a boolean there is the same here.
 """
 
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -113,16 +114,20 @@ def _name(document: dict[str, Any]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in kubectl's reading: 1e3 is a number, 10.0 an integer, 1:30 and 2026-01-01 are strings, a key stands once."""
+    """YAML in kubectl's reading: 1e3 is a number, 2.0 an integer, y a boolean, 1:30 and 2026-01-01 are strings."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own way
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":float", ":int"))]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
-    def construct_yaml_number(self, node: yaml.ScalarNode) -> int | float:
+    bool_values = yaml.SafeLoader.bool_values | {"y": True, "n": False}
+
+    def construct_yaml_number(self, node: yaml.ScalarNode) -> int | float | str:
         """A float that is whole is written to JSON without a point, so the server sees an integer."""
-        number = float(node.value.replace("_", ""))
+        number = float(node.value)
+        if math.isinf(number):
+            return str(node.value)
         return int(number) if number.is_integer() and abs(number) < 1e21 else number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -137,6 +142,8 @@ class _Loader(yaml.SafeLoader):
 
 _INTEGER: Final = re.compile(r"^[-+]?(0b[01_]+|0[0-7_]+|0o[0-7_]+|(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+)$")
 _FLOAT: Final = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_BOOLEAN: Final = re.compile(r"^[yYnN]$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("yYnN"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_number)

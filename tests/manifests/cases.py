@@ -8,10 +8,9 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import yaml
-
 from pinn_operator.api.check import whole_schema
 
 HERE: Final = Path(__file__).parent
@@ -46,7 +45,9 @@ def minimal() -> Manifest:
 def refused() -> tuple[Case, ...]:
     """The table."""
     rows = yaml.safe_load((HERE / "invalid.yaml").read_text())
-    return tuple(Case(row["refused"], patched(minimal(), row["patch"]), row["field"], row.get("says", "")) for row in rows)
+    return tuple(
+        Case(row["refused"], patched(minimal(), row["patch"]), row["field"], row.get("says", "")) for row in rows
+    )
 
 
 def patched(value: Any, patch: Any) -> Any:
@@ -89,10 +90,13 @@ def _nodes(node: Mapping[str, Any], path: Path_) -> Iterator[tuple[Path_, Mappin
 
 
 def _first_key(path: Path_) -> str:
-    value: Any = _said(path)
+    return str(next(iter(_at(_said(path), path))))
+
+
+def _at(value: Any, path: Path_) -> Any:
     for step in path:
         value = value[step]
-    return str(next(iter(value)))
+    return value
 
 
 def _said(path: Path_) -> Manifest:
@@ -102,9 +106,9 @@ def _said(path: Path_) -> Manifest:
 
 def _spoilt(path: Path_, node: Mapping[str, Any]) -> Case:
     manifest = copy.deepcopy(_said(path))
-    parent = _parent(manifest, path)
+    parent: Any = _at(manifest, path[:-1])
     kind = "integer or string" if "x-kubernetes-int-or-string" in node else node["type"]
-    assert path[-1] in parent or isinstance(parent, list), f"{dotted(path)} is in no valid manifest"
+    assert _at(parent, path[-1:]) is not None, f"no manifest says {dotted(path)}"
     parent[path[-1]] = WRONG[kind]
     return Case(f"{dotted(path)} that is no {kind}", manifest, dotted(path), path=path)
 
@@ -112,14 +116,10 @@ def _spoilt(path: Path_, node: Mapping[str, Any]) -> Case:
 def put(manifest: Manifest, path: Path_, value: Any) -> None:
     """Sets a field, where the manifest has what it is part of."""
     try:
-        parent = _parent(manifest, path)
+        parent = _at(manifest, path[:-1])
         parent[path[-1]] = value
     except (KeyError, IndexError, TypeError):
         return
-
-
-def _parent(manifest: Manifest, path: Path_) -> Any:
-    return functools.reduce(lambda value, step: value[step], path[:-1], cast(Any, manifest))
 
 
 def dotted(path: Path_) -> str:

@@ -1,9 +1,14 @@
 """The offline check refuses what an API server refuses, and names the field and the remedy."""
 
-import pytest
+import re
+from typing import Any
 
+import pytest
 from pinn_operator.api import PinnDeployment
 from pinn_operator.api.check import problems, whole_schema, with_defaults
+from pinn_operator.api.rules import Rule
+from pinn_operator.api.schema import rules_of
+
 from tests.manifests import cases
 
 
@@ -37,9 +42,7 @@ def test_every_rule_refuses_one_of_the_wrong_manifests() -> None:
     assert silent == []
 
 
-def _all_rules(node: object) -> list[object]:
-    from pinn_operator.api.schema import rules_of
-
+def _all_rules(node: Any) -> list[Rule]:
     if not isinstance(node, dict):
         return []
     children = [*node.get("properties", {}).values(), node.get("items"), node.get("additionalProperties")]
@@ -47,8 +50,6 @@ def _all_rules(node: object) -> list[object]:
 
 
 def _could_say(template: str, message: str) -> bool:
-    import re
-
     parts = re.split(r"\{self[^}]*\}", template)
     return re.fullmatch(".*".join(map(re.escape, parts)), message, re.DOTALL) is not None
 

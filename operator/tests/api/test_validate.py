@@ -1,0 +1,148 @@
+"""`pinn-operator validate` tells of every document in every file, and its exit code is for programs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from pinn_operator.cli import app
+from typer.testing import CliRunner
+
+from tests.manifests import cases
+
+VALID = cases.HERE / "valid"
+WRONG = yaml.safe_dump(cases.patched(cases.minimal(), {"spec": {"replica": 2}}))
+
+
+def run(*arguments: str, text: str = "") -> tuple[int, list[str]]:
+    done = CliRunner().invoke(app, ["validate", *arguments], input=text)
+    return done.exit_code, done.output.splitlines()
+
+
+def written(folder: Path, text: str, name: str = "a.yaml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_a_right_manifest_is_ok() -> None:
+    file = str(VALID / "minimal.yaml")
+    assert run(file) == (0, [f"{file}: PinnDeployment/option-pricer: ok"])
+
+
+def test_a_wrong_manifest_gets_a_line_for_each_problem(tmp_path: Path) -> None:
+    file = written(tmp_path, WRONG.replace("1.0.0", "1.0"))
+    assert run(file) == (
+        1,
+        [
+            f"{file}: PinnDeployment/option-pricer: spec.model.version: must be a string, not an integer; put it in quotes",
+            f'{file}: PinnDeployment/option-pricer: spec.replica: unknown field "replica"; did you mean replicas?',
+        ],
+    )
+
+
+def test_standard_input_is_read() -> None:
+    code, lines = run("-", text=WRONG)
+    assert code == 1
+    assert lines[0].startswith("standard input: PinnDeployment/option-pricer: spec.replica: ")
+
+
+def test_a_folder_is_searched_for_manifests(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    written(tmp_path, (VALID / "minimal.yaml").read_text())
+    written(tmp_path / "deep", WRONG, "b.yml")
+    written(tmp_path / "deep", json.dumps(cases.minimal()), "c.json")
+    written(tmp_path, "not: [a manifest", "notes.txt")
+    code, lines = run(str(tmp_path))
+    assert code == 1
+    assert [line.split(": ")[0].removeprefix(f"{tmp_path}/") for line in lines] == [
+        "a.yaml",
+        "deep/b.yml",
+        "deep/c.json",
+    ]
+
+
+def test_a_folder_without_manifests_is_a_mistake(tmp_path: Path) -> None:
+    assert run(str(tmp_path))[0] == 2
+
+
+def test_other_kinds_are_skipped_with_a_note(tmp_path: Path) -> None:
+    service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n---\n"
+    code, lines = run(written(tmp_path, service + (VALID / "minimal.yaml").read_text()))
+    assert code == 0
+    assert [line.split(": ", 1)[1] for line in lines] == [
+        "Service/web: skipped, not a PinnDeployment",
+        "PinnDeployment/option-pricer: ok",
+    ]
+
+
+def test_a_misspelt_kind_is_not_skipped(tmp_path: Path) -> None:
+    file = written(tmp_path, "apiVersion: pinn.dev/v1alpha1\nkind: PinDeployment\nmetadata: {name: a}")
+    code, lines = run(file)
+    assert (code, "did you mean PinnDeployment?" in lines[0]) == (1, True)
+
+
+def test_the_items_of_a_list_are_validated(tmp_path: Path) -> None:
+    listed = {"apiVersion": "v1", "kind": "List", "items": [cases.minimal(), yaml.safe_load(WRONG)]}
+    code, lines = run(written(tmp_path, json.dumps(listed)))
+    assert (code, len(lines)) == (1, 2)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\tx", "kind: A\nkind: B"])
+def test_what_is_no_yaml_cannot_be_read(tmp_path: Path, text: str) -> None:
+    code, lines = run(written(tmp_path, text))
+    assert (code, len(lines)) == (2, 1)
+    assert "no YAML" in lines[0]
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
+    code, lines = run(written(tmp_path, "spec: {replicas: 1, replicas: 2}"))
+    assert (code, 'key "replicas" is there twice' in lines[0]) == (2, True)
+
+
+def test_a_missing_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -> None:
+    code, lines = run(str(tmp_path / "nowhere.yaml"), str(VALID / "minimal.yaml"))
+    assert code == 2
+    assert lines[0].endswith("cannot be read: No such file or directory")
+    assert lines[1].endswith(": ok")
+
+
+def test_text_that_is_not_utf8_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    assert run(str(tmp_path / "a.yaml"))[0] == 2
+
+
+@pytest.mark.parametrize("text", ["", "---\n---\n", "# nothing here\n"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, text: str) -> None:
+    code, lines = run(written(tmp_path, text))
+    assert (code, "no document" in lines[0]) == (0, True)
+
+
+@pytest.mark.parametrize("text", ["- 1", "just words", "{a: 1}", "kind: 7"])
+def test_what_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
+    code, lines = run(written(tmp_path, text))
+    assert (code, "no Kubernetes object" in lines[0]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        ("2026-01-01", "ok"),
+        ("12:30:00", 'spec.model.version: "12:30:00" is no version label'),
+        ("1e3", "spec.model.version: must be a string, not an integer"),
+        ("0x10", "spec.model.version: must be a string, not an integer"),
+        ("yes", "spec.model.version: must be a string, not a boolean"),
+        ("~", "spec.model.version: required"),
+    ],
+)
+def test_yaml_is_read_as_kubectl_reads_it(tmp_path: Path, version: str, problem: str) -> None:
+    text = (VALID / "minimal.yaml").read_text().replace("version: 1.0.0", f"version: {version}")
+    _, lines = run(written(tmp_path, text))
+    assert lines[0].split(": ", 2)[2].startswith(problem)
+
+
+def test_help_teaches() -> None:
+    code, lines = run("--help")
+    told = " ".join(" ".join(lines).split())
+    assert code == 0
+    assert "pinn-operator validate pinndeployment.yaml" in told
+    assert "Exit code 0: all would be accepted. 1: something would be refused. 2: a file could not be read." in told

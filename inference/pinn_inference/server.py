@@ -170,7 +170,15 @@ class _Listener:
             backlog=BACKLOG,
             backpressure=CONNECTIONS,
         )
-        return cls(server, port)
+        listening = asyncio.Event()
+        server.on_startup(listening.set)
+        listener = cls(server, port)
+        waiting = asyncio.create_task(listening.wait())
+        await asyncio.wait({waiting, listener._task}, return_when=asyncio.FIRST_COMPLETED)
+        if not listening.is_set():
+            waiting.cancel()
+            raise ListenError(f"cannot listen on {host}:{port}: {listener._task.exception()}")
+        return listener
 
     async def close(self) -> None:
         """Stops accepting, finishes what is in flight, closes idle connections; a caller who never ends is left behind."""

@@ -2,7 +2,8 @@
 
 Canonical form, so that anyone can compute it with standard tools: for each file of the folder, sorted by name, the line
 `<sha256 of its bytes in hex><two spaces><name><newline>`, as sha256sum prints it; the digest is the SHA-256 of those lines.
-Of manifest.json, which states the digest itself, the bytes counted are those with the 64 hex digits set to zeros.
+Of manifest.json, which states the digest itself, the bytes counted are those with the digest's 64 hex digits set to zeros
+and the training time, which no seed decides, set to 0: training again gives the same digest.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from pathlib import Path
 MANIFEST = "manifest.json"
 FILES = (MANIFEST, "model.tflite", "weights.npz")
 _STATED = re.compile(rb'("digest": "sha256:)[0-9a-f]{64}"')
+_SECONDS = re.compile(rb'("seconds": )[0-9.]+')
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -22,7 +24,7 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 def digest(files: Mapping[str, bytes]) -> str:
     """`sha256:...` of a model's files."""
-    lines = "".join(f"{file_digest(_blank(name, files[name]))}  {name}\n" for name in sorted(files))
+    lines = "".join(f"{file_digest(_canonical(name, files[name]))}  {name}\n" for name in sorted(files))
     return f"sha256:{file_digest(lines.encode())}"
 
 
@@ -36,5 +38,7 @@ def file_digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _blank(name: str, content: bytes) -> bytes:
-    return stated(content, "0" * 64) if name == MANIFEST else content
+def _canonical(name: str, content: bytes) -> bytes:
+    if name != MANIFEST:
+        return content
+    return _SECONDS.sub(rb"\g<1>0", stated(content, "0" * 64), count=1)

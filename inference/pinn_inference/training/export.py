@@ -24,12 +24,13 @@ def weights_npz(network: Network) -> bytes:
 def litert(network: Network) -> bytes:
     """The float32 flatbuffer: input (n, 2) of (z, s), output (n, 4) of (N, N_z, N_zz, N_s); n is resizable."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
-    tf.get_logger().setLevel("ERROR")
-    fused = tf.function(lambda points: _jet(tf, network, points))
-    concrete = fused.get_concrete_function(tf.TensorSpec([None, 2], tf.float32, name="points"))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+    module = tf.Module()
+    module.jet = tf.function(lambda points: _jet(tf, network, points))
+    concrete = module.jet.get_concrete_function(tf.TensorSpec([None, 2], tf.float32, name="points"))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     return bytes(converter.convert())
 
 

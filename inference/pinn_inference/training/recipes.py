@@ -15,6 +15,6 @@ class Recipe:
 
 
 BLACK_SCHOLES: Final = {
-    "1.0.0": Recipe("A first, coarse network: two layers of 8, stopped early.", (8, 8), 400, 60),
+    "1.0.0": Recipe("A first, coarse network: two layers of 8, stopped early.", (8, 8), 400, 100),
     "2.0.0": Recipe("The accurate one: three layers of 32, trained to rounding level.", (32, 32, 32), 1500, 4000),
 }

@@ -1,0 +1,59 @@
+"""The commands a person types."""
+
+import json
+
+import pytest
+
+from inference.tests.process import ServerProcess, run
+
+ARGUMENTS = ("--spot", "100", "--strike", "105", "--maturity", "0.5", "--rate", "0.03", "--volatility", "0.2")
+
+
+def test_predict_prices_an_option_without_a_server() -> None:
+    done = run("predict", *ARGUMENTS, "--kind", "put")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["price"] == pytest.approx(7.6150, abs=1e-4)
+
+
+def test_predict_refuses_what_the_server_would_refuse() -> None:
+    done = run("predict", *ARGUMENTS[:-1], "9")
+    assert done.returncode == 1
+    assert done.stderr.startswith("volatility is 9.0, outside the range")
+
+
+def test_health_says_ready_and_ends_with_0_or_says_why_not_and_ends_with_1() -> None:
+    with ServerProcess.started() as server:
+        up = run("health", server.url)
+    assert (up.returncode, up.stdout) == (0, "ready\n")
+    down = run("health", server.url)
+    assert down.returncode == 1
+    assert "not ready" in down.stderr
+    assert run("health", "ftp://x").returncode == 1
+
+
+def test_models_lists_each_with_its_errors() -> None:
+    done = run("models")
+    assert done.returncode == 0
+    assert "black-scholes 1.0.0" in done.stdout
+    assert "black-scholes 2.0.0" in done.stdout
+    assert "price " in done.stdout
+
+
+def test_models_of_an_empty_folder_is_an_error(tmp_path: object) -> None:
+    done = run("models", "--models-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no models" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "predict", "health", "models"])
+def test_help_teaches_by_example(command: str) -> None:
+    done = run(command, "--help")
+    assert done.returncode == 0
+    assert "pinn-server serve --model-version 1.0.0 --port 9000" in done.stdout
+
+
+def test_no_command_is_a_usage_error() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "usage: pinn-server" in done.stderr

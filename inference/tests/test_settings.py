@@ -1,0 +1,67 @@
+"""Settings come from the environment; a bad one is named, with what it should be."""
+
+from pathlib import Path
+
+import pytest
+from pinn_inference import settings
+from pinn_inference.errors import SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in settings.Settings.model_fields:
+        monkeypatch.delenv(f"PINN_SERVER_{name}".upper(), raising=False)
+
+
+def test_every_setting_has_a_default() -> None:
+    chosen = settings.load()
+    assert (chosen.model_name, chosen.model_version, chosen.model_uri) == ("black-scholes", "2.0.0", "builtin://")
+    assert (chosen.port, chosen.admin_port, chosen.drain) == (8080, 8081, 5.0)
+    assert chosen.models_dir.name == "models"
+
+
+def test_the_environment_decides_and_the_command_line_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINN_SERVER_PORT", "9000")
+    monkeypatch.setenv("PINN_SERVER_MODELS_DIR", "/srv/models")
+    assert settings.load().port == 9000
+    assert settings.load(port=None).port == 9000
+    assert settings.load(port=9001).port == 9001
+    assert settings.load().models_dir == Path("/srv/models")
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINN_SERVER_MODEL_DIGEST", "")
+    assert settings.load().model_digest is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("5s", 5), ("500ms", 0.5), ("1m30s", 90), ("1.5s", 1.5), ("0", 0), ("0s", 0)]
+)
+def test_durations_are_written_as_go_writes_them(monkeypatch: pytest.MonkeyPatch, text: str, expected: float) -> None:
+    monkeypatch.setenv("PINN_SERVER_DRAIN", text)
+    assert settings.load().drain == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("DRAIN", "5", "duration"),
+        ("DRAIN", "-5s", "duration"),
+        ("PORT", "70000", "65535"),
+        ("PORT", "http", "integer"),
+        ("MODEL_DIGEST", "md5:1", "sha256"),
+        ("LOG_LEVEL", "loud", "debug"),
+        ("MAX_BATCH", "0", "greater than or equal to 1"),
+    ],
+)
+def test_a_bad_setting_is_named_with_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, words: str
+) -> None:
+    monkeypatch.setenv(f"PINN_SERVER_{name}", text)
+    with pytest.raises(SettingsError, match=rf"^PINN_SERVER_{name} is '{text}': .*{words}"):
+        settings.load()
+
+
+def test_what_is_no_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINN_SERVER_PROT", "9000")
+    assert settings.unknown() == ["PINN_SERVER_PROT"]

@@ -67,7 +67,7 @@ class Cluster:
             if self._in_order(nodes):
                 say(f"it is up already, with {nodes} node{'s' if nodes > 1 else ''}")
                 return
-            image = self._prepare_engine() if self.way is Way.OWN else None
+            image = self._prepare_engine() if self.way is Way.OWN else os.environ.get("E2E_NODE_IMAGE")
             self._make_kind_cluster(nodes, image)
             self._remember(nodes)
 
@@ -160,7 +160,6 @@ class Cluster:
         """For commands that use the cluster: KUBECONFIG, kubectl on PATH, and the engine if it is ours."""
         env = self.engine.env() if self.way is Way.OWN else dict(os.environ)
         env["KUBECONFIG"] = str(self.kubeconfig)
-        env["KUBECONFIG_E2E_WAY"] = self.way.name
         kubectl = self.kubectl()
         if shutil.which("kubectl") != str(kubectl):
             env["PATH"] = f"{kubectl.parent}:{env.get('PATH', '')}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -16,7 +17,7 @@ from .archive import architecture
 from .cache import Cache, digest, remove_tree, tree_digest
 from .errors import EXIT_NO_WAY, ClusterError
 from .proc import run_logged
-from .ways import Surroundings, look
+from .ways import Surroundings, is_own_engine, look
 
 BASE_NAME = "localhost/python:3.11"
 BASE_PACKAGES = ["python3", "python3-venv", "python3-pip", "ca-certificates"]
@@ -172,6 +173,8 @@ class Buildah:
         self.storage = cache.root / "buildah"
 
     def build(self, request: Request, out: Path) -> None:
+        if is_own_engine(os.environ, self.cache.root):
+            raise ClusterError(f"{request.tag} is to be built, and under `run` there is no network: build it before")
         self._configure()
         self._ensure_base()
         name = full_name(request.tag)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cache import cache_root
 from .errors import EXIT_NO_WAY, ClusterError
 from .proc import succeeds
 
@@ -50,13 +51,19 @@ def choose(found: Surroundings) -> Way:
 
 def look(env: Mapping[str, str] | None = None) -> Surroundings:
     env = os.environ if env is None else env
+    engine = shutil.which("docker") is not None and not is_own_engine(env, cache_root(env))
     return Surroundings(
         kubeconfig_e2e=env.get("KUBECONFIG_E2E") or None,
-        engine_answers=shutil.which("docker") is not None and succeeds(["docker", "info"]),
+        engine_answers=engine and succeeds(["docker", "info"], env=env),
         linux=sys.platform == "linux",
         root=hasattr(os, "geteuid") and os.geteuid() == 0,
         debian=is_debian(read_os_release()) and shutil.which("apt-get") is not None,
     )
+
+
+def is_own_engine(env: Mapping[str, str], root: Path) -> bool:
+    """Whether DOCKER_HOST leads to an engine of way 3, as it does under `run`: that one can pull nothing."""
+    return env.get("DOCKER_HOST", "").startswith(f"unix://{root}/state/")
 
 
 def read_os_release() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.cluster import archive, debian, engine, go, kind, proc
+from tests.e2e.cluster.__main__ import parser, protected, without_separator
 from tests.e2e.cluster.errors import ClusterError
 
 
@@ -59,6 +60,25 @@ def test_cgroups_are_removed_from_every_hierarchy_with_all_below(tmp_path: Path)
         (tmp_path / hierarchy / "other").mkdir()
     engine.remove_cgroups(tmp_path, "pinn-e2e")
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("*/*")) == ["cpu/other", "memory/other"]
+
+
+def test_processes_are_found_by_one_whole_argument(tmp_path: Path) -> None:
+    for pid, words in {"10": ["dockerd", "--data-root", "/s/docker"], "11": ["tail", "/s/docker.log"]}.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cmdline").write_bytes("\0".join(words).encode() + b"\0")
+    (tmp_path / "12").mkdir()  # it ended meanwhile
+    assert engine.processes_with_argument(tmp_path, "/s/docker") == [10]
+
+
+def test_kubectls_own_options_reach_kubectl() -> None:
+    arguments = parser().parse_args(protected(["kubectl", "-n", "kube-system", "get", "pods"]))
+    assert without_separator(arguments.argv) == ["-n", "kube-system", "get", "pods"]
+
+
+def test_a_command_to_run_keeps_its_own_separator() -> None:
+    arguments = parser().parse_args(["run", "--name", "x", "--", "kubectl", "exec", "pod", "--", "true"])
+    assert arguments.name == "x"
+    assert without_separator(arguments.argv) == ["kubectl", "exec", "pod", "--", "true"]
 
 
 def test_three_nodes_are_one_control_plane_and_two_workers() -> None:

@@ -2,11 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.cluster.errors import ClusterError
-from tests.e2e.cluster.ways import Surroundings, Way, choose, is_debian, look
+from tests.e2e.cluster.ways import Surroundings, Way, choose, is_debian, is_own_engine, look
 
 BARE = Surroundings(kubeconfig_e2e=None, engine_answers=False, linux=True, root=True, debian=True)
 
@@ -39,6 +40,13 @@ def test_what_is_missing_is_said_in_one_sentence_and_exits_3(lacking: dict[str, 
 
 def test_an_empty_kubeconfig_variable_counts_as_not_set() -> None:
     assert look({"KUBECONFIG_E2E": ""}).kubeconfig_e2e is None
+
+
+def test_an_engine_of_our_own_does_not_count_as_the_machines() -> None:
+    root = Path("/cache")
+    assert is_own_engine({"DOCKER_HOST": "unix:///cache/state/pinn/docker.sock"}, root)
+    assert not is_own_engine({"DOCKER_HOST": "unix:///run/user/1000/docker.sock"}, root)
+    assert not is_own_engine({}, root)
 
 
 def test_debian_is_told_from_what_descends_from_it() -> None:

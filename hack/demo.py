@@ -170,8 +170,9 @@ def black_scholes(option: dict[str, Any]) -> float:
     rate, sigma, normal = option["rate"], option["volatility"], NormalDist()
     d1 = (math.log(spot / strike) + (rate + sigma**2 / 2) * years) / (sigma * math.sqrt(years))
     d2 = d1 - sigma * math.sqrt(years)
-    call = spot * normal.cdf(d1) - strike * math.exp(-rate * years) * normal.cdf(d2)
-    return call if option["kind"] == "call" else call - spot + strike * math.exp(-rate * years)
+    call: float = spot * normal.cdf(d1) - strike * math.exp(-rate * years) * normal.cdf(d2)
+    put: float = call - spot + strike * math.exp(-rate * years)
+    return call if option["kind"] == "call" else put
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import kopf
 
-from pinn_operator.api.names import GROUP, LABEL_OBJECT, PLURAL, VERSION
+from pinn_operator.api.names import FIELD_MANAGER, GROUP, LABEL_OBJECT, PLURAL, VERSION
 from pinn_operator.api.observed import Key
 from pinn_operator.kube import POD, WRITTEN
 from pinn_operator.wakeups import Wakeups
@@ -58,6 +58,8 @@ async def watch(wakeups: Wakeups, namespaces: tuple[str, ...], stop: asyncio.Eve
         registry=registry_of(wakeups),
         settings=settings_of(),
         standalone=True,
+        # Else kopf asks for a user name, which a container need not have. Its type is not exported.
+        identity=FIELD_MANAGER,  # type: ignore[arg-type]
         clusterwide=not namespaces,
         namespaces=namespaces,
         stop_flag=stop,

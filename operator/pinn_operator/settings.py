@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-RELEASE = version("pinn-operator")
+RELEASE = "0.1.0"
 SERVER_IMAGE = f"pinn-operator/inference:{RELEASE}"
 
 

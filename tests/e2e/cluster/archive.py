@@ -95,6 +95,21 @@ def image_config(image: Image) -> bytes:
     return json.dumps(document, sort_keys=True).encode()
 
 
+def images_in(archive: Path) -> dict[str, str]:
+    """The names in a docker-archive and the ids of their images; empty for an archive of another format."""
+    with tarfile.open(archive) as tar:
+        try:
+            file = tar.extractfile("manifest.json")
+        except KeyError:
+            return {}
+        manifest = json.load(file) if file is not None else []
+    found = {}
+    for entry in manifest:
+        image_id = Path(entry["Config"]).name.removesuffix(".json")
+        found.update(dict.fromkeys(entry.get("RepoTags") or [], f"sha256:{image_id}"))
+    return found
+
+
 def write_archive(out: Path, images: Sequence[Image]) -> None:
     written: set[str] = set()
     manifest = []

@@ -235,6 +235,8 @@ class Engine:
 
     def stop(self) -> None:
         """End everything in the namespaces and remove what outlives them. Safe to call at any time."""
+        if not self.state.exists():
+            return
         for pid in self._processes():
             say(f"stopping the engine (process {pid})")
             with contextlib.suppress(ProcessLookupError):

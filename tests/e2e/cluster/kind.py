@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .proc import output_of, run_logged, succeeds
+from .archive import images_in
+from .errors import ClusterError
+from .proc import output_of, run_logged, say, succeeds
 
 MINUTE = 60.0
 POD_SUBNET = "198.18.208.0/20"
@@ -85,10 +87,23 @@ class Kind:
             env=self.env,
         )
 
+    def has(self, node: str, name: str, image_id: str) -> bool:
+        """Whether a node has just this image by that name."""
+        try:
+            told = output_of(["docker", "exec", node, "crictl", "inspecti", "-o", "json", name], env=self.env)
+        except ClusterError:
+            return False
+        return bool(json.loads(told)["status"]["id"] == image_id)
+
     def load(self, archive: Path) -> None:
+        """Load an archive, unless every node has all its images: some are gigabytes."""
+        images = images_in(archive)
+        if images and all(self.has(node, *image) for node in self.nodes() for image in images.items()):
+            say(f"the nodes have {', '.join(images)} already")
+            return
         run_logged(
             self._kind("load", "image-archive", "--name", self.name, archive),
-            what=f"loading {archive.name} into the nodes",
+            what=f"loading {', '.join(images) or archive.name} into the nodes",
             log=self.logs / "load.log",
             limit=10 * MINUTE,
             expected=5,

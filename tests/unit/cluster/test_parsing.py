@@ -98,6 +98,9 @@ def test_an_archive_holds_a_shared_layer_once(tmp_path: Path) -> None:
     assert names.count(f"{layer.sha256}.tar") == 1
     assert [entry["RepoTags"] for entry in manifest] == [["a:1"], ["b:1"]]
     assert manifest[0]["Config"] != manifest[1]["Config"]
+    assert archive.images_in(out) == {
+        entry["RepoTags"][0]: "sha256:" + entry["Config"].removesuffix(".json") for entry in manifest
+    }
 
 
 def test_a_failure_shows_the_end_of_the_log_and_where_it_is(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 YAML is read as kubectl reads it, not as Python would: what is a string, a number or a boolean there is the same here.
 """
 
+import json
 import math
 import re
 import sys
@@ -78,7 +79,10 @@ def _of_text(source: str, text: str) -> Iterator[Line]:
     if not documents:
         yield Line(f"{source}: no document in it, nothing to validate")
     for document in _unlisted(documents):
-        yield from _of_document(source, document)
+        try:
+            yield from _of_document(source, document)
+        except RecursionError:
+            yield Line(f"{source}: a document holds itself or is nested beyond reading", Verdict.UNREADABLE)
 
 
 def _unlisted(documents: Iterable[Any]) -> Iterator[Any]:
@@ -131,17 +135,17 @@ class _Loader(yaml.SafeLoader):
         return int(number) if number.is_integer() and abs(number) < 1e21 else number
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a key that stands twice: one of the two would be lost silently."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, f'key "{key.value}" is there twice', key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        """Refuses a key that stands twice: one of the two would be lost silently. Keys are strings, as in JSON."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        for name in (name for name in names if names.count(name) > 1):
+            raise yaml.constructor.ConstructorError(None, None, f'key "{name}" is there twice', node.start_mark)
+        return {_as_key(key): value for key, value in super().construct_mapping(node, deep).items()}
 
 
-_INTEGER: Final = re.compile(r"^[-+]?(0b[01_]+|0[0-7_]+|0o[0-7_]+|(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+)$")
-_FLOAT: Final = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+def _as_key(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key, default=str)
+
+
 _BOOLEAN: Final = re.compile(r"^[yYnN]$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("yYnN"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))

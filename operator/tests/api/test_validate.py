@@ -87,7 +87,9 @@ def test_the_items_of_a_list_are_validated(tmp_path: Path) -> None:
     assert (code, len(lines)) == (1, 2)
 
 
-@pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\tx", "kind: A\nkind: B"])
+@pytest.mark.parametrize(
+    "text", ["a: [1", "a: b: c", "\tx", "kind: A\nkind: B", "? [a]\n: b", "a: !!python/name:os.system"]
+)
 def test_what_is_no_yaml_cannot_be_read(tmp_path: Path, text: str) -> None:
     code, lines = run(written(tmp_path, text))
     assert (code, len(lines)) == (2, 1)
@@ -97,6 +99,23 @@ def test_what_is_no_yaml_cannot_be_read(tmp_path: Path, text: str) -> None:
 def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
     code, lines = run(written(tmp_path, "spec: {replicas: 1, replicas: 2}"))
     assert (code, 'key "replicas" is there twice' in lines[0]) == (2, True)
+
+
+def test_a_key_that_is_no_string_is_an_unknown_field(tmp_path: Path) -> None:
+    code, lines = run(written(tmp_path, (VALID / "minimal.yaml").read_text() + "  1: a\n  yes: b\n"))
+    assert code == 1
+    assert [line.split(": ")[2] for line in lines] == ["spec.1", "spec.true"]
+
+
+def test_merge_keys_are_followed(tmp_path: Path) -> None:
+    text = (VALID / "minimal.yaml").read_text()
+    merging = text.replace("  model:\n", "  model: &m\n") + "  cache: {<<: {size: 5}, warmUp: {<<: {keys: 7}}}\n"
+    assert run(written(tmp_path, merging))[0] == 0
+
+
+def test_a_document_that_holds_itself_cannot_be_read(tmp_path: Path) -> None:
+    code, lines = run(written(tmp_path, (VALID / "minimal.yaml").read_text() + "  cache: &a {binWidths: *a}\n"))
+    assert (code, "holds itself" in lines[0]) == (2, True)
 
 
 def test_a_missing_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -> None:

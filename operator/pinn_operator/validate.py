@@ -146,6 +146,8 @@ def _as_key(key: Any) -> str:
     return key if isinstance(key, str) else json.dumps(key, default=str)
 
 
+_INTEGER: Final = re.compile(r"^[-+]?(0b[01_]+|0[0-7_]+|0o[0-7_]+|(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F_]+)$")
+_FLOAT: Final = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
 _BOOLEAN: Final = re.compile(r"^[yYnN]$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOLEAN, list("yYnN"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INTEGER, list("-+0123456789"))

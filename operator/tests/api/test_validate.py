@@ -102,9 +102,9 @@ def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
 
 
 def test_a_key_that_is_no_string_is_an_unknown_field(tmp_path: Path) -> None:
-    code, lines = run(written(tmp_path, (VALID / "minimal.yaml").read_text() + "  1: a\n  yes: b\n"))
+    code, lines = run(written(tmp_path, (VALID / "minimal.yaml").read_text() + "  2: a\n  yes: b\n"))
     assert code == 1
-    assert [line.split(": ")[2] for line in lines] == ["spec.1", "spec.true"]
+    assert [line.split(": ")[2] for line in lines] == ["spec.2", "spec.true"]
 
 
 def test_merge_keys_are_followed(tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""The operator installed as a user installs it, and a namespace of its own for every test."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.kubectl import MANIFESTS, SYSTEM, apply, kubectl
+
+
+@pytest.fixture(scope="session")
+def _installed_once() -> Iterator[None]:
+    yield
+    kubectl("delete", "-k", str(MANIFESTS), "--ignore-not-found", "--timeout=90s")
+
+
+@pytest.fixture(scope="module")
+def operator(_installed_once: None) -> None:
+    """The operator of this checkout, running with its two replicas; a module that took it away is followed by a new one."""
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", str(MANIFESTS))
+    kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=120s")
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """Empty, with Pod Security `restricted` enforced, and gone afterwards."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, "default")
+    yield name
+    kubectl("delete", "namespace", name, "--wait=false")

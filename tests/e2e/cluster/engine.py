@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import debian
-from .cache import Cache, remove_tree
+from .cache import Cache
 from .errors import ClusterError
 from .proc import output_of, run_logged, say, succeeds, wait_until
 
@@ -247,8 +247,13 @@ class Engine:
         if left := self._processes():
             raise ClusterError(f"the engine's processes {left} do not end")
         remove_cgroups(CGROUPS, self.cgroup)
-        if self.data.exists():
-            remove_tree(self.data)
+        run_logged(
+            ["rm", "-rf", "--one-file-system", self.data],
+            what="removing the engine's data",
+            log=self.cache.logs / "engine.log",
+            limit=10 * MINUTE,
+            expected=10,
+        )
         self.socket.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
 

@@ -63,7 +63,7 @@ class Metrics:
         outcomes: tuple[Outcome, ...] = ("ok", "refused", "error")
         self._requests = {(o, s): self.requests.labels(o, s) for o in outcomes for s in SOURCES}
         self._model_latency = self.latency.labels("model")
-        for error_type in ("model_error", "non_finite", "internal"):
+        for error_type in ("non_finite", "internal"):
             self.errors.labels(error_type)
         for invariant in invariants:
             self.violations.labels(invariant)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pinn_inference import server as server_module
+from pinn_inference.errors import ModelError
+from pinn_inference.server import GRACE, explain
 
 from inference.tests.drain_load import Clients, ready
 from inference.tests.process import ServerProcess, eventually, run
@@ -143,6 +146,16 @@ async def test_what_is_in_flight_is_finished_even_without_a_drain() -> None:
     assert answer.endswith(b"}]")
 
 
+async def test_a_caller_who_never_finishes_asking_does_not_hold_the_process() -> None:
+    with ServerProcess.started(drain="0") as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(b"POST /predict HTTP/1.1\r\nhost: pinn\r\ncontent-length: 100\r\n\r\n{")
+        await writer.drain()
+        server.terminate()
+        assert server.wait(GRACE + 5) == 0
+        writer.close()
+
+
 async def test_a_draining_server_answers_but_is_not_ready() -> None:
     with ServerProcess.started(drain="30s") as server:
         with server.client() as client:
@@ -211,6 +224,18 @@ def test_a_digest_that_does_not_match_is_refused() -> None:
     done = run("serve", "--port", "0", "--admin-port", "0", PINN_SERVER_MODEL_DIGEST="sha256:" + "0" * 64)
     assert done.returncode == 1
     assert "not sha256:000" in _only_event(done.stderr)
+
+
+def test_why_it_cannot_start_is_left_where_kubectl_describe_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "termination-log"
+    monkeypatch.setattr(server_module, "TERMINATION_LOG", log)
+    explain(ModelError("nobody asked for a file where there is none"))
+    assert not log.exists()
+    log.touch()
+    explain(ModelError("the model is damaged"))
+    assert log.read_text() == "the model is damaged\n"
 
 
 def test_a_bad_setting_is_named_and_an_unknown_one_only_logged() -> None:

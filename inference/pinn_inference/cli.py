@@ -6,6 +6,7 @@ Plain argparse, and each command imports what it needs when it runs: a server's 
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    # As process 1 of a container nothing is fatal by default: a SIGTERM while modules load would be lost.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     from pinn_inference import logs, settings
     from pinn_inference.errors import SettingsError
 

@@ -7,7 +7,7 @@ and errors sorted by what the caller can do about them (errors.py).
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +53,6 @@ ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 CLUSTER_ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
-ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)
 
 WRITTEN = (CONTROLLER_REVISION, SERVICE_ACCOUNT, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
@@ -66,6 +65,7 @@ class Kube:
     """A client that speaks plain dicts. Every method raises ApiError (or a branch of it), nothing else."""
 
     def __init__(self, api: k8s.ApiClient) -> None:
+        self._api = api
         self._dynamic = DynamicClient(api)
 
     async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object | None:
@@ -137,6 +137,40 @@ class Kube:
             "patch", kind, name=name, namespace=namespace, body=body,
             field_manager=FIELD_MANAGER, content_type="application/merge-patch+json",
         )  # fmt: skip
+
+    async def patch_once_allowed(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str | None,
+        operations: list[Object],
+        meanwhile: Callable[[], Awaitable[None]],
+    ) -> None:
+        """A JSON patch that the server authorises before `meanwhile` runs and carries out after it.
+
+        For a caller about to give up, in `meanwhile`, the very right to send the patch. By `Expect: 100-continue` (RFC 9110,
+        10.1.1) the body is held back until the server begins to read it, and a Kubernetes API server authorises before that.
+        """
+
+        async def body() -> AsyncIterator[bytes]:
+            await meanwhile()
+            yield json.dumps(operations).encode()
+
+        method, url, headers, *_ = await self._api.param_serialize(
+            "PATCH", self._resource(kind).path(name=name, namespace=namespace), auth_settings=["BearerToken"],
+            header_params={"Accept": "application/json", "Content-Type": "application/json-patch+json"},
+        )  # fmt: skip
+        session: aiohttp.ClientSession = self._api.rest_client.pool_manager
+        limit = aiohttp.ClientTimeout(total=CALL_SECONDS)
+        try:
+            async with session.request(
+                method, url, headers=headers, data=body(), expect100=True, timeout=limit
+            ) as answer:
+                text = await answer.text()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unavailable(0, "NoAnswer", f"patch {kind.plural}: {error or type(error).__name__}") from error
+        if answer.status >= 300:
+            raise _sorted(ApiException(status=answer.status, reason=answer.reason, body=text))
 
     async def delete(self, kind: Kind, name: str, namespace: str, uid: str) -> None:
         """Delete this very object (by uid); that it is gone already is no error."""

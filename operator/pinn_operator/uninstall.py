@@ -9,7 +9,6 @@ object exists, or the operator never ran, nothing is held and nothing can hang.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -21,10 +20,10 @@ from pinn_operator.kube import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     PINN_DEPLOYMENT,
-    ROLE_BINDING,
     SERVICE_ACCOUNT,
     Kind,
     Kube,
+    Object,
 )
 from pinn_operator.reconcile import Context, reconcile
 
@@ -46,35 +45,56 @@ class Installed:
 
     @property
     def authority(self) -> tuple[tuple[Kind, str, str | None], ...]:
-        """What lets it write to its objects, the binding last: with that the right to go on is given up."""
-        own = ((SERVICE_ACCOUNT, self.name, self.namespace), (CLUSTER_ROLE, self.name, None))
+        """What lets it write to its objects. In named namespaces it may not touch its own roles, and nothing is held: there
+        the objects are deleted before the operator."""
         if self.namespaces:
-            return (*own, *((ROLE_BINDING, self.name, namespace) for namespace in self.namespaces))
-        return (*own, (CLUSTER_ROLE_BINDING, self.name, None))
+            return ()
+        return (
+            (SERVICE_ACCOUNT, self.name, self.namespace),
+            (CLUSTER_ROLE, self.name, None),
+            (CLUSTER_ROLE_BINDING, self.name, None),
+        )
 
 
 async def hold_authority(kube: Kube, installed: Installed) -> None:
     """Put the guard on, where it is not yet. Outside a cluster, or under other names, there is nothing to guard."""
     for kind, name, namespace in installed.authority:
         live = await kube.get(kind, name, namespace)
-        if live is None or "deletionTimestamp" in live["metadata"] or GUARD in live["metadata"].get("finalizers", ()):
+        if live is None or "deletionTimestamp" in live["metadata"] or _is_held(live):
             continue
-        await _set_finalizers(kube, kind, live, [*live["metadata"].get("finalizers", ()), GUARD])
+        await kube.patch(kind, name, namespace, _finalizers(live, [*live["metadata"].get("finalizers", ()), GUARD]))
 
 
 async def give_up_authority(kube: Kube, installed: Installed) -> None:
     """Take the guard off, unless an object still needs it."""
     for namespace in installed.namespaces or (None,):
-        if any(
-            FINALIZER in obj["metadata"].get("finalizers", ())
-            for obj in await kube.list_all(PINN_DEPLOYMENT, namespace)
-        ):
+        if any(FINALIZER in obj["metadata"].get("finalizers", ()) for obj in await _objects(kube, namespace)):
             return
-    for kind, name, namespace in installed.authority:
-        live = await kube.get(kind, name, namespace)
-        if live is not None and GUARD in live["metadata"].get("finalizers", ()):
-            left = [finalizer for finalizer in live["metadata"]["finalizers"] if finalizer != GUARD]
-            await _set_finalizers(kube, kind, live, left)
+    authority = [(kind, await kube.get(kind, name, namespace)) for kind, name, namespace in installed.authority]
+    await _release_authority(kube, [(kind, live) for kind, live in authority if live is not None and _is_held(live)])
+
+
+async def _release_authority(kube: Kube, held: list[tuple[Kind, Object]]) -> None:
+    """Account, role and binding are needed together to release any of them, and where they are being deleted the first to be
+    released is gone. So each release is allowed by the server before the next one is asked for, and all are done after."""
+    if held:
+        *others, (kind, live) = held
+        metadata = live["metadata"]
+        await kube.patch_once_allowed(
+            kind,
+            metadata["name"],
+            metadata.get("namespace"),
+            _without_guard(live),
+            lambda: _release_authority(kube, others),
+        )
+
+
+def _is_held(live: Object) -> bool:
+    return GUARD in live["metadata"].get("finalizers", ())
+
+
+def _without_guard(live: Object) -> list[Object]:
+    return _finalizers(live, [finalizer for finalizer in live["metadata"]["finalizers"] if finalizer != GUARD])
 
 
 async def is_uninstalled(kube: Kube, installed: Installed) -> bool:
@@ -92,7 +112,7 @@ async def depart(context: Context, installed: Installed) -> None:
     log.info("uninstalled")
 
 
-async def _objects(kube: Kube, namespace: str | None) -> list[dict[str, Any]]:
+async def _objects(kube: Kube, namespace: str | None) -> list[Object]:
     """All of them; none where the definition is gone already."""
     try:
         return await kube.list_all(PINN_DEPLOYMENT, namespace)
@@ -120,14 +140,8 @@ async def _let_go(context: Context, key: Key) -> None:
         return
 
 
-async def _set_finalizers(kube: Kube, kind: Kind, live: dict[str, Any], finalizers: list[str]) -> None:
-    metadata = live["metadata"]
-    await kube.patch(
-        kind,
-        metadata["name"],
-        metadata.get("namespace"),
-        [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
-            {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
-        ],
-    )
+def _finalizers(live: Object, finalizers: list[str]) -> list[Object]:
+    return [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
+    ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.tests.process import ServerProcess
+from .process import ServerProcess
 
 MODELS = Path(__file__).parents[2] / "models"
 

@@ -40,12 +40,12 @@ class ServerProcess:
             stderr=subprocess.PIPE,
             text=True,
         )
-        log: list[dict[str, Any]] = []
-        while not (log and log[-1]["event"] == "serving"):
-            line = process.stderr.readline() if process.stderr else ""
-            if not line:
-                raise AssertionError(f"the server ended with {process.wait()} after saying {log}")
-            log.append(json.loads(line))
+        try:
+            log = _read_until_serving(process)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         server = cls(process, log[-1]["url"], log[-1]["admin"], log)
         server.cpu_at_start = server.cpu_seconds()
         return server
@@ -87,6 +87,16 @@ class ServerProcess:
         self.process.wait()
         if self.process.stderr:
             self.process.stderr.close()
+
+
+def _read_until_serving(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    log: list[dict[str, Any]] = []
+    while not (log and log[-1]["event"] == "serving"):
+        line = process.stderr.readline() if process.stderr else ""
+        if not line:
+            raise AssertionError(f"the server ended with {process.wait()} after saying {log}")
+        log.append(json.loads(line))
+    return log
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from inference.tests.process import ServerProcess, run
+from .process import ServerProcess, run
 
 ARGUMENTS = ("--spot", "100", "--strike", "105", "--maturity", "0.5", "--rate", "0.03", "--volatility", "0.2")
 

@@ -17,7 +17,7 @@ from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.problems import black_scholes
 from pinn_inference.problems.black_scholes import INPUTS, OUTPUTS, Greeks, Option
 
-from inference.tests import formula
+from . import formula
 
 VERSIONS = ("1.0.0", "2.0.0")
 

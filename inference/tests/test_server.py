@@ -13,8 +13,8 @@ from pinn_inference import server as server_module
 from pinn_inference.errors import ModelError
 from pinn_inference.server import GRACE, explain
 
-from inference.tests.drain_load import Clients, ready
-from inference.tests.process import ServerProcess, eventually, run
+from .drain_load import Clients, ready
+from .process import ServerProcess, eventually, run
 
 OPTION = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
 JSON = "application/json"

@@ -1,10 +1,6 @@
 """Training is reproducible, its hand-written gradient is right, and it learns the equation without being told the price."""
 
 import dataclasses
-import io
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +12,6 @@ from pinn_inference.problems import black_scholes
 from pinn_inference.training import build, export, measure, ssbfgs
 from pinn_inference.training.recipes import BLACK_SCHOLES, Recipe
 from pinn_inference.training.train import Progress, train
-
-from inference.tests.process import ENVIRONMENT
 
 TINY = Recipe("A tiny one for tests.", (6, 6), 100, 25)
 
@@ -108,32 +102,3 @@ def test_a_folder_is_written_with_its_manifest_last(tmp_path: Path) -> None:
 
 def test_the_shipped_recipes_are_the_shipped_versions(models: Path) -> None:
     assert sorted(BLACK_SCHOLES) == sorted(p.name for p in (models / "black-scholes").iterdir())
-
-
-def test_ctrl_c_stops_training_cleanly_and_writes_nothing(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pinn_inference.training.cli", "black-scholes", "--out", str(tmp_path / "model")],
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert isinstance(process.stderr, io.TextIOBase)
-    assert process.stderr.readline().startswith("step ")
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(20) == 130
-    assert "Traceback" not in rest
-    assert not (tmp_path / "model").exists()
-
-
-@pytest.mark.parametrize("arguments", [[], ["black-scholes", "--help"]])
-def test_the_help_teaches_by_example(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pinn_inference.training.cli", *(arguments or ["--help"])],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "pinn-train black-scholes --recipe 2.0.0" in done.stdout

@@ -54,10 +54,10 @@ def _serve(arguments: argparse.Namespace) -> int:
             host=arguments.host,
             port=arguments.port,
             admin_port=arguments.admin_port,
-            log_format=arguments.log_format or ("console" if sys.stderr.isatty() else None),
+            log_format=arguments.log_format,
         )
     except SettingsError as error:
-        logs.configure("info", "console" if sys.stderr.isatty() else "json")
+        logs.configure("info", settings.log_format_here())
         from pinn_inference.server import explain
 
         explain(error)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pinn_inference.errors import SettingsError
 
 PREFIX = "PINN_SERVER_"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+LogFormat = Literal["json", "console"]
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -30,6 +32,11 @@ def default_models() -> Path:
     """models/ of the checkout this package lies in, else /models, where the image has them."""
     checkout = Path(__file__).parents[2] / "models"
     return checkout if checkout.is_dir() else Path("/models")
+
+
+def log_format_here() -> LogFormat:
+    """Plain lines for a person at a terminal, JSON for everything else."""
+    return "console" if sys.stderr.isatty() else "json"
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -53,7 +60,7 @@ class Settings(BaseSettings):
     max_batch: Annotated[int, Field(ge=1)] = 10_000
     max_body: Annotated[int, Field(ge=1)] = 4 * 1024 * 1024
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
+    log_format: LogFormat = Field(default_factory=log_format_here)
 
 
 def load(**overrides: object) -> Settings:

@@ -65,3 +65,13 @@ def test_a_bad_setting_is_named_with_its_value(
 def test_what_is_no_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PINN_SERVER_PROT", "9000")
     assert settings.unknown() == ["PINN_SERVER_PROT"]
+
+
+@pytest.mark.parametrize(("terminal", "default"), [(True, "console"), (False, "json")])
+def test_a_terminal_gets_plain_lines_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, default: str
+) -> None:
+    monkeypatch.setattr("sys.stderr", type("Stderr", (), {"isatty": lambda self: terminal})())
+    assert settings.load().log_format == default
+    monkeypatch.setenv("PINN_SERVER_LOG_FORMAT", "json")
+    assert settings.load().log_format == "json"

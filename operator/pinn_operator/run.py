@@ -43,27 +43,34 @@ async def _run(settings: Settings) -> int:
     async with served(monitoring, settings.port), connect() as kube:
         identity = settings.identity or socket.gethostname()
         lease = Lease(kube, Terms(settings.name, settings.namespace, identity, settings.lease_seconds))
+        context = Context(kube, settings.server_image, identity)
+        installed = Installed(settings.name, settings.namespace, settings.namespaces)
         if not await _unless(stop, lease.acquire()):
+            await _leave(context, installed)
             return 0
         monitoring.leading(True)
         try:
-            return await _lead(settings, kube, lease, monitoring, identity, stop)
+            return await _lead(settings, context, installed, lease, monitoring, stop)
         finally:
+            await _leave(context, installed)
             await lease.release()
 
 
 async def _lead(
-    settings: Settings, kube: Kube, lease: Lease, monitoring: Monitoring, identity: str, stop: asyncio.Event
+    settings: Settings,
+    context: Context,
+    installed: Installed,
+    lease: Lease,
+    monitoring: Monitoring,
+    stop: asyncio.Event,
 ) -> int:
     """Watch, resync and renew side by side; the first of them to end ends the others."""
-    installed = Installed(settings.name, settings.namespace, settings.namespaces)
-    context = Context(kube, settings.server_image, identity)
     wakeups = Wakeups(lambda key: reconcile(context, key), monitoring, settings.passes)
     tasks = [
         asyncio.create_task(watch(wakeups, settings.namespaces, stop), name="watch"),
         asyncio.create_task(lease.keep(), name="lease"),
-        asyncio.create_task(_resync(wakeups, kube, settings), name="resync"),
-        asyncio.create_task(_guard(kube, installed, wakeups), name="guard"),
+        asyncio.create_task(_resync(wakeups, context.kube, settings), name="resync"),
+        asyncio.create_task(_guard(context.kube, installed, wakeups), name="guard"),
     ]
     done, _ = await asyncio.wait([*tasks, stopped := asyncio.create_task(stop.wait())], return_when="FIRST_COMPLETED")
     told = stopped in done or (tasks[0] in done and not tasks[0].exception())
@@ -73,8 +80,6 @@ async def _lead(
         task.cancel()
     await asyncio.wait(tasks, timeout=STOP_SECONDS)
     ended = [task.exception() for task in tasks if task.done() and not task.cancelled()]
-    if told:
-        await _leave(context, installed)
     for error in ended:
         if isinstance(error, Exception):
             log.error("ended", error=str(error), kind=type(error).__name__)
@@ -91,7 +96,8 @@ async def _resync(wakeups: Wakeups, kube: Kube, settings: Settings) -> None:
 
 
 async def _leave(context: Context, installed: Installed) -> None:
-    """After a signal: nothing when this is a restart, and everything when the operator is being taken away."""
+    """However it ended: nothing when this is a restart, and everything when the operator is being taken away. Then the Lease or
+    the watches may be gone before the signal comes, and the standby may be the one that is left. Doing it twice does no harm."""
     try:
         if await is_uninstalled(context.kube, installed):
             await asyncio.wait_for(depart(context, installed), DEPART_SECONDS)

@@ -169,7 +169,7 @@ def test_a_typo_in_the_template_is_refused_before_anything_is_made(namespace: st
     _expect_trouble(namespace, "ChildRefused", "nodeSelektor")
     assert [c["metadata"]["name"] for c in items("controllerrevisions", namespace)] == [f"pricer-{first}"]
     assert holds(read(namespace), "Available")
-    patch("pinndeployment", "pricer", namespace, {"spec": {"template": {"spec": {"nodeSelektor": None}}}})
+    patch("pinndeployment", "pricer", namespace, {"spec": {"template": None}})
     assert revision_of(wait_ready(namespace)) == first
 
 

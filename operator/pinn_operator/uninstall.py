@@ -98,7 +98,9 @@ def _without_guard(live: Object) -> list[Object]:
 
 
 async def is_uninstalled(kube: Kube, installed: Installed) -> bool:
-    """Whether the operator is being taken away, and not only restarted."""
+    """Whether the operator is being taken away, and not only restarted. In named namespaces it may not read its role."""
+    if installed.namespaces:
+        return False
     role = await kube.get(CLUSTER_ROLE, installed.name)
     return role is not None and "deletionTimestamp" in role["metadata"]
 

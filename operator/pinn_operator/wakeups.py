@@ -92,13 +92,14 @@ class Wakeups:
             slot.woken.clear()
             try:
                 finished = await self._pass(key)
+                if finished is None:
+                    self._monitoring.forget(key)
             except Exception as error:  # noqa: BLE001 - one object's bug must not stop the others
                 failures += 1
                 await _wait(slot.woken if isinstance(error, Conflict) else asyncio.Event(), _pause(error, failures))
                 continue
             failures = 0
             if finished is None:
-                self._monitoring.forget(key)
                 if not slot.woken.is_set():
                     self._slots.pop(key, None)
                     return

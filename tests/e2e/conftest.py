@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.kubectl import MANIFESTS, SYSTEM, apply, kubectl
+from tests.e2e.kubectl import MANIFESTS, SYSTEM, apply, eventually, items, kubectl
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,16 @@ def _installed_once() -> Iterator[None]:
 def operator(_installed_once: None) -> None:
     """The operator of this checkout, running with its two replicas; a module that took it away is followed by a new one."""
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(MANIFESTS))
+    kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=120s")
+
+
+@pytest.fixture
+def no_operator(operator: None) -> Iterator[None]:
+    """The roles of an installation, without a running operator: the test's own passes take its place."""
+    kubectl("-n", SYSTEM, "scale", "deployment/pinn-operator", "--replicas=0")
+    eventually(lambda: not items("pods", SYSTEM, "app.kubernetes.io/name=pinn-operator"))
+    yield
+    kubectl("-n", SYSTEM, "scale", "deployment/pinn-operator", "--replicas=2")
     kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=120s")
 
 

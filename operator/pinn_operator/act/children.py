@@ -83,7 +83,7 @@ async def _rehearse(kube: Kube, objects: Iterable[Object], seen: Observed) -> li
     """A revision is written down only when its workload would be accepted: typos in `spec.template` pass admission."""
     refused = []
     for obj in objects:
-        if obj["kind"] == "Deployment" and _revision(obj) not in seen.revisions:
+        if obj["kind"] == "Deployment" and _id(obj) not in seen.children and _revision(obj) not in seen.revisions:
             try:
                 await kube.apply(obj, dry_run=True)
             except Refused as error:

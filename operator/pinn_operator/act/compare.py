@@ -52,10 +52,13 @@ def _differences(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator
 
 
 def _listed(fields: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether a path is in a managedFields tree. An empty leaf stands for all below it: a selector is owned as a whole."""
     for name in path:
         if name not in fields:
             return False
         fields = fields[name]
+        if not fields:
+            return True
     return True
 
 

@@ -57,6 +57,18 @@ def name_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_DIGITS]
 
 
+def recovered(deployment: Mapping[str, Any]) -> Revision:
+    """A revision whose record is lost, from its Deployment: the template as it runs, and of the content what it still says."""
+    template = deployment["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    server = template["spec"]["containers"][0]
+    said = {entry["name"]: entry.get("value", "") for entry in server.get("env", ())}
+    model = {"name": said.get("PINN_SERVER_MODEL_NAME", ""), "version": labels.get("app.kubernetes.io/version", "")}
+    return Revision(
+        name=labels[LABEL_REVISION], number=0, content={"model": model}, image=server["image"], template=template
+    )
+
+
 def stored(revision: Revision) -> dict[str, Any]:
     """The `data` of the ControllerRevision."""
     return {"content": revision.content, "image": revision.image, "template": revision.template}

@@ -43,7 +43,9 @@ def wanted_revision(seen: Observed) -> Revision:
     content = content_of(spec)
     name = name_of(content)
     number = max((revision.number for revision in seen.revisions.values()), default=0) + 1
-    return seen.revisions.get(name) or Revision(name, number, content, image=spec.image or seen.server_image)
+    if name in seen.revisions:
+        return replace(seen.revisions[name], content=content)  # the same, but for a recovered one that knows less
+    return Revision(name, number, content, image=spec.image or seen.server_image)
 
 
 def stable_revision(seen: Observed, wanted: Revision) -> Revision | None:
@@ -110,7 +112,7 @@ def _start(seen: Observed, wanted: Revision) -> Plan:
 
 def _advance(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
     if wanted.name == stable.name:
-        return _settle(seen, stable)
+        return _settle(seen, wanted)
     if not _is_ready(seen, wanted):
         return _beside(
             seen, wanted, stable, Phase.STEPPING, f"{_called(wanted)} comes up, {_progress(seen, wanted)}", LATER
@@ -133,7 +135,8 @@ def _settle(seen: Observed, stable: Revision) -> Plan:
     """The wanted revision serves. Older ones stay until the Service sends them nothing more."""
     leaving = [seen.revisions[name] for name in sorted(seen.endpoints - {stable.name}) if name in seen.revisions]
     if seen.selected == stable.name and not leaving:
-        said, phase, again = f"{_called(stable)} serves", Phase.SERVING, None
+        said, phase = f"{_called(stable)} serves", Phase.SERVING
+        again = None if _is_ready(seen, stable) else LATER
     else:
         said, phase, again = f"{_called(stable)} serves; the Service is changing over", Phase.DRAINING, SOON
     return Plan(

@@ -14,7 +14,7 @@ from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
 from pinn_operator.api.resource import PinnDeployment
-from pinn_operator.api.revision import Revision, from_stored
+from pinn_operator.api.revision import Revision, from_stored, recovered
 from pinn_operator.kube import ENDPOINT_SLICE, PINN_DEPLOYMENT, POD, WRITTEN, Kube
 
 Object = dict[str, Any]
@@ -50,7 +50,9 @@ def _children(lists: Iterable[list[Object]], uid: str) -> dict[ChildId, Object]:
 
 
 def _revisions(children: Iterable[Mapping[str, Any]]) -> dict[str, Revision]:
-    """The records, by name. One that cannot be read is as good as lost: it is written anew or not at all."""
+    """The records, by name. A record that is lost or cannot be read is recovered from the Deployment that was made from it:
+    a revision that serves must not be forgotten, and must not be rendered anew by a newer operator."""
+    children = list(children)
     found = {}
     for child in children:
         if child["kind"] == "ControllerRevision":
@@ -59,6 +61,9 @@ def _revisions(children: Iterable[Mapping[str, Any]]) -> dict[str, Revision]:
             except (KeyError, TypeError, ValueError):
                 continue
             found[revision.name] = revision
+    for child in children:
+        if child["kind"] == "Deployment" and _revision(child) not in found:
+            found[_revision(child)] = recovered(child)
     return found
 
 
@@ -92,14 +97,21 @@ def _trouble(pod: Object) -> str | None:
     status = pod.get("status", {})
     for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
         waiting = container.get("state", {}).get("waiting") or {}
+        if container.get("restartCount") and not container.get("ready"):
+            return _crash(container)
         if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-            last = container.get("lastState", {}).get("terminated") or {}
-            said = (last.get("message") or waiting.get("message") or "").strip()
-            return f"{waiting['reason']}: {said}" if said else str(waiting["reason"])
+            return f"{waiting['reason']}: {waiting.get('message', '')}".strip(": ")
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
             return f"Unschedulable: {condition.get('message', '')}"
     return None
+
+
+def _crash(container: Object) -> str:
+    """The same words while it waits for its next start and while it tries again, or the conditions would flicker."""
+    last = container.get("lastState", {}).get("terminated") or container.get("state", {}).get("terminated") or {}
+    said = f"CrashLoop: container {container['name']} exited with code {last.get('exitCode', 'unknown')}"
+    return f"{said}: {message}" if (message := str(last.get("message", "")).strip()) else said
 
 
 def _selected(children: Mapping[ChildId, Mapping[str, Any]], name: str) -> str | None:

@@ -85,6 +85,8 @@ def _ready(plan: Plan, available: bool, trouble: Trouble | None) -> _Verdict:
 
 
 def _available(plan: Plan, available: bool, seen: Observed) -> _Verdict:
+    if plan.teardown:
+        return _Verdict("Available", False, "Deleting", plan.sentence)
     if plan.stable is None:
         return _Verdict("Available", False, "NotYet", "no revision has been ready yet")
     ready, asked = seen.workload(plan.stable.name).ready, seen.resource.spec.replicas
@@ -99,9 +101,11 @@ def _is_available(seen: Observed, plan: Plan) -> bool:
 
 
 def _is_moving(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
+    if trouble is not None:
+        return True
     if plan.phase in (Phase.PAUSED, Phase.NOT_SUPPORTED):
         return False
-    return trouble is not None or plan.phase is not Phase.SERVING or _is_short(seen, plan)
+    return plan.phase is not Phase.SERVING or _is_short(seen, plan)
 
 
 def _is_short(seen: Observed, plan: Plan) -> bool:
@@ -110,7 +114,8 @@ def _is_short(seen: Observed, plan: Plan) -> bool:
 
 
 def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
-    """Kubernetes keeps the deadline of a workload; that of a child that could not be made runs since the trouble began."""
+    """Kubernetes keeps the deadline of a workload; that of a child that could not be made runs since this generation of the spec
+    began to be reconciled."""
     if any(
         seen.workload(run.revision.name).deadline_exceeded
         for run in plan.run
@@ -120,11 +125,19 @@ def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
     if trouble is None:
         return False
     before = {condition.type: condition for condition in seen.resource.status.conditions}
-    if (stalled := before.get("Stalled")) and stalled.reason == "ProgressDeadlineExceeded":
+    stalled, began = before.get("Stalled"), before.get("Reconciling")
+    if stalled and stalled.reason == "ProgressDeadlineExceeded" and _is_current(stalled, seen):
         return True
-    began = before.get("Reconciling")
     deadline = seconds(seen.resource.spec.rollout.progress_deadline)
-    return began is not None and (seen.now - began.last_transition_time).total_seconds() > deadline
+    return (
+        began is not None
+        and _is_current(began, seen)
+        and (seen.now - began.last_transition_time).total_seconds() > deadline
+    )
+
+
+def _is_current(condition: Condition, seen: Observed) -> bool:
+    return condition.observed_generation == seen.resource.metadata.generation
 
 
 def _served(seen: Observed, plan: Plan, revision: str) -> bool:
@@ -143,7 +156,8 @@ def _overdue_sentence(seen: Observed, plan: Plan, trouble: Trouble | None) -> st
 def _dated(verdict: _Verdict, before: dict[str, Condition], seen: Observed) -> Condition:
     status: Literal["True", "False"] = "True" if verdict.holds else "False"
     old = before.get(verdict.type)
-    since = old.last_transition_time if old and old.status == status else seen.now.replace(microsecond=0)
+    carried = old is not None and old.status == status and (verdict.type != "Reconciling" or _is_current(old, seen))
+    since = old.last_transition_time if old and carried else seen.now.replace(microsecond=0)
     return Condition(
         type=verdict.type,
         status=status,

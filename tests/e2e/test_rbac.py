@@ -1,0 +1,112 @@
+"""The operator's roles hold what it uses and nothing else. Its passes run here under those very roles."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from kubernetes.aio import client as k8s
+from pinn_operator.api.observed import Key
+from pinn_operator.kube import PINN_DEPLOYMENT, POD, WRITTEN
+from pinn_operator.lease import Lease, Terms
+from pinn_operator.uninstall import Installed, give_up_authority, hold_authority
+
+from tests.e2e.inprocess import RecordingKube, as_operator, one_pass, settle
+from tests.e2e.kubectl import SYSTEM, apply, delete, eventually, get, items, kubectl, patch, pinn, read
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_operator")]
+
+Used = set[tuple[str, str, str]]
+
+WATCHED: Used = {
+    (verb, kind.group, kind.plural) for kind in (PINN_DEPLOYMENT, *WRITTEN, POD) for verb in ("list", "watch")
+} | {(verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("list", "watch")}
+"""What kopf asks for, by itself; test_the_operator_logs_no_forbidden sees that it is enough."""
+
+KEPT = {
+    ("list", "", "namespaces"): "kopf asks for them where PINN_OPERATOR_NAMESPACES names some",
+    ("watch", "", "namespaces"): "kopf asks for them where PINN_OPERATOR_NAMESPACES names some",
+    ("patch", "rbac.authorization.k8s.io", "clusterroles"): "sent past the recorder, see Kube.patch_once_allowed",
+    (
+        "patch",
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+    ): "sent past the recorder, see Kube.patch_once_allowed",
+}
+"""Rules that the run below does not use, each with the reason why it is there."""
+
+
+def granted() -> Used:
+    roles = [get("clusterrole", name, "default") for name in ("pinn-operator", "pinn-operator-discovery")]
+    roles.append(get("role", "pinn-operator", SYSTEM))
+    return {
+        (verb, group, resource)
+        for role in roles
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+async def use_everything(api: k8s.ApiClient, namespace: str) -> Used:
+    """One life of an object with everything that can happen to it, and what the program does beside."""
+    kube, key = RecordingKube(api), Key(namespace, "pricer")
+    installed = Installed("pinn-operator", SYSTEM)
+    apply(pinn(replicas=2), namespace)
+    await hold_authority(kube, installed)
+    await settle(kube, key, "1.0.0")
+    for kind in ("deployment", "service", "serviceaccount", "poddisruptionbudget", "controllerrevision"):
+        await disturb(kube, key, namespace, kind)
+    for number in range(11):  # more versions than are kept, so that a record is deleted
+        patch("pinndeployment", "pricer", namespace, {"spec": {"limits": {"queue": number}, "replicas": 0}})
+        await settle(kube, key, "1.0.0")
+    delete("pinndeployment", "pricer", namespace)
+    while await one_pass(kube, key) is not None:
+        pass
+    await give_up_authority(kube, installed)
+    lease = Lease(kube, Terms("pinn-operator", SYSTEM, "test", 15))
+    delete("lease", "pinn-operator", SYSTEM)
+    await lease.acquire()
+    await lease.release()
+    return set(kube.requests)
+
+
+async def disturb(kube: RecordingKube, key: Key, namespace: str, kind: str) -> None:
+    """A label taken away, a field added and a deletion: found by name, replaced, made again."""
+    (child, *_) = [c["metadata"]["name"] for c in items(f"{kind}s", namespace, "pinn.dev/deployment")]
+    patch(kind, child, namespace, {"metadata": {"labels": {"pinn.dev/deployment": None}}})
+    await settle(kube, key, "1.0.0")
+    if kind == "deployment":
+        patch(kind, child, namespace, {"spec": {"template": {"metadata": {"annotations": {"a": "b"}}}}})
+    if kind == "service":
+        patch(kind, child, namespace, {"spec": {"selector": {"a": "b"}}})
+    if kind == "poddisruptionbudget":
+        patch(kind, child, namespace, {"spec": {"selector": {"matchLabels": {"a": "b"}}}})
+    await settle(kube, key, "1.0.0")
+    delete(kind, child, namespace)
+    await settle(kube, key, "1.0.0")
+
+
+async def test_every_rule_is_used_or_says_why_it_is_kept(namespace: str) -> None:
+    async with as_operator() as api:
+        used = await use_everything(api, namespace) | WATCHED
+    roles = granted()
+    assert used <= roles, f"used and not granted: {used - roles}"
+    assert roles - used == set(KEPT), (
+        f"granted and not used: {roles - used - set(KEPT)}; kept in vain: {set(KEPT) - roles}"
+    )
+
+
+def test_the_operator_logs_no_forbidden(namespace: str) -> None:
+    kubectl("-n", SYSTEM, "scale", "deployment/pinn-operator", "--replicas=2")
+    kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=120s")
+    apply(pinn(replicas=2), namespace)
+    eventually(lambda: (read(namespace) or {}).get("status", {}).get("readyReplicas") == 2)
+    patch("pinndeployment", "pricer", namespace, {"spec": {"model": {"version": "2.0.0"}}})
+    eventually(lambda: (read(namespace) or {})["status"]["stable"]["modelVersion"] == "2.0.0")
+    kubectl("-n", namespace, "delete", "pinndeployment", "pricer", "--timeout=60s")
+    logs = kubectl("-n", SYSTEM, "logs", "deployment/pinn-operator", "--all-pods", "--prefix")
+    lines = [line for line in logs.splitlines() if "orbidden" in line or '"level": "error"' in line]
+    assert not lines, lines
+    assert json.loads(kubectl("-n", SYSTEM, "get", "lease", "pinn-operator", "-o", "json"))["spec"]["holderIdentity"]

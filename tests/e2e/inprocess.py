@@ -59,8 +59,7 @@ class RecordingKube(Kube):
 
     @staticmethod
     def _creates(verb: str, args: dict[str, Any]) -> bool:
-        body = args.get("body")
-        return verb == "server_side_apply" and body["metadata"].get("resourceVersion") == ABSENT
+        return verb == "server_side_apply" and args["body"]["metadata"].get("resourceVersion") == ABSENT
 
     def _verbs(self, verb: str, args: dict[str, Any]) -> tuple[str, ...]:
         if verb == "get":

@@ -70,7 +70,8 @@ def test_the_sample_becomes_ready_with_all_its_children(namespace: str) -> None:
 
 def test_a_ready_object_is_left_alone(namespace: str) -> None:
     """A pass that finds everything as it should be writes nothing, or two operators would never come to rest."""
-    apply(pinn(replicas=2), namespace)
+    unusual = {"requests": {"cpu": "0.025", "memory": "0.125Gi"}, "limits": {"memory": "1024Mi"}}
+    apply(pinn(replicas=2, resources=unusual), namespace)
     obj = wait_ready(namespace)
     before = {
         c["metadata"]["name"]: c["metadata"]["resourceVersion"]
@@ -90,6 +91,7 @@ def test_a_ready_object_is_left_alone(namespace: str) -> None:
         for c in items(CHILDREN, namespace, "pinn.dev/deployment")
     }
     assert after == before
+    assert not events(namespace, "ChildHealed")
     assert revision_of(obj) == revision_of(read(namespace) or {})
 
 
@@ -251,3 +253,34 @@ def test_the_leader_may_be_killed_in_the_middle_of_a_change(namespace: str) -> N
     after = json.loads(kubectl("-n", SYSTEM, "get", "lease", "pinn-operator", "-o", "json"))
     assert after["spec"]["holderIdentity"] != leader
     assert len(items("deployments", namespace)) == 1
+
+
+def test_the_leader_exports_the_object_and_forgets_it(namespace: str) -> None:
+    apply(pinn(), namespace)
+    wait_ready(namespace)
+    series = f'pinn_operator_object_condition{{condition="Ready",name="pricer",namespace="{namespace}"}} 1.0'
+    eventually(lambda: series in operator_metrics())
+    assert "pinn_operator_leader 1.0" in operator_metrics()
+    assert 'pinn_operator_reconcile_total{controller="pinndeployment",result="success"}' in operator_metrics()
+    delete("pinndeployment", "pricer", namespace)
+    eventually(lambda: f'namespace="{namespace}"' not in operator_metrics())
+
+
+def operator_metrics() -> str:
+    lease = json.loads(kubectl("-n", SYSTEM, "get", "lease", "pinn-operator", "-o", "json"))
+    pod = lease["spec"]["holderIdentity"]
+    return kubectl("get", "--raw", f"/api/v1/namespaces/{SYSTEM}/pods/{pod}:8080/proxy/metrics")
+
+
+def test_a_server_pod_refuses_the_wrong_question_and_counts_the_right_one(namespace: str) -> None:
+    """Through the Service, as callers do, and with the metrics on the admin port that is in no Service."""
+    apply(pinn(), namespace)
+    wait_ready(namespace)
+    (pod,) = running(namespace)
+    start_load(namespace, rate=20, seconds=2)
+    assert load_report(namespace)["failed"] == 0
+    name = pod["metadata"]["name"]
+    metrics = kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/{name}:8081/proxy/metrics")
+    assert 'pinn_requests_total{outcome="ok",source="live"} 40.0' in metrics, metrics
+    ports = {port["port"] for port in get("service", "pricer", namespace)["spec"]["ports"]}
+    assert ports == {80}

@@ -102,7 +102,9 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
         return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added")]
     if holds(live, wanted):
         return []
-    await kube.apply(wanted)
+    applied = await kube.apply(wanted)
+    if applied["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]:
+        return []  # the same in other words: the server writes "1024Mi" as "1Gi"
     if tampered(live, wanted):
         return [_written("Healed", wanted, "somebody had changed it")]
     return [_written("Updated", wanted, "")]

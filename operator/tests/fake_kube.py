@@ -1,0 +1,170 @@
+"""An API server in a dict, behind the methods of `Kube`: resourceVersions, conflicts, finalizers, owners of applied fields.
+
+It knows no schema and no controllers. What it says about conflicts is what a real server said (see tests/e2e for that one).
+"""
+
+import copy
+import itertools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pinn_operator.api.names import FIELD_MANAGER
+from pinn_operator.errors import ApiError, Conflict
+from pinn_operator.kube import BY_KIND, Kind, Kube, Object
+
+Request = tuple[str, str, str]
+"""Verb, kind, name."""
+
+
+class FakeKube(Kube):
+    """`before` is called with every request and may raise or wait; `requests` are those that were let through."""
+
+    def __init__(self, *objects: Object) -> None:
+        self.objects: dict[tuple[str, str, str], Object] = {}
+        self.requests: list[Request] = []
+        self.before: Callable[[str, str, str], Awaitable[None]] | None = None
+        self._versions = itertools.count(1001)
+        for obj in objects:
+            self.put(obj)
+
+    def put(self, obj: Object) -> Object:
+        """As somebody else would write it."""
+        return self._store(copy.deepcopy(obj))
+
+    def peek(self, kind: str, name: str, namespace: str = "demo") -> Object | None:
+        return self.objects.get((kind, namespace, name))
+
+    def writes(self) -> list[Request]:
+        return [request for request in self.requests if request[0] not in ("get", "list_all")]
+
+    async def get(self, kind: Kind, name: str, namespace: str | None = None) -> Object | None:
+        await self._asked("get", kind.kind, name)
+        return copy.deepcopy(self.objects.get((kind.kind, namespace or "", name)))
+
+    async def list_all(self, kind: Kind, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+        await self._asked("list_all", kind.kind, namespace or "")
+        found = [obj for (k, ns, _), obj in self.objects.items() if k == kind.kind and namespace in (None, ns)]
+        return copy.deepcopy([obj for obj in found if _selects(selector, obj["metadata"].get("labels", {}))])
+
+    async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
+        await self._asked("dry_run" if dry_run else "apply", obj["kind"], obj["metadata"]["name"])
+        live = self.objects.get(_key(obj))
+        version = obj["metadata"].get("resourceVersion")
+        if live is not None and version not in (None, live["metadata"]["resourceVersion"]):
+            raise Conflict(409, "Conflict", "the object has been modified")
+        wanted = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}}
+        merged = _merged(live or {}, wanted)
+        theirs = [e for e in merged["metadata"].get("managedFields", ()) if e["manager"] != FIELD_MANAGER]
+        ours = {"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": _fields(wanted)}
+        merged["metadata"]["managedFields"] = [ours, *theirs]
+        return merged if dry_run or merged == live else self._store(merged)
+
+    async def apply_status(self, obj: Object) -> Object:
+        await self._asked("apply_status", obj["kind"], obj["metadata"]["name"])
+        live = self._found(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+        self._same_version(obj, live)
+        return self._store({**live, "status": copy.deepcopy(obj["status"])})
+
+    async def create(self, obj: Object) -> Object:
+        await self._asked("create", obj["kind"], obj["metadata"]["name"])
+        if _key(obj) in self.objects:
+            raise Conflict(409, "AlreadyExists", "it exists already")
+        return self._store(copy.deepcopy(obj))
+
+    async def replace(self, obj: Object) -> Object:
+        await self._asked("replace", obj["kind"], obj["metadata"]["name"])
+        self._same_version(obj, self._found(*_key(obj)))
+        return self._store(copy.deepcopy(obj))
+
+    async def patch(self, kind: Kind, name: str, namespace: str | None, operations: list[Object]) -> Object:
+        await self._asked("patch", kind.kind, name)
+        patched = copy.deepcopy(self._found(kind.kind, namespace or "", name))
+        for operation in operations:
+            *path, last = operation["path"].strip("/").split("/")
+            node = patched
+            for part in path:
+                node = node[part]
+            if operation["op"] == "test" and node.get(last) != operation["value"]:
+                raise Conflict(422, "Invalid", "the server rejected our request due to an error in our request")
+            if operation["op"] in ("add", "replace"):
+                node[last] = operation["value"]
+        return self._store(patched)
+
+    async def patch_once_allowed(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str | None,
+        operations: list[Object],
+        meanwhile: Callable[[], Awaitable[None]],
+    ) -> None:
+        await self._asked("allowed", kind.kind, name)
+        await meanwhile()
+        await self.patch(kind, name, namespace, operations)
+
+    async def delete(self, kind: Kind, name: str, namespace: str, uid: str) -> None:
+        await self._asked("delete", kind.kind, name)
+        live = self.objects.get((kind.kind, namespace, name))
+        if live is not None and live["metadata"]["uid"] != uid:
+            raise Conflict(409, "Conflict", "the UID in the precondition does not match")
+        if live is not None:
+            self._store(_merged(live, {"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}))
+
+    async def _asked(self, verb: str, kind: str, name: str) -> None:
+        if self.before is not None:
+            await self.before(verb, kind, name)
+        self.requests.append((verb, kind, name))
+
+    def _found(self, *key: str) -> Object:
+        if (live := self.objects.get((key[0], key[1], key[2]))) is None:
+            raise ApiError(404, "NotFound", f"{key[0]} {key[2]} not found")
+        return live
+
+    def _same_version(self, obj: Object, live: Object) -> None:
+        if obj["metadata"].get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+            raise Conflict(409, "Conflict", "the object has been modified")
+
+    def _store(self, obj: Object) -> Object:
+        """Under a new resourceVersion; what is being deleted and has no finalizer is gone."""
+        key, metadata = _key(obj), obj["metadata"]
+        version = next(self._versions)
+        obj = {
+            "apiVersion": KINDS[key[0]],
+            **obj,
+            "metadata": {"uid": f"uid-{version}", "creationTimestamp": BORN, **metadata},
+        }
+        obj["metadata"]["resourceVersion"] = str(version)
+        self.objects[key] = obj
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            del self.objects[key]
+        return copy.deepcopy(obj)
+
+
+BORN = "2026-01-02T03:00:00Z"
+KINDS = {name: kind.api_version for name, kind in BY_KIND.items()} | {
+    "ServiceAccount": "v1", "ClusterRole": "rbac.authorization.k8s.io/v1", "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
+}  # fmt: skip
+
+
+def _key(obj: Object) -> tuple[str, str, str]:
+    return obj["kind"], obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _selects(selector: str | None, labels: dict[str, str]) -> bool:
+    name, _, value = (selector or "").partition("=")
+    return not name or (name in labels and value in ("", labels[name]))
+
+
+def _merged(live: Any, wanted: Any) -> Any:
+    if not isinstance(live, dict) or not isinstance(wanted, dict):
+        return copy.deepcopy(wanted)
+    return copy.deepcopy(live) | {name: _merged(live.get(name), value) for name, value in wanted.items()}
+
+
+def _fields(value: Any) -> Any:
+    """managedFields' own notation, in which a selector is one atom and the items of a list have keys."""
+    if isinstance(value, list):
+        return {f"k:{number}": {} for number, _ in enumerate(value)}
+    if not isinstance(value, dict):
+        return {}
+    return {f"f:{name}": {} if name == "selector" else _fields(inner) for name, inner in value.items()}

@@ -2,7 +2,7 @@
 
 OperatorError
 ├── ApiError                 the API server answered, but not with what was asked for
-│   ├── Refused              403, 422, 400, or the 500 of a type error: a person has to change something first
+│   ├── Refused              403, 422, 400, or the 500 of a type error or a webhook: a person has to act first
 │   ├── Conflict             409: what was read is out of date, so observe again
 │   └── Unavailable          429, other 5xx, time-outs, broken connections: the same request may work later
 └── LeaseLost                another replica leads now; this one must stop writing

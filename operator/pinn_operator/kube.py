@@ -25,6 +25,9 @@ from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
 Object = dict[str, Any]
 
 CALL_SECONDS = 10.0
+
+NOT_OURS = ("typed patch object", "failed calling webhook")
+"""What an answer 500 says when a person has to act: a type error in an apply, and an admission webhook that is down."""
 PAGE = 500
 
 
@@ -132,12 +135,6 @@ class Kube:
             field_manager=FIELD_MANAGER, content_type="application/json-patch+json",
         )  # fmt: skip
 
-    async def merge(self, kind: Kind, name: str, namespace: str | None, body: Object) -> Object:
-        return await self._call(
-            "patch", kind, name=name, namespace=namespace, body=body,
-            field_manager=FIELD_MANAGER, content_type="application/merge-patch+json",
-        )  # fmt: skip
-
     async def patch_once_allowed(
         self,
         kind: Kind,
@@ -230,7 +227,7 @@ def _sorted(error: ApiException) -> ApiError:
     status = int(error.status or 0)
     if status == 409 or (status == 422 and "the server rejected our request due to an error in our request" in message):
         return Conflict(status, reason, message)
-    if status in (400, 403, 405, 415, 422) or (status == 500 and "typed patch object" in message):
+    if status in (400, 403, 405, 415, 422) or (status == 500 and any(said in message for said in NOT_OURS)):
         return Refused(status, reason, message)
     if status in (401, 429) or status >= 500:
         return Unavailable(status, reason, message, _retry_after(error))

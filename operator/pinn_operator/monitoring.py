@@ -24,7 +24,6 @@ from pinn_operator.errors import Conflict, Unavailable
 from pinn_operator.reconcile import Pass
 
 CONTROLLER = "pinndeployment"
-LOOP_STALLED_SECONDS = 30.0
 
 
 class Monitoring:

@@ -27,20 +27,22 @@ REFUSED_AGAIN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a pass is given beside the object: the client, and who is running."""
+    """What a pass is given beside the object: the client, who is running, and whether objects get a finalizer."""
 
     kube: Kube
     server_image: str
     instance: str
+    finalizer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A finished pass, and in how many seconds to look again though nothing happens (None: never)."""
+    """A finished pass; in how many seconds to look again though nothing happens (None: never); whether it mended something."""
 
     observed: Observed
     plan: Plan
     look_again: float | None
+    healed: bool = False
 
 
 async def reconcile(context: Context, key: Key) -> Pass | None:
@@ -49,13 +51,14 @@ async def reconcile(context: Context, key: Key) -> Pass | None:
     if seen is None:
         return None
     plan = decide(seen)
-    outcome = await act(context.kube, plan, build(plan, seen), seen)
-    if not plan.release:
-        await write_status(context.kube, status_of(seen, plan, outcome), seen)
-    told = happenings(seen, plan, outcome)
+    outcome = await act(context.kube, plan, build(plan, seen), seen, finalizer=context.finalizer)
     for write in outcome.writes:
         log.info("wrote", object=str(key), verb=write.verb, child=str(write.child), why=write.why or plan.sentence)
+    if not plan.release:
+        await write_status(context.kube, status_of(seen, plan, outcome), seen, outcome.resource_version)
+    told = happenings(seen, plan, outcome)
     for happening in told:
         log.log(30 if happening.warning else 20, happening.reason, object=str(key), note=happening.note)
     await announce(context.kube, told, seen, context.instance)
-    return Pass(seen, plan, REFUSED_AGAIN if outcome.refusals else plan.look_again)
+    healed = any(write.verb == "Healed" for write in outcome.writes)
+    return Pass(seen, plan, REFUSED_AGAIN if outcome.refusals else plan.look_again, healed)

@@ -43,7 +43,7 @@ async def _run(settings: Settings) -> int:
     async with served(monitoring, settings.port), connect() as kube:
         identity = settings.identity or socket.gethostname()
         lease = Lease(kube, Terms(settings.name, settings.namespace, identity, settings.lease_seconds))
-        context = Context(kube, settings.server_image, identity)
+        context = Context(kube, settings.server_image, identity, finalizer=not settings.namespaces)
         installed = Installed(settings.name, settings.namespace, settings.namespaces)
         if not await _unless(stop, lease.acquire()):
             await _leave(context, installed)

@@ -8,6 +8,8 @@ object exists, or the operator never ran, nothing is held and nothing can hang.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 
 import structlog
@@ -33,6 +35,7 @@ GUARD = f"{GROUP}/operator"
 """The finalizer on the operator's own roles."""
 
 ATTEMPTS = 5
+AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +110,13 @@ async def is_uninstalled(kube: Kube, installed: Installed) -> bool:
 
 async def depart(context: Context, installed: Installed) -> None:
     """Release every object. Those being deleted lose their children first; the others and their servers stay as they are."""
+    turns = asyncio.Semaphore(AT_ONCE)
     for namespace in installed.namespaces or (None,):
-        for obj in await _objects(context.kube, namespace):
-            await _let_go(context, Key(obj["metadata"]["namespace"], obj["metadata"]["name"]))
+        keys = [
+            Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
+            for obj in await _objects(context.kube, namespace)
+        ]
+        await asyncio.gather(*(_let_go(context, key, turns) for key in keys))
     await give_up_authority(context.kube, installed)
     log.info("uninstalled")
 
@@ -124,22 +131,27 @@ async def _objects(kube: Kube, namespace: str | None) -> list[Object]:
         raise
 
 
-async def _let_go(context: Context, key: Key) -> None:
-    for _ in range(ATTEMPTS):
-        try:
-            live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
-            if live is None or FINALIZER not in live["metadata"].get("finalizers", ()):
-                return
-            if "deletionTimestamp" in live["metadata"]:
-                await reconcile(context, key)
-                live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace) or live
-            await release(context.kube, key, live["metadata"]["resourceVersion"], live["metadata"]["finalizers"])
-        except Conflict:
-            continue
-        except ApiError as error:
-            if error.status != 404:
-                log.warning("not_released", object=str(key), error=str(error))
-        return
+async def _let_go(context: Context, key: Key, turns: asyncio.Semaphore) -> None:
+    async with turns:
+        for _ in range(ATTEMPTS):
+            try:
+                await _release_object(context, key)
+            except Conflict:
+                continue
+            except ApiError as error:
+                if error.status != 404:
+                    log.warning("not_released", object=str(key), error=str(error))
+            return
+
+
+async def _release_object(context: Context, key: Key) -> None:
+    live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
+    if live is not None and "deletionTimestamp" in live["metadata"]:
+        with contextlib.suppress(Exception):  # its children at best; the finalizer goes in any case
+            await reconcile(context, key)
+        live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
+    if live is not None and FINALIZER in live["metadata"].get("finalizers", ()):
+        await release(context.kube, key, live["metadata"]["resourceVersion"], live["metadata"]["finalizers"])
 
 
 def _finalizers(live: Object, finalizers: list[str]) -> list[Object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -29,6 +30,9 @@ COALESCE_SECONDS = 0.1
 PASS_SECONDS = 120.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 
+HEALS, HEAL_SECONDS = 6, 30.0
+"""At most so many mendings of one object in so many seconds."""
+
 Versions = frozenset[tuple[ChildId, str]]
 
 
@@ -38,6 +42,7 @@ class _Slot:
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     versions: Versions = frozenset()
+    healed: deque[float] = field(default_factory=lambda: deque(maxlen=HEALS))
     task: asyncio.Task[None] | None = None
 
 
@@ -105,6 +110,8 @@ class Wakeups:
                     return
                 continue
             slot.versions = _versions(finished)
+            if finished.healed:
+                await _rest(key, slot)
             await _wait(slot.woken, finished.look_again)
 
     async def _pass(self, key: Key) -> Pass | None:
@@ -116,15 +123,24 @@ class Wakeups:
         return finished
 
 
+async def _rest(key: Key, slot: _Slot) -> None:
+    """Somebody who undoes every mending, a tool that owns the child too, gets a bounded number of writes in return."""
+    now = asyncio.get_running_loop().time()
+    slot.healed.append(now)
+    if len(slot.healed) == HEALS and (left := slot.healed[0] + HEAL_SECONDS - now) > 0:
+        log.warning("fight", object=str(key), heals=HEALS, rests_seconds=round(left))
+        await asyncio.sleep(left)
+
+
 def _pause(error: Exception, failures: int) -> float:
-    """Growing, scattered, and never shorter than the server asked for."""
+    """Growing, scattered, bounded, and within the bound not shorter than the server asked for."""
     if isinstance(error, Unavailable | Conflict):
         log.info("pass_again", error=str(error))
     elif isinstance(error, ApiError):
         log.warning("pass_refused", error=str(error))
     else:
         log.error("pass_failed", exc_info=error)
-    asked = error.retry_after or 0.0 if isinstance(error, ApiError) else 0.0
+    asked = min(error.retry_after or 0.0, LONGEST_PAUSE) if isinstance(error, ApiError) else 0.0
     grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
     return max(asked, grown * random.uniform(0.7, 1.0))  # noqa: S311 - scatter, not a secret
 

@@ -6,6 +6,7 @@ sends requests to them, removals last. A refused write stops what depends on it 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
 from pinn_operator.api.ownership import Owner, owner_of
 from pinn_operator.api.plan import Plan
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import BY_KIND, PINN_DEPLOYMENT, Kube
+from pinn_operator.kube import BY_KIND, PINN_DEPLOYMENT, SERVICE, Kube
 
 Object = dict[str, Any]
 
@@ -24,15 +25,19 @@ ABSENT = "1"
 """A resourceVersion that no live object has: an apply that names it can create but not overwrite."""
 
 
-async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed) -> Outcome:
-    """Bring the cluster to the plan as far as it goes now. Raises Conflict or Unavailable when the pass must be run again."""
-    if not plan.teardown and not seen.has_finalizer:
-        await _add_finalizer(kube, seen)
+async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed, *, finalizer: bool = True) -> Outcome:
+    """Bring the cluster to the plan as far as it goes now. Raises Conflict or Unavailable when the pass must be run again.
+
+    Without `finalizer` the object gets none, and on its deletion the garbage collector does all.
+    """
+    version = seen.resource.metadata.resource_version
+    if finalizer and not plan.teardown and not seen.has_finalizer:
+        version = await _add_finalizer(kube, seen)
     outcome = await _write_all(kube, objects, seen)
     removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
     if plan.release and seen.has_finalizer:
         await release(kube, seen.key, seen.resource.metadata.resource_version, seen.resource.metadata.finalizers)
-    return Outcome(outcome.writes + removed.writes, outcome.refusals + removed.refusals)
+    return Outcome(outcome.writes + removed.writes, outcome.refusals + removed.refusals, version)
 
 
 async def release(kube: Kube, key: Key, resource_version: str, finalizers: Sequence[str]) -> None:
@@ -49,9 +54,10 @@ async def release(kube: Kube, key: Key, resource_version: str, finalizers: Seque
     )
 
 
-async def _add_finalizer(kube: Kube, seen: Observed) -> None:
+async def _add_finalizer(kube: Kube, seen: Observed) -> str:
+    """Before anything is made. The object's resourceVersion after it."""
     metadata = seen.resource.metadata
-    await kube.patch(
+    patched = await kube.patch(
         PINN_DEPLOYMENT,
         metadata.name,
         metadata.namespace,
@@ -60,6 +66,7 @@ async def _add_finalizer(kube: Kube, seen: Observed) -> None:
             {"op": "add", "path": "/metadata/finalizers", "value": [*metadata.finalizers, FINALIZER]},
         ],
     )
+    return str(patched["metadata"]["resourceVersion"])
 
 
 async def _write_all(kube: Kube, objects: Iterable[Object], seen: Observed) -> Outcome:
@@ -98,16 +105,30 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
         return [await _create(kube, wanted, seen.uid)]
     strangers = additions(live)
     if strangers:
-        await kube.replace(replacement(live, wanted))
+        replaced = await kube.replace(replacement(live, wanted))
+        if _version(replaced) == _version(live):
+            return []
         return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added")]
     if holds(live, wanted):
         return []
-    applied = await kube.apply(wanted)
-    if applied["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]:
+    applied = await kube.apply(_pinned(wanted, live))
+    if _version(applied) == _version(live):
         return []  # the same in other words: the server writes "1024Mi" as "1Gi"
     if tampered(live, wanted):
         return [_written("Healed", wanted, "somebody had changed it")]
     return [_written("Updated", wanted, "")]
+
+
+def _version(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"]["resourceVersion"])
+
+
+def _pinned(wanted: Object, live: Mapping[str, Any]) -> Object:
+    """A Service is changed only as it was read: what it selects decides who serves, and two leaders may overlap for a moment.
+    Other objects change too often by themselves, and for them it does not matter."""
+    if wanted["kind"] != "Service":
+        return wanted
+    return {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": _version(live)}}
 
 
 async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
@@ -127,7 +148,8 @@ async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
         raise Refused(
             409, "NameTaken", f"{_id(wanted)} exists and is not this object's; delete it or rename this object"
         )
-    await kube.apply(wanted)
+    kept = {"data": live["data"], "revision": live["revision"]} if wanted["kind"] == "ControllerRevision" else {}
+    await kube.apply({**wanted, **kept})  # a record never changes: where it was not found, it knows better
     return _written("Healed", wanted, "its labels or owner had been removed")
 
 
@@ -145,8 +167,10 @@ def _may_go(plan: Plan, live: Mapping[str, Any]) -> bool:
     return True
 
 
-async def _remove(kube: Kube, children: Iterable[ChildId], seen: Observed, plan: Plan) -> Outcome:
+async def _remove(kube: Kube, children: Sequence[ChildId], seen: Observed, plan: Plan) -> Outcome:
     writes, refusals = [], []
+    if children and not plan.teardown:
+        await _look_once_more(kube, plan, seen)
     for child in children:
         try:
             await kube.delete(
@@ -157,6 +181,18 @@ async def _remove(kube: Kube, children: Iterable[ChildId], seen: Observed, plan:
         else:
             writes.append(Write("Deleted", child, plan.phase.value))
     return Outcome(tuple(writes), tuple(refusals))
+
+
+async def _look_once_more(kube: Kube, plan: Plan, seen: Observed) -> None:
+    """Before anything is deleted: a pass that was held up, on a node that was suspended say, must not act on an old picture."""
+    resource, service = await asyncio.gather(
+        kube.get(PINN_DEPLOYMENT, seen.key.name, seen.key.namespace),
+        kube.get(SERVICE, seen.key.name, seen.key.namespace),
+    )
+    generation = resource["metadata"]["generation"] if resource else None
+    selected = service["spec"].get("selector", {}).get(LABEL_REVISION) if service else None
+    if generation != seen.resource.metadata.generation or (plan.serving and selected != plan.serving):
+        raise Conflict(409, "Conflict", f"{seen.key} has changed while it was decided what to remove")
 
 
 def _id(obj: Mapping[str, Any]) -> ChildId:

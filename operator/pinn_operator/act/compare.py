@@ -35,12 +35,13 @@ def additions(live: Mapping[str, Any]) -> tuple[str, ...]:
 
 def tampered(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether somebody else made the difference. What we change our own mind about (replicas, a selector) is still listed as
-    ours in managedFields; what another wrote or removed is not. Lists never change by our own will."""
+    ours in managedFields; what another wrote or removed is not. Lists never change by our own will, and an
+    annotation of ours (a nudge) is new each time."""
     mine: dict[str, Any] = {}
     for entry in live["metadata"].get("managedFields", ()):
         if _ours(entry) and entry.get("operation") == "Apply":
             mine = entry.get("fieldsV1", {})
-    return any(not _listed(mine, path) for path in _differences(live, wanted))
+    return any(not _listed(mine, path) for path in _differences(live, wanted) if "f:annotations" not in path)
 
 
 def _differences(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -67,12 +68,18 @@ def _ours(entry: Mapping[str, Any]) -> bool:
 
 
 def replacement(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The object as wanted and nothing more, fit for a PUT: of the live one only its identity and what cannot change."""
-    metadata = {
-        **wanted["metadata"],
-        "resourceVersion": live["metadata"]["resourceVersion"],
-        "uid": live["metadata"]["uid"],
-    }
+    """The spec as wanted and nothing more, fit for a PUT: of the live one what cannot change, and the metadata that others put
+    there."""
+    old, guarded = live["metadata"], GUARDED[live["kind"]]
+    metadata = {**old, **wanted["metadata"]}
+    for part in ("labels", "annotations"):
+        metadata[part] = {**old.get(part, {}), **wanted["metadata"].get(part, {})}
+    # Who owns the guarded part with the same values as ours would stay its owner, and the object would be replaced for ever.
+    metadata["managedFields"] = [
+        entry
+        for entry in old.get("managedFields", ())
+        if _ours(entry) or guarded not in entry.get("fieldsV1", {}).get("f:spec", {})
+    ]
     kept = {name: live["spec"][name] for name in _IMMUTABLE.get(live["kind"], ()) if name in live["spec"]}
     return {**wanted, "metadata": metadata, "spec": {**wanted["spec"], **kept}}
 

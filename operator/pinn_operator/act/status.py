@@ -13,7 +13,7 @@ from pinn_operator.api.names import API_VERSION, KIND
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Happening
 from pinn_operator.errors import ApiError
-from pinn_operator.kube import PINN_DEPLOYMENT, Kube
+from pinn_operator.kube import Kube
 
 log = structlog.get_logger()
 
@@ -21,21 +21,11 @@ REPORTER = "pinn.dev/pinn-operator"
 NOTE_LIMIT = 1024
 
 
-async def write_status(kube: Kube, status: Mapping[str, Any], seen: Observed) -> None:
-    """Write it when it differs from what was read. Raises Conflict when the object has changed since.
-
-    The resourceVersion is read again when this pass has changed the object's metadata itself (the finalizer).
-    """
+async def write_status(kube: Kube, status: Mapping[str, Any], seen: Observed, version: str) -> None:
+    """Write it when it differs from what was read. Raises Conflict when the object has changed since this resourceVersion."""
     if status == seen.resource.status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True):
         return
-    metadata = seen.resource.metadata
-    version = metadata.resource_version
-    if not seen.has_finalizer:
-        live = await kube.get(PINN_DEPLOYMENT, metadata.name, metadata.namespace)
-        if live is None or live["metadata"]["uid"] != metadata.uid:
-            return
-        version = live["metadata"]["resourceVersion"]
-    named = {"name": metadata.name, "namespace": metadata.namespace, "resourceVersion": version}
+    named = {"name": seen.key.name, "namespace": seen.key.namespace, "resourceVersion": version}
     await kube.apply_status({"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "status": status})
 
 

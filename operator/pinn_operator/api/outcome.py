@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pinn_operator.api.observed import ChildId
@@ -30,10 +30,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All of a pass."""
+    """All of a pass. `resource_version` is the object's own, after what the pass changed of its metadata."""
 
     writes: tuple[Write, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    resource_version: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def from_stored(obj: Mapping[str, Any]) -> Revision:
     """A revision read back from its ControllerRevision. KeyError when somebody else made the object."""
     data = obj["data"]
     return Revision(
-        name=obj["metadata"]["labels"][LABEL_REVISION],
+        name=obj["metadata"]["name"].rpartition("-")[2],  # a label can be stripped, a name cannot
         number=int(obj["revision"]),
         content=data["content"],
         image=data["image"],

@@ -53,7 +53,6 @@ def _metadata(seen: Observed, name: str, component: str, revision: Revision | No
                 "name": seen.key.name,
                 "uid": seen.uid,
                 "controller": True,
-                "blockOwnerDeletion": True,
             }
         ],
     }

@@ -32,9 +32,9 @@ def decide(seen: Observed) -> Plan:
         return _tear_down(seen, wanted, seen.now - seen.deleted_at)
     stable = stable_revision(seen, wanted)
     if wanted.template is None and (complaint := not_supported(seen)):
-        return _keep(seen, wanted, stable, complaint)
+        return _complete(seen, _keep(seen, wanted, stable, complaint))
     plan = _start(seen, wanted) if stable is None else _advance(seen, wanted, stable)
-    return replace(plan, forget=_forgotten(seen, plan))
+    return _complete(seen, plan)
 
 
 def wanted_revision(seen: Observed) -> Revision:
@@ -58,7 +58,10 @@ def stable_revision(seen: Observed, wanted: Revision) -> Revision | None:
         return wanted
     status = seen.resource.status
     named = status.stable.revision if status and status.stable else None
-    return seen.revisions.get(named or "")
+    stable = seen.revisions.get(named or "")
+    if stable is None and seen.selected != wanted.name and seen.workload(seen.selected).ready:
+        return seen.revisions.get(seen.selected or "")  # nobody wrote it down yet, but it answers callers
+    return stable
 
 
 def not_supported(seen: Observed) -> str | None:
@@ -80,7 +83,7 @@ def _tear_down(seen: Observed, wanted: Revision, so_far: timedelta) -> Plan:
         wanted=wanted.name,
         teardown=True,
         release=not seen.children or so_far > TEARDOWN,
-        look_again=SOON,
+        look_again=SOON if seen.has_finalizer else None,
     )
 
 
@@ -188,6 +191,12 @@ def _progress(seen: Observed, revision: Revision) -> str:
 
 def _called(revision: Revision) -> str:
     return f"version {revision.model_version} (revision {revision.name})"
+
+
+def _complete(seen: Observed, plan: Plan) -> Plan:
+    """What every plan but a teardown has: the records it lets go, and a next look while a nudge is wanted."""
+    nudging = any(run.nudge for run in plan.run)
+    return replace(plan, forget=_forgotten(seen, plan), look_again=plan.look_again or (LATER if nudging else None))
 
 
 def _forgotten(seen: Observed, plan: Plan) -> frozenset[str]:

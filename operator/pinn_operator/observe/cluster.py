@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
@@ -25,7 +27,7 @@ async def observe(kube: Kube, key: Key, *, now: datetime, server_image: str) -> 
     live = await kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
     if live is None:
         return None
-    resource = PinnDeployment.model_validate(live)
+    resource = _parsed(live)
     selector = f"{LABEL_OBJECT}={key.name}"
     lists = await asyncio.gather(
         *(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))
@@ -42,6 +44,18 @@ async def observe(kube: Kube, key: Key, *, now: datetime, server_image: str) -> 
         endpoints=_endpoints(slices, pods, key.name),
         children=children,
     )
+
+
+def _parsed(live: Object) -> PinnDeployment:
+    """The object. One that a newer release wrote, and this one cannot read, can still be deleted: that asks for nothing in it."""
+    try:
+        return PinnDeployment.model_validate(live)
+    except ValidationError:
+        if "deletionTimestamp" not in live["metadata"]:
+            raise
+        return PinnDeployment.model_validate(
+            {"metadata": live["metadata"], "spec": {"model": {"name": "-", "version": "-"}}}
+        )
 
 
 def _children(lists: Iterable[list[Object]], uid: str) -> dict[ChildId, Object]:
@@ -77,13 +91,21 @@ def _workloads(children: Iterable[Mapping[str, Any]], pods: list[Object]) -> dic
 def _workload(deployment: Mapping[str, Any], pods: list[Object]) -> Workload:
     conditions = {c["type"]: c for c in deployment.get("status", {}).get("conditions", ())}
     progressing, failing = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
-    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    staying = [pod for pod in pods if _stays(pod)]
     return Workload(
         pods=len(staying),
         ready=sum(map(_is_ready, staying)),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         not_created=failing.get("message") if failing.get("status") == "True" else None,
         not_starting=next(filter(None, map(_trouble, staying)), None),
+    )
+
+
+def _stays(pod: Object) -> bool:
+    """Neither leaving nor over: an evicted pod lies about for long after another has taken its place."""
+    return "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") not in (
+        "Failed",
+        "Succeeded",
     )
 
 

@@ -55,7 +55,8 @@ def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict
     available = _is_available(seen, plan)
     trouble = trouble_of(seen, plan, outcome)
     overdue = _is_overdue(seen, plan, trouble)
-    yield _ready(plan, available, trouble)
+    late = Trouble("ProgressDeadlineExceeded", _overdue_sentence(seen, plan, trouble)) if overdue else None
+    yield _ready(plan, available, trouble or late)
     if plan.phase is Phase.NOT_SUPPORTED:
         yield _Verdict("Stalled", True, "NotSupported", plan.sentence)
     elif overdue:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pinn_operator.act.compare import additions, holds, replacement, tampered
+from pinn_operator.act.compare import GUARDED, additions, holds, replacement, tampered
 
 LIVE = Path(__file__).parent / "live"
 KINDS = ("deployment", "service", "budget")
@@ -161,7 +161,21 @@ def test_a_replacement_is_conditional_on_what_was_read(kind: str) -> None:
     assert put["metadata"]["resourceVersion"] == live["metadata"]["resourceVersion"]
     assert put["metadata"]["uid"] == live["metadata"]["uid"]
     assert "resourceVersion" not in wanted["metadata"]
-    assert "managedFields" not in put["metadata"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_replacement_keeps_the_metadata_of_others_and_ends_their_claim_to_the_spec(kind: str) -> None:
+    """Else a tool that owns the template with our own values would have the object replaced on every pass, for ever."""
+    live, wanted = _read(kind)
+    guarded = GUARDED[live["kind"]]
+    stranger = {"manager": "them", "operation": "Update", "fieldsV1": {"f:spec": {guarded: {}}}}
+    live["metadata"]["managedFields"].append(stranger)
+    live["metadata"].setdefault("annotations", {})["theirs"] = "kept"
+    put = replacement(live, wanted)
+    assert additions(live) == ("them",)
+    assert additions({**put, "metadata": {**put["metadata"]}}) == ()
+    assert put["metadata"]["annotations"]["theirs"] == "kept"
+    assert [e for e in put["metadata"]["managedFields"] if e["manager"] == "pinn-operator"]
 
 
 def test_a_replaced_service_keeps_its_address() -> None:

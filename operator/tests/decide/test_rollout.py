@@ -132,10 +132,21 @@ def test_while_the_service_changes_over_a_revision_that_still_has_endpoints_runs
 def test_nothing_runs_beyond_stable_wanted_and_what_drains() -> None:
     def rule(seen: Observed, plan: Plan) -> bool:
         stable = {plan.stable.name} if plan.stable else set()
-        named = {_named_stable(seen)} if plan.phase is Phase.SWITCHING else set()
+        named = {_named_stable(seen) or seen.selected} if plan.phase is Phase.SWITCHING else set()
         return _running(plan) <= stable | named | {plan.wanted} | seen.endpoints and len(plan.run) == len(
             _running(plan)
         )
+
+    assert not _broken_by(rule)
+
+
+def test_what_answers_callers_goes_only_when_another_is_ready_though_no_status_names_it() -> None:
+    def rule(seen: Observed, plan: Plan) -> bool:
+        selected = seen.selected if seen.selected in seen.revisions else None
+        if plan.teardown or _named_stable(seen) or selected is None or not seen.workload(selected).ready:
+            return True
+        replaced = seen.workload(plan.serving).ready >= seen.resource.spec.replicas
+        return selected in _running(plan) or replaced
 
     assert not _broken_by(rule)
 

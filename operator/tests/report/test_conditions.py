@@ -111,7 +111,11 @@ TABLE = {
     ),
     "new revision not ready within the deadline": (
         _seen("2.0.0", {ONE.name: UP, TWO.name: ready(0, 1, deadline_exceeded=True)}),
-        {"Ready": "True Serving", "Stalled": "True ProgressDeadlineExceeded", "Available": "True MinimumAvailable"},
+        {
+            "Ready": "False ProgressDeadlineExceeded",
+            "Stalled": "True ProgressDeadlineExceeded",
+            "Available": "True MinimumAvailable",
+        },
     ),
     "spec asks for what this release cannot do": (
         _seen(

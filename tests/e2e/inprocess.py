@@ -99,6 +99,7 @@ async def settle(kube: RecordingKube, key: Key, version: str, seconds: float = 1
             and stable is not None
             and stable.model_version == version
             and kube.writes == before
+            and finished.look_again is None  # nothing was refused
         ):
             return
         await asyncio.sleep(PAUSE_SECONDS)

@@ -87,6 +87,10 @@ CONTAINERS = "/spec/template/spec/containers"
             lambda o: bool(o["metadata"].get("ownerReferences")), id="owner-stripped",
         ),
         pytest.param(
+            "controllerrevision", "{child}", {"metadata": {"labels": {"pinn.dev/deployment": None, "pinn.dev/revision": None}}},
+            lambda o: o["metadata"]["labels"].get("pinn.dev/deployment") == "pricer", id="record-stripped",
+        ),
+        pytest.param(
             "service", "pricer", {"spec": {"selector": {"pinn.dev/revision": "0000000000"}}},
             lambda o: o["spec"]["selector"]["pinn.dev/revision"] != "0000000000", id="selector-changed",
         ),

@@ -27,7 +27,7 @@ def namespaced(_installed_once: None) -> Iterator[None]:
 def test_only_the_named_namespace_is_served(namespace: str) -> None:
     apply(pinn(), namespace)
     apply(pinn(), SERVED)
-    wait_ready(SERVED)
+    assert "finalizers" not in wait_ready(SERVED)["metadata"], "a namespace that is deleted would wait for it in vain"
     kubectl("-n", SERVED, "patch", "pinn", "pricer", "--type=merge", "-p", '{"spec":{"model":{"version":"2.0.0"}}}')
     wait_ready(SERVED, version="2.0.0")
     assert "conditions" not in (read(namespace) or {}).get("status", {})

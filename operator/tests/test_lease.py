@@ -1,19 +1,26 @@
 """Two replicas and one Lease, on a clock that only the event loop moves: an hour of it takes no time."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from pinn_operator import lease as module
 from pinn_operator.errors import Conflict, LeaseLost, Unavailable
-from pinn_operator.kube import LEASE
+from pinn_operator.kube import CALL_SECONDS, LEASE
 from pinn_operator.lease import Lease, Terms
+from structlog.testing import capture_logs
 from tests.clock import loop_clock
 from tests.fake_kube import FakeKube
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
 SECONDS = 15
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with capture_logs():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +58,23 @@ async def _refused_at_once(_verb: str) -> None:
 
 
 async def _hanging(_verb: str) -> None:
-    await asyncio.sleep(3600)
+    await asyncio.sleep(CALL_SECONDS)
+    raise Unavailable(0, "NoAnswer", "time-out")
+
+
+async def _fickle(verb: str) -> None:
+    """Slow to read and silent to writes: each try takes as long as it can and fails."""
+    await (asyncio.sleep(2.9) if verb == "get" else _hanging(verb))
+
+
+async def _refused_then_hanging(_verb: str) -> None:
+    """By the minute: refused in its first seconds, then silent."""
+    if _now() % 60 < 6:
+        raise Unavailable(0, "NoAnswer", "connection refused")
+    await _hanging("")
+
+
+FAULTS = [_refused_at_once, _hanging, _fickle, _refused_then_hanging]
 
 
 async def test_a_free_lease_is_taken_at_once() -> None:
@@ -122,7 +145,7 @@ async def test_that_the_lease_cannot_be_given_back_is_no_harm() -> None:
     assert _holder(kube) == "a"
 
 
-@pytest.mark.parametrize("fault", [_refused_at_once, _hanging])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_a_holder_that_cannot_reach_the_server_gives_up_before_its_time_is_over(
     fault: Callable[[str], Awaitable[None]],
 ) -> None:
@@ -190,7 +213,7 @@ async def test_a_write_on_an_old_reading_is_refused_by_the_server() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.1, 2.4, 4.9])
-@pytest.mark.parametrize("fault", [_refused_at_once, _hanging])
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_two_replicas_never_both_hold_it(offset: float, fault: Callable[[str], Awaitable[None]]) -> None:
     """For ten minutes each in turn loses the server for a minute; who holds it writes itself down when it begins and ends."""
     kube = FakeKube()

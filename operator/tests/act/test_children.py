@@ -1,5 +1,6 @@
 """Writes of a pass: their order, what a refusal stops, what is taken back, and what is left to its owner."""
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -289,3 +290,75 @@ async def test_a_revision_whose_record_somebody_deleted_is_recorded_again_from_w
     record = kube.peek("ControllerRevision", name) or {}
     assert record["data"]["template"] == template
     assert record["metadata"]["labels"][LABEL_REVISION] == plan.wanted
+
+
+@pytest.mark.parametrize("what", ["the spec", "the Service"])
+async def test_nothing_is_removed_on_an_old_picture(what: str) -> None:
+    """A pass held up for long: meanwhile the spec was changed, or another leader moved the Service."""
+    kube = FakeKube(_object())
+    await _pass(kube)
+    kube.put({**(kube.peek("PinnDeployment", "pricer") or {}), "spec": spec_of("2.0.0")})
+    seen = await _seen(kube)
+    plan = decide(seen)
+    before = set(kube.objects)
+
+    async def meanwhile(verb: str, _kind: str, _name: str) -> None:
+        if verb != "get":
+            return
+        kube.before = None
+        if what == "the spec":
+            obj = kube.peek("PinnDeployment", "pricer") or {}
+            kube.put({**obj, "metadata": {**obj["metadata"], "generation": 2}})
+        else:
+            service = kube.peek("Service", "pricer") or {}
+            service["spec"]["selector"][LABEL_REVISION] = "0123456789"
+            kube.put(service)
+
+    kube.before = meanwhile
+    with pytest.raises(Conflict):
+        await act(kube, plan, build(plan, seen), seen)
+    assert before <= set(kube.objects)
+
+
+async def test_the_service_is_moved_only_as_it_was_read() -> None:
+    """Two leaders may overlap for a moment; the one with the older picture loses."""
+    kube = FakeKube(_object())
+    await _pass(kube)
+    kube.put({**(kube.peek("PinnDeployment", "pricer") or {}), "spec": spec_of("2.0.0")})
+    seen = await _seen(kube)
+    plan = decide(seen)
+    kube.put(kube.peek("Service", "pricer") or {})
+    with pytest.raises(Conflict):
+        await act(kube, plan, build(plan, seen), seen)
+    assert (kube.peek("Service", "pricer") or {})["spec"]["selector"][LABEL_REVISION] != plan.wanted
+
+
+async def test_a_quantity_that_the_server_writes_in_other_words_is_no_change() -> None:
+    class Canonical(FakeKube):
+        """Writes 1024Mi as 1Gi, as a real one does."""
+
+        async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
+            as_written = json.loads(json.dumps(obj).replace("1024Mi", "1Gi"))
+            return await super().apply(as_written, dry_run=dry_run)
+
+    kube = Canonical(_object(resources={"limits": {"memory": "1024Mi"}}))
+    first, _ = await _pass(kube)
+    again, _ = await _pass(kube)
+    assert ("Created", "Deployment") in _verbs(first)
+    assert {child for _, child in _verbs(again)} <= {"ControllerRevision"}
+
+
+async def test_without_finalizers_an_object_gets_none() -> None:
+    kube = FakeKube(_object(finalizers=()))
+    seen = await _seen(kube)
+    plan = decide(seen)
+    await act(kube, plan, build(plan, seen), seen, finalizer=False)
+    assert (kube.peek("PinnDeployment", "pricer") or {})["metadata"]["finalizers"] == []
+    assert kube.peek("Deployment", f"pricer-{plan.wanted}") is not None
+
+
+async def test_the_outcome_knows_the_version_of_the_object_after_its_finalizer_was_added() -> None:
+    kube = FakeKube(_object(finalizers=()))
+    outcome, _ = await _pass(kube)
+    live = kube.peek("PinnDeployment", "pricer") or {}
+    assert outcome.resource_version == live["metadata"]["resourceVersion"]

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pinn_operator.api.names import LABEL_REVISION
 from pinn_operator.api.revision import content_of, from_stored, name_of, recovered, stored
 from pinn_operator.api.spec import Spec
 from pinn_operator.build.pod import render
@@ -83,7 +82,7 @@ def test_the_content_is_what_the_user_wrote_and_no_more() -> None:
 
 def _record(**change: Any) -> dict[str, Any]:
     one = revision("1.0.0", 4)
-    metadata = {"labels": {LABEL_REVISION: one.name}, "creationTimestamp": "2026-01-02T03:04:05Z"}
+    metadata = {"name": f"my-pricer-{one.name}", "creationTimestamp": "2026-01-02T03:04:05Z"}
     return {"metadata": metadata, "revision": 4, "data": stored(one)} | change
 
 
@@ -95,7 +94,7 @@ def test_a_record_that_somebody_else_made_is_none() -> None:
     with pytest.raises(KeyError):
         from_stored(_record(data={"spec": {}}))
     with pytest.raises(KeyError):
-        from_stored(_record(metadata={"labels": {}}))
+        from_stored(_record(metadata={"name": "theirs"}))
 
 
 def test_a_lost_record_is_recovered_from_its_deployment_with_the_very_template() -> None:

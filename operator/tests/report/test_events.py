@@ -73,7 +73,8 @@ def test_a_healing_is_a_warning_that_says_what_was_put_right_and_why() -> None:
 
 def test_of_routine_writes_only_a_new_revision_is_told() -> None:
     child = ChildId("Service", "pricer")
-    routine = [Write("Created", child, ""), Write("Updated", child, ""), Write("Deleted", child, "")]
+    record = ChildId("ControllerRevision", "pricer-y")
+    routine = [Write("Created", child, ""), Write("Updated", record, ""), Write("Deleted", record, "")]
     new = Write("Created", ChildId("ControllerRevision", "pricer-x"), "")
     assert _told(_seen("1.0.0", STABLE), Outcome(writes=(*routine, new))) == [("RevisionCreated", False)]
 

@@ -1,0 +1,168 @@
+"""What the API server answers, sorted by what can be done about it."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from kubernetes.aio.client.exceptions import ApiException
+from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
+from pinn_operator.kube import BY_KIND, LEASE, SERVICE, WRITTEN, Kube, _sorted
+
+REFUSED_TEST = "the server rejected our request due to an error in our request"
+
+
+def _answer(status: int, message: str = "", reason: str = "", headers: dict[str, str] | None = None) -> ApiException:
+    error = ApiException(status=status, reason="From the status line")
+    error.body = json.dumps({"kind": "Status", "reason": reason, "message": message})
+    error.headers = headers
+    return error
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "branch"),
+    [
+        (400, "bad", Refused),
+        (401, "token expired", Unavailable),
+        (403, "exceeded quota", Refused),
+        (404, "not found", ApiError),
+        (405, "not allowed", Refused),
+        (409, "the object has been modified", Conflict),
+        (410, "too old resource version", ApiError),
+        (415, "unsupported media type", Refused),
+        (422, "spec.replicas: must be positive", Refused),
+        (422, REFUSED_TEST, Conflict),
+        (429, "slow down", Unavailable),
+        (500, "failed to create typed patch object (demo/pricer)", Refused),
+        (500, 'failed calling webhook "policy"', Refused),
+        (500, "etcdserver: leader changed", Unavailable),
+        (503, "busy", Unavailable),
+        (504, "time-out", Unavailable),
+    ],
+)
+def test_every_answer_is_on_the_branch_that_says_what_to_do(status: int, message: str, branch: type[ApiError]) -> None:
+    error = _sorted(_answer(status, message, "Reason"))
+    assert type(error) is branch
+    assert (error.status, error.reason, error.message) == (status, "Reason", message)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("7", 7.0), (None, None), ("", None), ("Wed, 21 Oct 2026 07:28:00 GMT", None)]
+)
+def test_the_time_a_busy_server_asks_for_is_kept(value: str | None, seconds: float | None) -> None:
+    headers = {} if value is None else {"Retry-After": value}
+    assert _sorted(_answer(429, "slow down", headers=headers)).retry_after == seconds
+    assert _sorted(_answer(429, "slow down", headers=None)).retry_after is None
+
+
+@pytest.mark.parametrize("body", ["404 page not found\n", b"404 page not found\n", "[1]", "", None])
+def test_an_answer_that_is_no_status_is_told_in_its_own_words(body: Any) -> None:
+    error = ApiException(status=404, reason="Not Found")
+    error.body = body
+    told = _sorted(error)
+    assert told.reason == "Not Found"
+    assert told.message in ("404 page not found", "[1]", "")
+
+
+class _Dynamic:
+    """In place of the library's client: the same answer to every call."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.calls: list[dict[str, Any]] = []
+
+    def __getattr__(self, _verb: str) -> Any:
+        async def call(_resource: Any, **args: Any) -> Any:
+            self.calls.append(args)
+            answer = self.answer.pop(0) if isinstance(self.answer, list) else self.answer
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        return call
+
+
+def _kube(answer: Any) -> tuple[Kube, _Dynamic]:
+    kube, dynamic = Kube.__new__(Kube), _Dynamic(answer)
+    kube._dynamic = dynamic
+    return kube, dynamic
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), ConnectionResetError("reset"), aiohttp.ClientPayloadError("cut"), OSError("no route")]
+)
+async def test_no_answer_at_all_is_a_server_that_may_answer_later(error: Exception) -> None:
+    kube, _ = _kube(error)
+    with pytest.raises(Unavailable) as raised:
+        await kube.create({"kind": "Lease"})
+    assert raised.value.status == 0
+    assert "create leases" in raised.value.message
+
+
+async def test_every_call_has_a_limit() -> None:
+    kube, dynamic = _kube({"items": [], "metadata": {}})
+    await kube.get(LEASE, "x", "demo")
+    await kube.list_all(LEASE)
+    await kube.apply({"kind": "Service"})
+    await kube.replace({"kind": "Service"})
+    await kube.patch(SERVICE, "x", "demo", [])
+    await kube.delete(SERVICE, "x", "demo", "uid")
+    assert len(dynamic.calls) == 6
+    assert all(0 < call["_request_timeout"] <= 30 for call in dynamic.calls)
+
+
+async def test_an_object_that_is_missing_is_none_and_its_deletion_no_error() -> None:
+    kube, _ = _kube(_answer(404, "not found"))
+    assert await kube.get(SERVICE, "x", "demo") is None
+    await kube.delete(SERVICE, "x", "demo", "uid")
+
+
+async def test_an_object_that_may_not_be_read_is_not_taken_for_missing() -> None:
+    kube, _ = _kube(_answer(403, "forbidden"))
+    with pytest.raises(Refused):
+        await kube.get(SERVICE, "x", "demo")
+
+
+async def test_a_deletion_names_the_very_object() -> None:
+    kube, dynamic = _kube({})
+    await kube.delete(SERVICE, "x", "demo", "uid-7")
+    assert dynamic.calls[0]["body"]["preconditions"] == {"uid": "uid-7"}
+
+
+async def test_a_list_is_read_to_its_last_page_and_every_item_knows_its_kind() -> None:
+    pages = [
+        {"items": [{"metadata": {"name": "a"}}], "metadata": {"continue": "next"}},
+        {"items": [{"metadata": {"name": "b"}}], "metadata": {}},
+    ]
+    kube, dynamic = _kube(pages)
+    found = await kube.list_all(SERVICE, "demo")
+    assert [(obj["kind"], obj["apiVersion"], obj["metadata"]["name"]) for obj in found] == [
+        ("Service", "v1", "a"),
+        ("Service", "v1", "b"),
+    ]
+    assert [call["_continue"] for call in dynamic.calls] == [None, "next"]
+
+
+async def test_a_status_that_an_older_definition_cannot_type_is_merged_instead() -> None:
+    kube, dynamic = _kube([_answer(500, "failed to create typed patch object"), {"done": True}])
+    assert await kube.apply_status({"kind": "PinnDeployment"}) == {"done": True}
+    assert dynamic.calls[1]["content_type"] == "application/merge-patch+json"
+
+
+@pytest.mark.parametrize("status", [403, 409, 422])
+async def test_any_other_refusal_of_a_status_stands(status: int) -> None:
+    kube, dynamic = _kube([_answer(status, "no"), {"done": True}])
+    with pytest.raises(ApiError):
+        await kube.apply_status({"kind": "PinnDeployment"})
+    assert len(dynamic.calls) == 1
+
+
+async def test_what_is_applied_is_forced_and_signed() -> None:
+    kube, dynamic = _kube({})
+    await kube.apply({"kind": "Service"}, dry_run=True)
+    call = dynamic.calls[0]
+    assert (call["field_manager"], call["force_conflicts"], call["dry_run"]) == ("pinn-operator", True, "All")
+
+
+def test_every_kind_that_is_written_can_be_found_by_its_name() -> None:
+    assert {kind.kind for kind in WRITTEN} <= BY_KIND.keys()

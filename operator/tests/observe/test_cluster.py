@@ -9,6 +9,7 @@ from pinn_operator.api.revision import stored
 from pinn_operator.errors import Unavailable
 from pinn_operator.kube import WRITTEN
 from pinn_operator.observe import observe
+from pydantic import ValidationError
 from tests.fake_kube import FakeKube
 from tests.given import IMAGE, NOW, UID, revision, spec_of
 
@@ -198,3 +199,24 @@ async def test_a_server_that_restarted_once_and_is_ready_is_no_trouble() -> None
 async def test_a_pod_that_leaves_is_no_trouble_either() -> None:
     pod = _pod("a", is_ready=False, leaving=True, containerStatuses=[_waiting("ImagePullBackOff")])
     assert (await _seen(_deployment(), pod)).workload(ONE.name).not_starting is None
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+async def test_a_pod_that_is_over_counts_for_nothing_and_troubles_nobody(phase: str) -> None:
+    """An evicted pod lies about until the garbage collector's threshold, long after another has taken its place."""
+    crashed = [{"name": "server", "ready": False, "restartCount": 1, "state": {"terminated": {"exitCode": 137}}}]
+    seen = await _seen(_deployment(), _pod("a"), _pod("b", is_ready=False, phase=phase, containerStatuses=crashed))
+    assert (seen.workload(ONE.name).pods, seen.workload(ONE.name).ready) == (1, 1)
+    assert seen.workload(ONE.name).not_starting is None
+
+
+async def test_an_object_that_a_newer_release_wrote_can_still_be_deleted() -> None:
+    newer = {"status": {"stable": {"placement": "TPU"}}}
+    metadata = {"name": "pricer", "namespace": "demo", "uid": UID, "finalizers": [FINALIZER]}
+    obj = {"kind": "PinnDeployment", "metadata": metadata, "spec": spec_of("1.0.0"), **newer}
+    with pytest.raises(ValidationError):
+        await observe(FakeKube(obj), Key("demo", "pricer"), now=NOW, server_image=IMAGE)
+    leaving = {**obj, "metadata": {**metadata, "deletionTimestamp": "2026-01-02T03:04:00Z"}}
+    seen = await observe(FakeKube(leaving), Key("demo", "pricer"), now=NOW, server_image=IMAGE)
+    assert seen is not None
+    assert seen.deleted_at is not None

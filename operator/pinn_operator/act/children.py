@@ -106,17 +106,23 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
     strangers = additions(live)
     if strangers:
         replaced = await kube.replace(replacement(live, wanted))
-        if _version(replaced) == _version(live):
+        if _content(replaced) == _content(live):
             return []
         return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added")]
     if holds(live, wanted):
         return []
     applied = await kube.apply(_pinned(wanted, live))
-    if _version(applied) == _version(live):
+    if _content(applied) == _content(live):
         return []  # the same in other words: the server writes "1024Mi" as "1Gi"
     if tampered(live, wanted):
         return [_written("Healed", wanted, "somebody had changed it")]
     return [_written("Updated", wanted, "")]
+
+
+def _content(obj: Mapping[str, Any]) -> Object:
+    """What a write of ours can change. Not the resourceVersion: a controller may write the status in between."""
+    kept = {part: obj["metadata"].get(part) for part in ("labels", "ownerReferences")}
+    return {name: value for name, value in obj.items() if name not in ("metadata", "status")} | kept
 
 
 def _version(obj: Mapping[str, Any]) -> str:

@@ -1,7 +1,5 @@
 """An API server in a dict, behind the methods of `Kube`: resourceVersions, conflicts, finalizers, owners of applied fields.
-
-It knows no schema and no controllers. What it says about conflicts is what a real server said (see tests/e2e for that one).
-"""
+It knows no schema and no controllers; what it says about conflicts is what a real server said."""
 
 import copy
 import itertools
@@ -10,10 +8,9 @@ from typing import Any
 
 from pinn_operator.api.names import FIELD_MANAGER
 from pinn_operator.errors import ApiError, Conflict
-from pinn_operator.kube import BY_KIND, Kind, Kube, Object
+from pinn_operator.kube import Kind, Kube, Object
 
-Request = tuple[str, str, str]
-"""Verb, kind, name."""
+Request = tuple[str, str, str]  # verb, kind, name
 
 
 class FakeKube(Kube):
@@ -49,9 +46,7 @@ class FakeKube(Kube):
     async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
         await self._asked("dry_run" if dry_run else "apply", obj["kind"], obj["metadata"]["name"])
         live = self.objects.get(_key(obj))
-        version = obj["metadata"].get("resourceVersion")
-        if live is not None and version not in (None, live["metadata"]["resourceVersion"]):
-            raise Conflict(409, "Conflict", "the object has been modified")
+        self._same_version(obj, live or obj)
         wanted = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}}
         merged = _merged(live or {}, wanted)
         theirs = [e for e in merged["metadata"].get("managedFields", ()) if e["manager"] != FIELD_MANAGER]
@@ -61,7 +56,7 @@ class FakeKube(Kube):
 
     async def apply_status(self, obj: Object) -> Object:
         await self._asked("apply_status", obj["kind"], obj["metadata"]["name"])
-        live = self._found(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+        live = self._found(_key(obj))
         self._same_version(obj, live)
         return self._store({**live, "status": copy.deepcopy(obj["status"])})
 
@@ -73,12 +68,12 @@ class FakeKube(Kube):
 
     async def replace(self, obj: Object) -> Object:
         await self._asked("replace", obj["kind"], obj["metadata"]["name"])
-        self._same_version(obj, self._found(*_key(obj)))
+        self._same_version(obj, self._found(_key(obj)))
         return self._store(copy.deepcopy(obj))
 
     async def patch(self, kind: Kind, name: str, namespace: str | None, operations: list[Object]) -> Object:
         await self._asked("patch", kind.kind, name)
-        patched = copy.deepcopy(self._found(kind.kind, namespace or "", name))
+        patched = copy.deepcopy(self._found((kind.kind, namespace or "", name)))
         for operation in operations:
             *path, last = operation["path"].strip("/").split("/")
             node = patched
@@ -91,13 +86,9 @@ class FakeKube(Kube):
         return self._store(patched)
 
     async def patch_once_allowed(
-        self,
-        kind: Kind,
-        name: str,
-        namespace: str | None,
-        operations: list[Object],
+        self, kind: Kind, name: str, namespace: str | None, operations: list[Object],
         meanwhile: Callable[[], Awaitable[None]],
-    ) -> None:
+    ) -> None:  # fmt: skip
         await self._asked("allowed", kind.kind, name)
         await meanwhile()
         await self.patch(kind, name, namespace, operations)
@@ -105,45 +96,33 @@ class FakeKube(Kube):
     async def delete(self, kind: Kind, name: str, namespace: str, uid: str) -> None:
         await self._asked("delete", kind.kind, name)
         live = self.objects.get((kind.kind, namespace, name))
-        if live is not None and live["metadata"]["uid"] != uid:
-            raise Conflict(409, "Conflict", "the UID in the precondition does not match")
         if live is not None:
+            if live["metadata"]["uid"] != uid:
+                raise Conflict(409, "Conflict", "the UID in the precondition does not match")
             self._store(_merged(live, {"metadata": {"deletionTimestamp": "2026-01-02T03:04:05Z"}}))
 
     async def _asked(self, verb: str, kind: str, name: str) -> None:
-        if self.before is not None:
-            await self.before(verb, kind, name)
+        await self.before(verb, kind, name) if self.before else None
         self.requests.append((verb, kind, name))
 
-    def _found(self, *key: str) -> Object:
-        if (live := self.objects.get((key[0], key[1], key[2]))) is None:
-            raise ApiError(404, "NotFound", f"{key[0]} {key[2]} not found")
-        return live
+    def _found(self, key: tuple[str, str, str]) -> Object:
+        if key in self.objects:
+            return self.objects[key]
+        raise ApiError(404, "NotFound", f"{key[0]} {key[2]} not found")
 
     def _same_version(self, obj: Object, live: Object) -> None:
-        if obj["metadata"].get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+        if obj["metadata"].get("resourceVersion") not in (None, live["metadata"].get("resourceVersion")):
             raise Conflict(409, "Conflict", "the object has been modified")
 
     def _store(self, obj: Object) -> Object:
         """Under a new resourceVersion; what is being deleted and has no finalizer is gone."""
         key, metadata = _key(obj), obj["metadata"]
         version = next(self._versions)
-        obj = {
-            "apiVersion": KINDS[key[0]],
-            **obj,
-            "metadata": {"uid": f"uid-{version}", "creationTimestamp": BORN, **metadata},
-        }
-        obj["metadata"]["resourceVersion"] = str(version)
-        self.objects[key] = obj
+        born = {"uid": f"uid-{version}", "creationTimestamp": "2026-01-02T03:00:00Z"}
+        self.objects[key] = obj = {**obj, "metadata": {**born, **metadata, "resourceVersion": str(version)}}
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             del self.objects[key]
         return copy.deepcopy(obj)
-
-
-BORN = "2026-01-02T03:00:00Z"
-KINDS = {name: kind.api_version for name, kind in BY_KIND.items()} | {
-    "ServiceAccount": "v1", "ClusterRole": "rbac.authorization.k8s.io/v1", "ClusterRoleBinding": "rbac.authorization.k8s.io/v1",
-}  # fmt: skip
 
 
 def _key(obj: Object) -> tuple[str, str, str]:
@@ -165,6 +144,5 @@ def _fields(value: Any) -> Any:
     """managedFields' own notation, in which a selector is one atom and the items of a list have keys."""
     if isinstance(value, list):
         return {f"k:{number}": {} for number, _ in enumerate(value)}
-    if not isinstance(value, dict):
-        return {}
-    return {f"f:{name}": {} if name == "selector" else _fields(inner) for name, inner in value.items()}
+    inner = value.items() if isinstance(value, dict) else ()
+    return {f"f:{name}": {} if name == "selector" else _fields(part) for name, part in inner}

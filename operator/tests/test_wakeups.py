@@ -280,7 +280,7 @@ async def test_stop_cancels_every_task_even_in_the_middle_of_a_pass(wakeups_of: 
     wakeups.wake(KEY)
     wakeups.wake(OTHER)
     await asyncio.sleep(1)
-    await wakeups.stop()
+    await asyncio.wait_for(wakeups.stop(), 5)
     assert (passes.running, wakeups.serving) == (0, 0)
     await asyncio.sleep(3600)
     assert len(passes.began) == 1

@@ -330,7 +330,7 @@ def test_whichever_writes_are_lost_the_end_is_the_same(start: Callable[..., Tiny
 def test_cut_off_after_any_two_writes_it_comes_to_the_same_end_and_stable_never_lacks_pods() -> None:
     undisturbed = _from_stable()
     undisturbed.settle()
-    for first, second in itertools.product(range(7), repeat=2):
+    for first, second in itertools.combinations(range(7), 2):
         for cut, again in itertools.product(CUTS, repeat=2):
             cluster = _from_stable()
             for number in range(14):

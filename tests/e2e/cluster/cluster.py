@@ -21,7 +21,7 @@ from .kind import Kind
 from .proc import output_of, run_logged, say, succeeds
 from .ways import Way, choose, look
 
-DEFAULT_NAME = "pinn"
+DEFAULT_NAME = os.environ.get("PINN_CLUSTER", "pinn")
 MINUTE = 60.0
 
 

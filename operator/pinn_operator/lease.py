@@ -86,7 +86,7 @@ class Lease:
         try:
             live = await asyncio.wait_for(self._read(), self._terms.retry)
             if live is None:
-                await self._kube.create(self._fresh())
+                await asyncio.wait_for(self._kube.create(self._fresh()), self._terms.retry)
                 return True
             if not self._may_take(live):
                 return False

@@ -54,6 +54,7 @@ class Wakeups:
         self._monitoring = monitoring
         self._turns = asyncio.Semaphore(at_once)
         self._slots: dict[Key, _Slot] = {}
+        self._stopped = False
 
     @property
     def serving(self) -> int:
@@ -63,6 +64,8 @@ class Wakeups:
     def wake(self, key: Key) -> None:
         """Have a pass run soon; a pass that is running is followed by another."""
         slot = self._slots.get(key)
+        if slot is None and self._stopped:
+            return
         if slot is None:
             slot = self._slots[key] = _Slot()
             slot.task = asyncio.create_task(self._serve(key, slot), name=str(key))
@@ -76,6 +79,7 @@ class Wakeups:
 
     async def stop(self) -> None:
         """Cancel every task. A pass cut off is run again by whoever comes next."""
+        self._stopped = True  # events may still come in
         tasks = [slot.task for slot in self._slots.values() if slot.task]
         self._slots.clear()
         for task in tasks:

@@ -382,3 +382,13 @@ async def test_a_list_that_fails_wakes_nobody(wakeups_of: Make) -> None:
         await wakeups.resync(kube, (None,))
     await asyncio.sleep(1)
     assert passes.began == []
+
+
+async def test_an_event_after_the_stop_wakes_nobody(wakeups_of: Make) -> None:
+    """The watches end later than the passes do, and another replica may lead by then."""
+    passes = Passes(_pass())
+    wakeups = wakeups_of(passes)
+    await wakeups.stop()
+    wakeups.wake(KEY)
+    await asyncio.sleep(60)
+    assert passes.began == []

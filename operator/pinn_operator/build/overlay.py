@@ -22,8 +22,8 @@ IDENTITY = {
 
 def overlay(base: Any, patch: Any, field: str = "") -> Any:
     """`patch` laid over `base`; null removes. Neither is changed."""
-    if isinstance(base, Mapping) and isinstance(patch, Mapping):
-        return _mapping(base, patch)
+    if isinstance(patch, Mapping):
+        return _mapping(base if isinstance(base, Mapping) else {}, patch)
     key = IDENTITY.get(field)
     if key and isinstance(base, list) and isinstance(patch, list) and all(_has(item, key) for item in (*base, *patch)):
         return _named(base, patch, key)

@@ -43,8 +43,8 @@ def wanted_revision(seen: Observed) -> Revision:
     content = content_of(spec)
     name = name_of(content)
     number = max((revision.number for revision in seen.revisions.values()), default=0) + 1
-    if name in seen.revisions:
-        return replace(seen.revisions[name], content=content)  # the same, but for a recovered one that knows less
+    if known := seen.revisions.get(name):
+        return known if known.created else replace(known, content=content)  # a recovered one knows less than the spec
     return Revision(name, number, content, image=spec.image or seen.server_image)
 
 
@@ -58,9 +58,11 @@ def stable_revision(seen: Observed, wanted: Revision) -> Revision | None:
         return wanted
     status = seen.resource.status
     named = status.stable.revision if status and status.stable else None
-    stable = seen.revisions.get(named or "")
-    if stable is None and seen.selected != wanted.name and seen.workload(seen.selected).ready:
-        return seen.revisions.get(seen.selected or "")  # nobody wrote it down yet, but it answers callers
+    stable, selected = seen.revisions.get(named or ""), seen.revisions.get(seen.selected or "")
+    if stable is not None and seen.workload(stable.name).ready:
+        return stable
+    if selected is not None and selected.name != wanted.name and seen.workload(selected.name).ready:
+        return selected  # nobody wrote it down yet, but it answers callers
     return stable
 
 
@@ -93,7 +95,7 @@ def _keep(seen: Observed, wanted: Revision, stable: Revision | None, complaint: 
         phase=Phase.NOT_SUPPORTED,
         sentence=complaint,
         wanted=wanted.name,
-        run=_runs(seen, [stable] if stable else []),
+        run=_runs(seen, [stable, *_drained(seen, stable)] if stable else []),
         stable=stable,
         serving=stable.name if stable else None,
     )
@@ -106,7 +108,7 @@ def _start(seen: Observed, wanted: Revision) -> Plan:
         phase=Phase.SERVING if ready else Phase.STARTING,
         sentence=f"{_called(wanted)} serves" if ready else f"{_called(wanted)} is starting, {_progress(seen, wanted)}",
         wanted=wanted.name,
-        run=_runs(seen, [wanted]),
+        run=_runs(seen, [wanted, *_drained(seen, wanted)]),
         stable=wanted if ready else None,
         serving=wanted.name,
         look_again=None if ready else LATER,
@@ -127,7 +129,7 @@ def _advance(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
         phase=Phase.SWITCHING,
         sentence=f"{_called(wanted)} is ready and takes over from {_called(stable)}",
         wanted=wanted.name,
-        run=_runs(seen, [wanted, stable]),
+        run=_runs(seen, [wanted, stable, *_drained(seen, wanted, stable)]),
         stable=wanted,
         serving=wanted.name,
         look_again=SOON,
@@ -136,7 +138,7 @@ def _advance(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
 
 def _settle(seen: Observed, stable: Revision) -> Plan:
     """The wanted revision serves. Older ones stay until the Service sends them nothing more."""
-    leaving = [seen.revisions[name] for name in sorted(seen.endpoints - {stable.name}) if name in seen.revisions]
+    leaving = _drained(seen, stable)
     if seen.selected == stable.name and not leaving:
         said, phase = f"{_called(stable)} serves", Phase.SERVING
         again = None if _is_ready(seen, stable) else LATER
@@ -158,12 +160,18 @@ def _beside(seen: Observed, wanted: Revision, stable: Revision, phase: Phase, sa
         phase=phase,
         sentence=said,
         wanted=wanted.name,
-        run=_runs(seen, [stable, wanted]),
+        run=_runs(seen, [stable, wanted, *_drained(seen, stable, wanted)]),
         stable=stable,
         canary=wanted,
         serving=stable.name,
         look_again=again,
     )
+
+
+def _drained(seen: Observed, *others: Revision) -> list[Revision]:
+    """Revisions that are neither of the others, and to which the Service still sends requests."""
+    names = seen.endpoints - {revision.name for revision in others}
+    return [seen.revisions[name] for name in sorted(names) if name in seen.revisions]
 
 
 def _runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:

@@ -145,7 +145,10 @@ def _endpoints(slices: list[Object], pods: list[Object], name: str) -> frozenset
     """The revisions behind the Service of the object's name, by the endpoints that kube-proxy and gateways read."""
     revision_of = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
     behind = [s for s in slices if s["metadata"]["labels"].get("kubernetes.io/service-name") == name]
-    targets = [e.get("targetRef", {}).get("name") for s in behind for e in s.get("endpoints") or ()]
+    endpoints = [endpoint for s in behind for endpoint in s.get("endpoints") or ()]
+    targets = [
+        e.get("targetRef", {}).get("name") for e in endpoints if e.get("conditions", {}).get("ready") is not False
+    ]
     return frozenset(revision_of[target] for target in targets if target in revision_of)
 
 

@@ -87,3 +87,10 @@ def test_neither_side_is_changed_and_the_patch_wins_when_laid_over_again(base: A
 @given(base=TREES)
 def test_an_empty_patch_changes_nothing(base: Any) -> None:
     assert overlay(base, {}) == (base if isinstance(base, dict) else {})
+
+
+def test_a_null_in_what_is_new_leaves_nothing_behind() -> None:
+    """RFC 7396: null removes, and what was not there is not there afterwards."""
+    assert overlay({}, {"spec": {"affinity": {"nodeAffinity": None, "podAffinity": {}}}}) == {
+        "spec": {"affinity": {"podAffinity": {}}}
+    }

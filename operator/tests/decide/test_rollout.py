@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from pinn_operator.api.observed import ChildId, Observed
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.decide import decide
-from pinn_operator.decide.rollout import KEPT_REVISIONS, TEARDOWN
+from pinn_operator.decide.rollout import KEPT_REVISIONS, TEARDOWN, wanted_revision
 from tests.decide.tiny_cluster import WRITES, TinyCluster
 from tests.given import NOW, observed, ready, resource, revision
 from tests.golden import assert_golden
@@ -111,20 +112,19 @@ def test_the_stable_revision_always_runs() -> None:
     assert not _broken_by(lambda seen, plan: plan.serving in _running(plan))
 
 
-def test_the_revision_that_the_status_names_stable_runs_until_another_has_the_service() -> None:
+def test_the_revision_that_the_status_names_stable_runs_while_it_can_serve_until_another_has_the_service() -> None:
     def rule(seen: Observed, plan: Plan) -> bool:
         named = _named_stable(seen)
-        return named is None or named in _running(plan) or seen.selected == plan.serving
+        gone = named is not None and not seen.workload(named).ready
+        return named is None or named in _running(plan) or seen.selected == plan.serving or gone
 
     assert not _broken_by(rule)
 
 
-def test_while_the_service_changes_over_a_revision_that_still_has_endpoints_runs() -> None:
+def test_a_revision_that_the_service_still_sends_requests_to_runs() -> None:
     def rule(seen: Observed, plan: Plan) -> bool:
-        settling = plan.stable is not None and plan.stable.name == plan.wanted and plan.phase is not Phase.SWITCHING
-        if not settling or _named_stable(seen) is None:
-            return True
-        return seen.endpoints & seen.revisions.keys() <= _running(plan)
+        kept = plan.phase is Phase.NOT_SUPPORTED and plan.stable is None
+        return plan.teardown or kept or seen.endpoints & seen.revisions.keys() <= _running(plan)
 
     assert not _broken_by(rule)
 
@@ -132,7 +132,7 @@ def test_while_the_service_changes_over_a_revision_that_still_has_endpoints_runs
 def test_nothing_runs_beyond_stable_wanted_and_what_drains() -> None:
     def rule(seen: Observed, plan: Plan) -> bool:
         stable = {plan.stable.name} if plan.stable else set()
-        named = {_named_stable(seen) or seen.selected} if plan.phase is Phase.SWITCHING else set()
+        named = {_named_stable(seen), seen.selected} if plan.phase is Phase.SWITCHING else set()
         return _running(plan) <= stable | named | {plan.wanted} | seen.endpoints and len(plan.run) == len(
             _running(plan)
         )
@@ -464,3 +464,20 @@ STORIES = {
 def test_the_story_of_a_rollout_reads_as_it_did(story: str) -> None:
     """Look at where the Service points and at what is behind it: while anything is behind it, that runs."""
     assert_golden(TRANSCRIPTS / f"{story}.txt", "\n".join(STORIES[story]()).rstrip() + "\n")
+
+
+def test_a_service_that_moved_on_is_not_moved_back_to_a_revision_without_a_ready_pod() -> None:
+    """The status write after the change to 2.0.0 was lost, the pods of 1.0.0 are gone, and the spec has gone on to 3.0.0."""
+    of = resource("3.0.0", status={"stable": {"revision": STABLE.name}})
+    workloads = {STABLE.name: ready(0, 1), WANTED.name: ready(1)}
+    seen = observed(of, revisions=[STABLE, WANTED], workloads=workloads, selected=WANTED.name, endpoints=[WANTED.name])
+    assert decide(seen).serving == WANTED.name
+
+
+def test_a_record_keeps_its_content_and_only_a_recovered_one_takes_it_from_the_spec() -> None:
+    """A ControllerRevision cannot be changed: other content than it has would be refused for ever."""
+    bare = {"model": {"name": "black-scholes", "version": ""}}
+    recorded = replace(WANTED, content=bare, created=NOW)
+    assert wanted_revision(observed(resource("2.0.0"), revisions=[recorded])).content == bare
+    recovered = replace(WANTED, content=bare, created=None)
+    assert wanted_revision(observed(resource("2.0.0"), revisions=[recovered])).content == WANTED.content

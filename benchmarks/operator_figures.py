@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hack.demo import client_pod
 from hack.install import ROOT, kubectl, say
 from tests.e2e.cluster.cluster import Cluster
+from tests.e2e.kubectl import client_pod
 
 NAMESPACE = "pinn-bench"
 RUNS = 5
@@ -103,7 +103,7 @@ def switch_under_load(cluster: Cluster) -> dict[str, Any]:
     apply(cluster, "pricer")
     kubectl(cluster, "-n", NAMESPACE, "wait", "pinn/pricer", "--for=condition=Ready", "--timeout=60s")
     script = (ROOT / "tests/e2e/load.py").read_text()
-    pod = client_pod("load", ["-c", script, "http://pricer/predict", str(RATE), str(SECONDS)])
+    pod = client_pod("load", "-c", script, "http://pricer/predict", str(RATE), str(SECONDS))
     kubectl(cluster, "-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(pod))
     kubectl(cluster, "-n", NAMESPACE, "wait", "pod/load", "--for=condition=Ready", "--timeout=60s")
     apply(cluster, "pricer", version="2.0.0")

@@ -13,9 +13,10 @@ import time
 from statistics import NormalDist
 from typing import Any
 
-from hack.install import IMAGES, ROOT, bring_up, kubectl, say, step
+from hack.install import ROOT, bring_up, kubectl, say, step
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.errors import ClusterError
+from tests.e2e.kubectl import client_pod
 
 NAMESPACE = "pinn-demo"
 URL = "http://option-pricer/predict"
@@ -115,7 +116,7 @@ def client(cluster: Cluster, name: str, *arguments: str) -> str:
 def start_client(cluster: Cluster, name: str, *arguments: str) -> None:
     """A pod that runs Python in the operator's image: it has an HTTP client, and the image is there already."""
     kubectl(cluster, "-n", NAMESPACE, "delete", "pod", name, "--ignore-not-found", "--now", limit=60)
-    kubectl(cluster, "-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(client_pod(name, list(arguments))))
+    kubectl(cluster, "-n", NAMESPACE, "apply", "-f", "-", stdin=json.dumps(client_pod(name, *arguments)))
 
 
 def finish_client(cluster: Cluster, name: str) -> str:
@@ -132,29 +133,6 @@ def wait(cluster: Cluster, what: str, namespace: str, *verb: str) -> None:
 def namespace() -> dict[str, Any]:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-
-
-def client_pod(name: str, arguments: list[str]) -> dict[str, Any]:
-    """Fit for Pod Security `restricted`."""
-    container = {
-        "name": "client",
-        "image": IMAGES["Dockerfile.operator"],
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["/venv/bin/python", *arguments],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
-    spec = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [container],
-    }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
 ASK = """

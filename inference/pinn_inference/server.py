@@ -201,5 +201,5 @@ def _announce(settings: Settings, artifact: Artifact, ports: list[int]) -> None:
     host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
     url, admin = (f"http://{host}:{port}" for port in ports)
     event("serving", model=f"{artifact.name} {artifact.version}", digest=artifact.digest, url=url, admin=admin)
-    if settings.log_format == "console" and sys.stderr.isatty():
+    if settings.log_format == "console":
         sys.stderr.write(f"\nPrice an option:\n\n  {CURL.format(url=url)}\n\n")

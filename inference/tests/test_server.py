@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 from pinn_inference import server as server_module
 from pinn_inference.errors import ModelError
 from pinn_inference.server import GRACE, explain
+from pinn_inference.settings import Settings
 
 from .drain_load import Clients, ready
 from .process import ServerProcess, eventually, run
@@ -283,3 +285,14 @@ async def _until(condition, seconds: float = 20) -> None:  # type: ignore[no-unt
 def _only_event(log: str) -> str:
     (line,) = log.splitlines()
     return str(json.loads(line)["event"])
+
+
+def test_a_server_for_people_says_how_to_price_an_option_and_the_line_works(
+    capsys: pytest.CaptureFixture[str], server: ServerProcess
+) -> None:
+    """Wherever its output goes: `make serve` may be read in a log."""
+    settings = Settings(log_format="console", host="127.0.0.1")
+    server_module._announce(settings, server_module.load(settings), [server.port, server.port + 1])
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "curl" in line]
+    _curl, _silent, url, _data, body = shlex.split(line)
+    assert httpx.post(url, content=body).json()["price"] == pytest.approx(7.6150, abs=1e-4)

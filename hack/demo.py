@@ -120,7 +120,10 @@ def start_client(cluster: Cluster, name: str, *arguments: str) -> None:
 
 
 def finish_client(cluster: Cluster, name: str) -> str:
-    wait(cluster, f"pod/{name}", NAMESPACE, "wait", "--for=jsonpath={.status.phase}=Succeeded")
+    try:
+        wait(cluster, f"pod/{name}", NAMESPACE, "wait", "--for=jsonpath={.status.phase}=Succeeded")
+    except SystemExit as error:
+        raise SystemExit(f"{error}\n{kubectl(cluster, '-n', NAMESPACE, 'logs', name)}") from None
     printed = kubectl(cluster, "-n", NAMESPACE, "logs", name)
     kubectl(cluster, "-n", NAMESPACE, "delete", "pod", name, "--now", limit=60)
     return printed
@@ -136,9 +139,20 @@ def namespace() -> dict[str, Any]:
 
 
 ASK = """
-import sys, urllib.request
+import sys, time, urllib.error, urllib.request
 request = urllib.request.Request(sys.argv[1], sys.argv[2].encode(), {"Content-Type": "application/json"})
-print(urllib.request.urlopen(request, timeout=10).read().decode())
+end = time.monotonic() + 60
+while True:  # a node learns of new endpoints, and a fresh cluster's DNS answers, a little after Ready
+    try:
+        print(urllib.request.urlopen(request, timeout=10).read().decode())
+        break
+    except urllib.error.HTTPError:
+        raise
+    except OSError as error:
+        print(error, file=sys.stderr)
+        if time.monotonic() > end:
+            raise
+        time.sleep(0.5)
 """
 
 

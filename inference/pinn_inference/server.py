@@ -198,7 +198,7 @@ def _free(host: str, port: int) -> int:
 
 
 def _announce(settings: Settings, artifact: Artifact, ports: list[int]) -> None:
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104
+    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - compared, not bound
     url, admin = (f"http://{host}:{port}" for port in ports)
     event("serving", model=f"{artifact.name} {artifact.version}", digest=artifact.digest, url=url, admin=admin)
     if settings.log_format == "console":

@@ -67,7 +67,7 @@ def load(**overrides: object) -> Settings:
     """Settings from the environment, `overrides` that are not None first. Raises SettingsError naming each bad one."""
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        return Settings(**given)  # type: ignore[arg-type]  # pydantic checks and converts
     except ValidationError as error:
         problems = (f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()} {_reason(e)}" for e in error.errors())
         raise SettingsError("; ".join(problems)) from None

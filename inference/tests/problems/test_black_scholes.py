@@ -171,7 +171,7 @@ def _greeks(item: dict[str, Any], jet: tuple[float, ...]) -> Greeks:
 def _with_smooth_network(item: dict[str, Any]) -> Greeks:
     """N = cos(z)/10 + sin(s)/5, without the range check, whose edge a difference may cross."""
     numbers = [float(item[name]) for name in NAMES]
-    option = Option(*numbers, sign=1.0 if item["kind"] == "call" else -1.0)  # type: ignore[misc]
+    option = Option(*numbers, sign=1.0 if item["kind"] == "call" else -1.0)  # type: ignore[misc]  # six numbers, by the line above
     reduced = black_scholes.reduce(option)
     z, s = reduced.z, reduced.s
     jet = (math.cos(z) / 10 + math.sin(s) / 5, -math.sin(z) / 10, -math.cos(z) / 10, math.cos(s) / 5)

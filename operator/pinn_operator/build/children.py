@@ -9,7 +9,7 @@ from pinn_operator.api.observed import Observed
 from pinn_operator.api.plan import Plan, Run
 from pinn_operator.api.revision import Revision, stored
 from pinn_operator.api.units import seconds
-from pinn_operator.build.pod import PORT, labels_of, render, service_account_name
+from pinn_operator.build.pod import labels_of, render, service_account_name
 
 Object = dict[str, Any]
 
@@ -133,5 +133,3 @@ def _budget(revision: Revision, seen: Observed) -> Object:
 def _pods_of(seen: Observed, revision: Revision) -> dict[str, str]:
     return {LABEL_OBJECT: seen.key.name, LABEL_REVISION: revision.name}
 
-
-__all__ = ["PORT", "build", "child_name"]

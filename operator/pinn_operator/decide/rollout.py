@@ -52,9 +52,9 @@ def stable_revision(seen: Observed, wanted: Revision) -> Revision | None:
     """The revision that answers callers now.
 
     The status says so. A pass that was cut off between the change of the Service and that of the status is recognised by the
-    Service, but only where it points at the wanted revision and that is ready: then it was our write and not somebody else's.
+    Service, but only where it points at the wanted revision and reaches it: then it was our write and not somebody else's.
     """
-    if seen.selected == wanted.name and wanted.name in seen.revisions and _is_ready(seen, wanted):
+    if seen.selected == wanted.name and _is_ready(seen, wanted) and _is_reachable(seen, wanted):
         return wanted
     status = seen.resource.status
     named = status.stable.revision if status and status.stable else None
@@ -102,16 +102,18 @@ def _keep(seen: Observed, wanted: Revision, stable: Revision | None, complaint: 
 
 
 def _start(seen: Observed, wanted: Revision) -> Plan:
-    """The first revision of an object has nothing to be compared with: it is stable when it is ready."""
+    """The first revision of an object has nothing to be compared with: it is stable when a caller of the Service reaches it."""
     ready = _is_ready(seen, wanted)
+    serves = ready and _is_reachable(seen, wanted)
+    said = f"is starting, {_progress(seen, wanted)}" if not ready else "is ready and not yet behind the Service"
     return Plan(
-        phase=Phase.SERVING if ready else Phase.STARTING,
-        sentence=f"{_called(wanted)} serves" if ready else f"{_called(wanted)} is starting, {_progress(seen, wanted)}",
+        phase=Phase.SERVING if serves else Phase.STARTING,
+        sentence=f"{_called(wanted)} {'serves' if serves else said}",
         wanted=wanted.name,
         run=_runs(seen, [wanted, *_drained(seen, wanted)]),
-        stable=wanted if ready else None,
+        stable=wanted if serves else None,
         serving=wanted.name,
-        look_again=None if ready else LATER,
+        look_again=None if serves else SOON if ready else LATER,
     )
 
 
@@ -188,6 +190,11 @@ def _nudge(seen: Observed, revision: Revision) -> str | None:
 def _is_ready(seen: Observed, revision: Revision) -> bool:
     """Every replica asked for is ready, by the pods themselves; none asked for is ready too."""
     return revision.name in seen.revisions and seen.workload(revision.name).ready >= seen.resource.spec.replicas
+
+
+def _is_reachable(seen: Observed, revision: Revision) -> bool:
+    """The Service of the object's name has it among its endpoints: pods are ready a little before that."""
+    return revision.name in seen.endpoints or seen.resource.spec.replicas == 0
 
 
 def _progress(seen: Observed, revision: Revision) -> str:

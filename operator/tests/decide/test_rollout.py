@@ -195,6 +195,14 @@ def test_serving_is_said_only_where_the_service_and_its_endpoints_agree() -> Non
     assert not _broken_by(rule)
 
 
+def test_a_first_revision_is_stable_only_when_callers_reach_it() -> None:
+    def rule(seen: Observed, plan: Plan) -> bool:
+        first = _named_stable(seen) is None and plan.stable is not None and plan.stable.name == plan.wanted
+        return not first or plan.wanted in seen.endpoints or not plan.run[0].replicas or plan.phase is Phase.SWITCHING
+
+    assert not _broken_by(rule)
+
+
 def test_every_decision_names_a_version_and_a_revision() -> None:
     assert not _broken_by(lambda seen, plan: "version " in plan.sentence and "revision " in plan.sentence)
 
@@ -256,7 +264,7 @@ def test_a_revision_on_record_goes_on_though_a_newer_release_could_not_make_it()
     model = {"uri": "s3://models/bs", "digest": "sha256:" + "0" * 64}
     of = resource(model={"name": "black-scholes", "version": "1.0.0", **model})
     known = revision("1.0.0", model={"name": "black-scholes", "version": "1.0.0", **model})
-    plan = decide(observed(of, revisions=[known], workloads={known.name: ready(1)}))
+    plan = decide(observed(of, revisions=[known], workloads={known.name: ready(1)}, endpoints=[known.name]))
     assert (plan.phase, plan.serving) == (Phase.SERVING, known.name)
 
 

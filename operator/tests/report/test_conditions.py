@@ -85,7 +85,7 @@ TABLE = {
         },
     ),
     "the old one drains": (
-        _seen("2.0.0", {ONE.name: UP, TWO.name: UP}, selected=TWO.name, endpoints=[ONE.name]),
+        _seen("2.0.0", {ONE.name: UP, TWO.name: UP}, selected=TWO.name, endpoints=[ONE.name, TWO.name]),
         {
             "Ready": "True Serving",
             "Reconciling": "True Draining",

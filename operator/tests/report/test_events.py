@@ -18,7 +18,7 @@ def _seen(
 ) -> Observed:
     of = resource(version, status=status, **more)
     workloads = {ONE.name: ready(1), TWO.name: ready(two, 1)}
-    return observed(of, revisions=[ONE, TWO], workloads=workloads, selected=selected)
+    return observed(of, revisions=[ONE, TWO], workloads=workloads, selected=selected, endpoints=[selected])
 
 
 def _told(seen: Observed, outcome: Outcome = NOTHING) -> list[tuple[str, bool]]:
@@ -29,7 +29,9 @@ def _told_twice(seen: Observed, outcome: Outcome = NOTHING) -> list[tuple[str, b
     """By a pass that sees the status that the first one wrote."""
     status = status_of(seen, decide(seen), outcome)
     of = seen.resource.model_validate({**seen.resource.model_dump(by_alias=True), "status": status})
-    again = observed(of, revisions=[ONE, TWO], workloads=seen.workloads, selected=seen.selected)
+    again = observed(
+        of, revisions=[ONE, TWO], workloads=seen.workloads, selected=seen.selected, endpoints=seen.endpoints
+    )
     return _told(again, outcome)
 
 

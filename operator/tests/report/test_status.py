@@ -106,5 +106,6 @@ def test_the_digest_of_a_model_is_shown() -> None:
     digest = "sha256:" + "a" * 64
     model = {"name": "black-scholes", "version": "1.0.0", "digest": digest}
     known = revision("1.0.0", model=model)
-    status = _status(observed(resource(model=model), revisions=[known], workloads={known.name: ready(1)}))
+    workloads = {known.name: ready(1)}
+    status = _status(observed(resource(model=model), revisions=[known], workloads=workloads, endpoints=[known.name]))
     assert status["stable"]["modelDigest"] == digest

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pinn_inference import network as networks
 from pinn_inference.artifacts import digest as digests
+from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts.manifest import Manifest
 from pinn_inference.engines import Engine
@@ -85,7 +86,7 @@ def test_no_answer_in_range_breaks_an_invariant(folder: Path) -> None:
 
 
 def test_a_model_is_the_one_its_manifest_says(folder: Path) -> None:
-    assert digests.digest(digests.read_folder(folder)) == _manifest(folder).digest
+    assert digests.digest(folders.read(folder)) == _manifest(folder).digest
 
 
 def test_a_manifest_says_all_that_it_must(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""The digest of a model folder: one SHA-256 that covers every file in it, the manifest included.
+"""The digest of a model: one SHA-256 that covers every file of it, the manifest included.
 
-Canonical form, so that anyone can compute it with standard tools: for each file of the folder, sorted by name, the line
+Canonical form, so that anyone can compute it with standard tools: for each file of the model, sorted by name, the line
 `<sha256 of its bytes in hex><two spaces><name><newline>`, as sha256sum prints it; the digest is the SHA-256 of those lines.
 Of manifest.json, which states the digest itself, the bytes counted are those with the digest's 64 hex digits set to zeros
 and the training time, which no seed decides, set to 0: training again gives the same digest.
@@ -9,17 +9,10 @@ and the training time, which no seed decides, set to 0: training again gives the
 import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 MANIFEST = "manifest.json"
-FILES = (MANIFEST, "model.tflite", "weights.npz")
 _STATED = re.compile(rb'("digest": "sha256:)[0-9a-f]{64}"')
 _SECONDS = re.compile(rb'("seconds": )[0-9.]+')
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """Every file of a model, by name. Raises OSError when one is missing."""
-    return {name: (folder / name).read_bytes() for name in FILES}
 
 
 def digest(files: Mapping[str, bytes]) -> str:

@@ -1,16 +1,23 @@
-"""Fetches a model by URI and proves it is the one asked for before a byte of it is parsed."""
+"""Finds a model by its URI and proves it is the one asked for before a byte of it is parsed.
 
+The server reads folders. What configmap:// and pvc:// name the operator mounts into the pod, and passes on as file://.
+"""
+
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from pinn_inference.artifacts import digest as digests
+from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts.manifest import Manifest
 from pinn_inference.errors import ModelError
 
-BUILTIN = "builtin://"
+BUILTIN: Final = "builtin://"
+MOUNTED: Final = ("configmap", "pvc")
 
 
 @dataclass(frozen=True)
@@ -33,26 +40,26 @@ def fetch(uri: str, name: str, version: str, models: Path, expected_digest: str 
     files = _read(folder, name, version, models if uri == BUILTIN else None)
     actual = digests.digest(files)
     if expected_digest and actual != expected_digest:
-        raise ModelError(f"the model at {folder} has the digest {actual}, not {expected_digest} as asked for")
+        said = f"has the digest {actual}, not {expected_digest} as asked for"
+        raise ModelError(f"the model at {folder} {said}{_uncounted(folder)}")
     manifest = manifests.parse(files[digests.MANIFEST])
     if actual != manifest.digest:
-        raise ModelError(
-            f"the model at {folder} is damaged: its digest is {actual}, its manifest says {manifest.digest}"
-        )
+        said = f"its digest is {actual}, its manifest says {manifest.digest}"
+        raise ModelError(f"the model at {folder} is damaged: {said}{_uncounted(folder)}")
     return Artifact(name, version, actual, manifest, files)
 
 
 def locate(uri: str, name: str, version: str, models: Path) -> Path:
-    """The folder a URI names. Raises ModelError for a scheme this server does not read."""
+    """The folder a URI names. Raises ModelError for one that this server does not read."""
     if uri == BUILTIN:
         if not _plain(name) or not _plain(version):
             raise ModelError(f"{name!r} version {version!r} is no name of a built-in model")
         return models / name / version
     parts = urlsplit(uri)
-    if parts.scheme == "file" and not parts.netloc and parts.path:
-        return Path(unquote(parts.path))
     if parts.scheme == "file":
-        raise ModelError(f"{uri!r} must have three slashes and a path, as in file:///models/black-scholes/2.0.0")
+        return _local(uri)
+    if parts.scheme in MOUNTED:
+        raise ModelError(f"{uri!r} is for the operator, which mounts it; give this server file:///path of the folder")
     raise ModelError(f"{uri!r} has a scheme this server does not read; it reads builtin:// and file:///path")
 
 
@@ -61,15 +68,34 @@ def available(models: Path) -> list[Manifest]:
     return [manifests.parse(path.read_bytes()) for path in sorted(models.glob(f"*/*/{digests.MANIFEST}"))]
 
 
+def _local(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.netloc or not parts.path:
+        raise ModelError(f"{uri!r} must have three slashes and a path, as in file:///models/black-scholes/2.0.0")
+    if parts.query or parts.fragment:
+        raise ModelError(f"{uri!r}: write a question mark in a path as %3F and a number sign as %23")
+    return Path(unquote(parts.path))
+
+
 def _read(folder: Path, name: str, version: str, models: Path | None) -> dict[str, bytes]:
     try:
-        return digests.read_folder(folder)
+        return folders.read(folder)
     except OSError as error:
-        known = [f"{m.name} {m.version}" for m in available(models)] if models else []
-        hint = f"; there are: {', '.join(known)}" if known else ""
-        raise ModelError(
-            f"model {name} {version} cannot be read: {error.strerror or error} ({error.filename}){hint}"
-        ) from None
+        said = f"{error.strerror or error} ({error.filename})"
+        raise ModelError(f"model {name} {version} cannot be read: {said}{_hint(error, models)}") from None
+
+
+def _hint(error: OSError, models: Path | None) -> str:
+    if isinstance(error, PermissionError):
+        return f"; this server runs as user {os.getuid()}: make its files readable and its folder searchable for it"
+    known = [f"{m.name} {m.version}" for m in available(models)] if models else []
+    return f"; there are: {', '.join(known)}" if known else ""
+
+
+def _uncounted(folder: Path) -> str:
+    """Of a later release's model, files may be missing from the digest; of any other, a stranger does no harm."""
+    names = folders.strangers(folder)
+    return f"; this server does not know and did not count {', '.join(names[:5])}" if names else ""
 
 
 def _plain(part: str) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pinn_inference.artifacts import digest as digests
+from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import source
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.errors import ModelError
@@ -40,9 +41,9 @@ def test_the_digest_asked_for_is_the_one_served(folder: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
-@given(st.sampled_from(digests.FILES), st.integers(0, 10**9), st.integers(1, 255))
+@given(st.sampled_from(folders.REQUIRED), st.integers(0, 10**9), st.integers(1, 255))
 def test_one_changed_byte_anywhere_is_seen(models: Path, name: str, at: int, change: int) -> None:
-    files = digests.read_folder(models / "black-scholes/2.0.0")
+    files = folders.read(models / "black-scholes/2.0.0")
     before = digests.digest(files)
     content = bytearray(files[name])
     content[at % len(content)] ^= change
@@ -91,6 +92,36 @@ def test_a_manifest_of_another_schema_is_refused(folder: Path) -> None:
 def test_an_address_this_server_does_not_read_is_refused_with_a_sentence(uri: str) -> None:
     with pytest.raises(ModelError, match=r"it reads builtin:// and file:///path|must have three slashes"):
         source.locate(uri, "black-scholes", "2.0.0", Path("/models"))
+
+
+@pytest.mark.parametrize("uri", ["configmap://pricer-model", "pvc://models/black-scholes"])
+def test_what_the_operator_mounts_is_said_to_be_for_the_operator(uri: str) -> None:
+    with pytest.raises(ModelError, match="is for the operator, which mounts it"):
+        source.locate(uri, "black-scholes", "2.0.0", Path("/models"))
+
+
+@pytest.mark.parametrize("uri", ["file:///models/a?b", "file:///models/a#b"])
+def test_a_path_that_a_uri_would_cut_short_is_refused(uri: str) -> None:
+    with pytest.raises(ModelError, match="%3F"):
+        source.locate(uri, "black-scholes", "2.0.0", Path("/models"))
+
+
+def test_an_optional_file_is_part_of_the_digest(folder: Path) -> None:
+    before = digests.digest(folders.read(folder))
+    (folder / "errors.npz").write_bytes(b"an error table")
+    assert folders.read(folder)["errors.npz"] == b"an error table"
+    assert digests.digest(folders.read(folder)) != before
+    with pytest.raises(ModelError, match="is damaged"):
+        _fetch(folder)
+
+
+def test_a_file_that_is_no_part_of_a_model_does_no_harm_and_is_named_where_the_digest_differs(folder: Path) -> None:
+    (folder / "README.md").write_text("ours")
+    (folder / "lost+found").mkdir()
+    digest = _fetch(folder).digest
+    assert set(_fetch(folder, digest).files) == set(folders.REQUIRED)
+    with pytest.raises(ModelError, match=r"as asked for; this server does not know and did not count README\.md$"):
+        _fetch(folder, "sha256:" + "0" * 64)
 
 
 @pytest.mark.parametrize(("name", "version"), [("..", "2.0.0"), ("black-scholes", "../1.0.0"), ("", "1"), ("a", "")])

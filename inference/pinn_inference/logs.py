@@ -7,8 +7,11 @@ a server of this size takes to start.
 import json
 import logging
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Literal
+
+from pinn_inference import tracing
 
 log = logging.getLogger("pinn_server")
 
@@ -29,6 +32,26 @@ def event(message: str, level: int = logging.INFO, **fields: object) -> None:
     log.log(level, message, extra={"fields": fields})
 
 
+class Sparing:
+    """Logs what callers can bring about at will: at most `most` lines a second, and then how many were left out."""
+
+    def __init__(self, most: int = 10) -> None:
+        self._most = most
+        self._second = 0
+        self._lines = 0
+
+    def event(self, message: str, level: int = logging.INFO, **fields: object) -> None:
+        """Logs the sentence, or counts it."""
+        second = int(time.monotonic())
+        if second != self._second:
+            left_out, self._second, self._lines = self._lines - self._most, second, 0
+            if left_out > 0:
+                fields["left_out_before"] = left_out
+        self._lines += 1
+        if self._lines <= self._most:
+            event(message, level, **fields)
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -36,6 +59,7 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             **getattr(record, "fields", {}),
+            **tracing.fields(),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
@@ -44,8 +68,13 @@ class _Json(logging.Formatter):
 
 class _Console(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f"  {key}={value}" for key, value in getattr(record, "fields", {}).items())
-        text = f"{record.getMessage()}{fields}"
+        said = {**getattr(record, "fields", {}), **tracing.fields()}
+        text = _printable(f"{record.getMessage()}{''.join(f'  {key}={value}' for key, value in said.items())}")
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+def _printable(text: str) -> str:
+    """With what a caller could forge a line by, or move the cursor with, written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

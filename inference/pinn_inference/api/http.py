@@ -1,33 +1,67 @@
 """HTTP on granian's RSGI: routes a request, reads its body within the limit, and turns every outcome into JSON."""
 
+import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # documented there, not declared
 
-from pinn_inference.errors import InvalidInput, MethodNotAllowed, NotFound, RequestError, TooLarge
-from pinn_inference.logs import log
+from pinn_inference import tracing
+from pinn_inference.errors import (
+    InvalidInput,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    Timeout,
+    TooLarge,
+    UnsupportedMedia,
+)
+from pinn_inference.logs import Sparing, event, log
 
 JSON = "application/json"
+HELD: Final = 64 * 1024 * 1024
+"""Bytes of long bodies that all requests together may hold before they are answered: a bound on memory, whoever asks."""
+
+SHORT: Final = 65536
+"""A body of at most so many bytes is read in one go, and is not counted as held."""
+
+Headed = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A status, a body, and its media type."""
 
     status: int
     body: bytes
     media_type: str = JSON
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Headed = ()
 
 
 @dataclass(slots=True)
 class State:
-    """Whether the server is ready for traffic, and whether it is on its way out."""
+    """Whether the process should live, and whether it wants traffic.
+
+    `unhealthy` is why it should be restarted; each of `checks` says why it should get no traffic, or nothing.
+    """
 
     ready: bool = False
     draining: bool = False
+    unhealthy: str = ""
+    checks: list[Callable[[], str]] = field(default_factory=list)
+
+    def complaint(self) -> str:
+        """The first reason to send no traffic here; empty when there is none."""
+        if self.draining:
+            return "draining: the server was told to stop"
+        if self.unhealthy:
+            return self.unhealthy
+        if not self.ready:
+            return "the model is not loaded yet"
+        return next(filter(None, (check() for check in self.checks)), "")
 
 
 class Headers(Protocol):
@@ -44,13 +78,25 @@ class Request(Protocol):
         """Its header fields."""
         ...
 
+    @property
+    def query(self) -> str:
+        """What follows the question mark, as sent."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether its body has been read."""
+        ...
+
     async def body(self) -> bytes:
-        """All of its body. Raises TooLarge."""
+        """All of its body. Raises TooLarge, UnsupportedMedia, InvalidInput when it ends early, or Overloaded."""
         ...
 
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
 Routes = Mapping[str, Mapping[str, Endpoint]]
+
+_PLAIN: Final = [("content-type", JSON)]
 
 
 @dataclass(frozen=True)
@@ -60,32 +106,61 @@ class App:
     routes: Routes
     state: State
     max_body: int = 65536
+    access_log: bool = False
+    _held: "_Held" = field(default_factory=lambda: _Held())
+    _refusals: Sparing = field(default_factory=Sparing)
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answers one request."""
         if scope.proto != "http":
             protocol.close(1003)
             return
-        answer = await self._answer(scope, protocol)
-        headers = [("content-type", answer.media_type), *answer.headers]
-        if self.state.draining:
-            headers.append(("connection", "close"))
-        if scope.method == "HEAD":
+        started = time.perf_counter() if self.access_log else 0.0
+        request = _Request(scope, scope.headers, protocol, self.max_body, self._held)
+        tracing.current.set(request)
+        try:
+            answer = await self._answer(scope.path, scope.method, request)
+        finally:
+            request.release()
+        headers = self._headers(answer, request)
+        if scope.method == "HEAD" or answer.status == 204:
             protocol.response_empty(answer.status, headers)
         else:
             protocol.response_bytes(answer.status, headers, answer.body)
+        if self.access_log:
+            ms = round((time.perf_counter() - started) * 1000, 3)
+            event("request", method=scope.method, path=scope.path, status=answer.status, ms=ms)
 
-    async def _answer(self, scope: Any, protocol: Any) -> Answer:
+    def _headers(self, answer: Answer, request: "_Request") -> list[tuple[str, str]]:
+        stated = request.headers.get("x-request-id")
+        if stated is None and answer.media_type is JSON and not answer.headers and not self.state.draining:
+            return _PLAIN
+        headers = [("content-type", answer.media_type), *answer.headers]
+        if (echoed := tracing.request_id(stated)) is not None:
+            headers.append(("x-request-id", echoed))
+        if self.state.draining:
+            headers.append(("connection", "close"))
+        return headers
+
+    async def _answer(self, path: str, method: str, request: "_Request") -> Answer:
         try:
-            endpoint = self._endpoint(scope.path, scope.method)
-            return await endpoint(_Request(scope.headers, protocol, self.max_body))
+            return await self._endpoint(path, method)(request)
         except MethodNotAllowed as error:
-            return failure(error.status, str(error), (("allow", error.allowed),))
+            return self._refuse(error, path, method, (("allow", error.allowed),))
+        except Overloaded as error:
+            return self._refuse(error, path, method, (("retry-after", "1"),))
         except RequestError as error:
+            return self._refuse(error, path, method)
+        except Timeout as error:
+            event(str(error), logging.WARNING, method=method, path=path, status=error.status)
             return failure(error.status, str(error))
         except Exception:  # noqa: BLE001 - the last line of defence: a bug answers 500 and is logged, it never hangs a caller
             log.exception("a request failed in a way nobody foresaw")
             return failure(500, "internal error; the server's log says more")
+
+    def _refuse(self, error: RequestError, path: str, method: str, headers: Headed = ()) -> Answer:
+        self._refusals.event(str(error), method=method, path=path[:200], status=error.status)
+        return failure(error.status, str(error), headers)
 
     def _endpoint(self, path: str, method: str) -> Endpoint:
         methods = self.routes.get(path)
@@ -93,34 +168,82 @@ class App:
             raise NotFound(f"there is no {path[:200]} here; there are {', '.join(self.routes)}")
         endpoint = methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:
-            allowed = ", ".join(methods)
-            raise MethodNotAllowed(f"{path} takes {allowed}, not {method}", allowed)
+            allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"])
+            if method == "OPTIONS":
+                return _options(allowed)
+            raise MethodNotAllowed(f"{path} takes {allowed}, not {method[:32]}", allowed)
         return endpoint
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class _Held:
+    """How much of long, unanswered bodies lies in memory."""
+
+    total: int = 0
+
+
+@dataclass(slots=True)
 class _Request:
+    _scope: Any
     headers: Headers
     _protocol: Any
     _limit: int
+    _memory: _Held
+    trace: dict[str, str] | None = None
+    _body: bytes | None = None
+    _mine: int = 0
+
+    @property
+    def query(self) -> str:
+        return str(self._scope.query_string)
+
+    @property
+    def complete(self) -> bool:
+        return self._body is not None
 
     async def body(self) -> bytes:
-        """The whole body. Raises TooLarge before reading more than the limit."""
-        stated = self.headers.get("content-length")
-        if stated is not None and stated.isdecimal() and int(stated) <= self._limit:
-            content: bytes = await self._protocol()
-            return content
-        if stated is not None:
-            raise self._too_large()
-        return await self._chunked()
+        """The whole body, read once. Raises TooLarge before reading more than the limit."""
+        if self._body is None:
+            try:
+                self._body = await self._read()
+            except ProtocolClosed:
+                raise InvalidInput("the body ends before it is complete, or is not chunked as HTTP says") from None
+        return self._body
 
-    async def _chunked(self) -> bytes:
+    def release(self) -> None:
+        """It has been answered."""
+        self._memory.total -= self._mine
+
+    async def _read(self) -> bytes:
+        if (encoding := self.headers.get("content-encoding")) is not None and encoding.lower() != "identity":
+            raise UnsupportedMedia(
+                f"content-encoding is {encoding[:64]!r}; send the body as it is, without compression"
+            )
+        stated = self.headers.get("content-length")
+        if stated is None:
+            return await self._pieces()
+        length = int(stated)  # the HTTP library has refused what is no length
+        if length > self._limit:
+            raise self._too_large()
+        if length > SHORT:
+            return await self._pieces()
+        content: bytes = await self._protocol()
+        return content
+
+    async def _pieces(self) -> bytes:
         content = bytearray()
         async for piece in self._protocol:
             content += piece
+            self._hold(len(piece))
             if len(content) > self._limit:
                 raise self._too_large()
         return bytes(content)
+
+    def _hold(self, more: int) -> None:
+        self._mine += more
+        self._memory.total += more
+        if self._memory.total > HELD:
+            raise Overloaded(f"the server holds {HELD} bytes of unanswered requests already; come back in a second")
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._limit} bytes; send fewer items at a time")
@@ -131,9 +254,10 @@ def ok(value: object) -> Answer:
     return Answer(200, msgspec.json.encode(value))
 
 
-def failure(status: int, sentence: str, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
+def failure(status: int, sentence: str, headers: Headed = ()) -> Answer:
     """An error in the one form every client sees: {"error": "a sentence"}."""
-    return Answer(status, msgspec.json.encode({"error": sentence}), headers=headers)
+    plain = sentence.encode("utf-8", "backslashreplace").decode()  # half a surrogate pair is no text anyone can send
+    return Answer(status, msgspec.json.encode({"error": plain}), headers=headers)
 
 
 def decode(body: bytes) -> object:
@@ -142,3 +266,10 @@ def decode(body: bytes) -> object:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the body is not JSON: {error} (NaN and Infinity are not JSON either)") from None
+
+
+def _options(allowed: str) -> Endpoint:
+    async def endpoint(_: Request) -> Answer:
+        return Answer(204, b"", headers=(("allow", allowed),))
+
+    return endpoint

@@ -1,0 +1,195 @@
+"""How much is taken at once, and for how long: so many requests evaluated, so many waiting their turn, so much time each.
+
+What comes beyond is told at once to come back later (429, never 503, which would have a proxy take the server out of
+service): a queue without a bound answers everyone too late. Whoever is slow to send its body is cut off, and keeps no turn.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pinn_inference.api.http import Answer, Endpoint, Request, Routes
+from pinn_inference.errors import Overloaded, PinnError, Timeout, TooSlow
+
+RETRY_AFTER: Final = 1
+"""Seconds: a full queue of the default length is worked off in far less."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`concurrency` requests evaluated at once, `queue` more waiting or still sending, `timeout` seconds for each."""
+
+    concurrency: int = 64
+    queue: int = 256
+    timeout: float = 1.0
+
+
+@dataclass(slots=True)
+class Limiter:
+    """Counts requests from their head to their answer and lets `concurrency` of them work, first come, first served."""
+
+    concurrency: int
+    queue: int
+    inside: int = 0
+    working: int = 0
+    _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+    def arrive(self) -> None:
+        """A request has come. Raises Overloaded when there is no room; else it must `leave`."""
+        if self.inside >= self.concurrency + self.queue:
+            raise Overloaded(
+                f"the server is busy with {self.inside} requests already; come back in {RETRY_AFTER} s, or ask more slowly"
+            )
+        self.inside += 1
+
+    def leave(self) -> None:
+        """It has been answered."""
+        self.inside -= 1
+
+    def take(self) -> bool:
+        """A turn, when one is free and nobody waited for it; it must be given back by `done`."""
+        if self.working >= self.concurrency or self._waiting:
+            return False
+        self.working += 1
+        return True
+
+    async def turn(self) -> None:
+        """Waits for a turn, in order of asking."""
+        if self.take():
+            return
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            self._give_up(mine)
+            raise
+
+    def done(self) -> None:
+        """Gives the turn to whoever has waited longest."""
+        while self._waiting:
+            following = self._waiting.popleft()
+            if not following.done():
+                following.set_result(None)
+                return
+        self.working -= 1
+
+    def _give_up(self, mine: "asyncio.Future[None]") -> None:
+        if mine.cancelled():
+            with suppress(ValueError):
+                self._waiting.remove(mine)
+        else:  # the turn came in the same instant
+            self.done()
+
+
+class Deadlines:
+    """Cancels tasks that are still running `seconds` after they were `watched`.
+
+    All have the same limit, so they expire in the order they came and one timer, for the oldest, does for all: a timer for
+    each request would cost more than everything else in this module.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._running: dict[asyncio.Task[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> "asyncio.Task[Any] | None":
+        """Begins the time of the task that calls."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._running[task] = time.monotonic() + self._seconds
+            if self._timer is None:
+                self._arm(self._seconds)
+        return task
+
+    def met(self, task: "asyncio.Task[Any] | None") -> bool:
+        """Ends it; False when the task was cancelled here for being late."""
+        return task is None or self._running.pop(task, None) is not None
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        while self._running:
+            task, deadline = next(iter(self._running.items()))
+            if deadline > now:
+                self._arm(deadline - now)
+                return
+            del self._running[task]
+            task.cancel()
+
+
+Missed = Callable[[Request, PinnError], None]
+"""Told of every request that these limits refused or cut off, so that it can be counted."""
+
+
+@dataclass(frozen=True)
+class _Guarded:
+    """An endpoint behind the limits: it is called with the body read and its turn come."""
+
+    inner: Endpoint
+    limiter: Limiter
+    deadlines: Deadlines
+    timeout: float
+    missed: Missed
+
+    async def __call__(self, request: Request) -> Answer:
+        try:
+            self.limiter.arrive()
+        except Overloaded as error:
+            self.missed(request, error)
+            raise
+        task = self.deadlines.watch()
+        try:
+            await request.body()
+            return await self._in_turn(request)
+        except asyncio.CancelledError:
+            if self.deadlines.met(task):
+                raise  # not ours
+            raise self._late(request, task) from None
+        finally:
+            self.deadlines.met(task)
+            self.limiter.leave()
+
+    async def _in_turn(self, request: Request) -> Answer:
+        if not self.limiter.take():
+            await self.limiter.turn()
+        try:
+            return await self.inner(request)
+        finally:
+            self.limiter.done()
+
+    def _late(self, request: Request, task: "asyncio.Task[Any] | None") -> PinnError:
+        if task is not None:
+            task.uncancel()
+        error: PinnError
+        if request.complete:
+            error = Timeout(f"no answer within {self.timeout:g} s; send fewer items at a time, or try again")
+        else:
+            error = TooSlow(f"the body did not arrive within {self.timeout:g} s")
+        self.missed(request, error)
+        return error
+
+
+def _nobody(_: Request, __: PinnError) -> None:
+    """Nobody counts."""
+
+
+def guarded(routes: Routes, limits: Limits, missed: Missed = _nobody, limiter: Limiter | None = None) -> Routes:
+    """The same routes, all behind one set of limits. Health and metrics must answer under any load: leave them out."""
+    limiter = limiter or Limiter(limits.concurrency, limits.queue)
+    deadlines = Deadlines(limits.timeout)
+    return {
+        path: {
+            method: _Guarded(endpoint, limiter, deadlines, limits.timeout, missed)
+            for method, endpoint in methods.items()
+        }
+        for path, methods in routes.items()
+    }

@@ -1,0 +1,182 @@
+"""What is taken at once, what waits, what is told to come back, and who is cut off."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from pinn_inference.api.http import Answer, App, Request, State, ok
+from pinn_inference.api.limits import Limiter, Limits, guarded
+from pinn_inference.errors import Overloaded, PinnError
+
+from .wire import Scope, Wire, ask
+
+
+class Desk:
+    """An endpoint that works until it is told to go on, and remembers in which order it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Answer:
+        self.asked.append((await request.body()).decode())
+        await self.go_on.wait()
+        return ok("done")
+
+
+def app(endpoint: Callable[[Request], Awaitable[Answer]], limits: Limits, limiter: Limiter | None = None) -> App:
+    return App(guarded({"/echo": {"POST": endpoint}}, limits, limiter=limiter), State(ready=True))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_no_more_are_worked_on_at_once_than_the_concurrency() -> None:
+    desk, limiter = Desk(), Limiter(2, 10)
+    server = app(desk, Limits(), limiter)
+    asking = [asyncio.create_task(ask(server, wire=Wire(b"%d" % i))) for i in range(5)]
+    await until(lambda: limiter.inside == 5 and len(desk.asked) == 2)
+    desk.go_on.set()
+    assert [wire.status for wire in await asyncio.gather(*asking)] == [200] * 5
+    assert (limiter.inside, limiter.working) == (0, 0)
+
+
+async def test_who_waited_longest_is_next() -> None:
+    desk = Desk()
+    server = app(desk, Limits(concurrency=1))
+    asking = [asyncio.create_task(ask(server, wire=Wire(b"%d" % i))) for i in range(6)]
+    await until(lambda: desk.asked == ["0"])
+    desk.go_on.set()
+    await asyncio.gather(*asking)
+    assert desk.asked == list("012345")
+
+
+async def test_a_full_queue_answers_429_with_retry_after() -> None:
+    desk, limiter = Desk(), Limiter(1, 2)
+    server = app(desk, Limits(), limiter)
+    asking = [asyncio.create_task(ask(server)) for _ in range(3)]
+    await until(lambda: limiter.inside == 3)
+    refused = await ask(server)
+    assert refused.status == 429
+    assert refused.headers["retry-after"] == "1"
+    assert "busy with 3 requests" in refused.json["error"]
+    desk.go_on.set()
+    await asyncio.gather(*asking)
+    assert (await ask(server)).status == 200
+
+
+async def test_a_queue_of_nothing_takes_exactly_the_concurrency() -> None:
+    desk = Desk()
+    server = app(desk, Limits(concurrency=1, queue=0))
+    first = asyncio.create_task(ask(server))
+    await until(lambda: len(desk.asked) == 1)
+    assert (await ask(server)).status == 429
+    desk.go_on.set()
+    assert (await first).status == 200
+
+
+async def test_a_body_that_does_not_arrive_is_cut_off_with_408_and_kept_no_turn() -> None:
+    desk, limiter = Desk(), Limiter(1, 5)
+    desk.go_on.set()
+    server = app(desk, Limits(timeout=0.2), limiter)
+    slow = asyncio.create_task(ask(server, wire=Wire(b"never", arrived=asyncio.Event())))
+    await until(lambda: limiter.inside == 1)
+    assert (await ask(server, wire=Wire(b"quick"))).status == 200
+    late = await slow
+    assert late.status == 408
+    assert "body did not arrive within 0.2 s" in late.json["error"]
+    assert desk.asked == ["quick"]
+    assert (limiter.inside, limiter.working) == (0, 0)
+
+
+async def test_an_answer_that_takes_too_long_is_504() -> None:
+    limiter = Limiter(1, 5)
+    late = await ask(app(Desk(), Limits(timeout=0.05), limiter))
+    assert late.status == 504
+    assert "no answer within 0.05 s" in late.json["error"]
+    assert (limiter.inside, limiter.working) == (0, 0)
+
+
+async def test_whoever_ran_out_of_time_while_waiting_gives_the_place_up() -> None:
+    desk, limiter = Desk(), Limiter(1, 5)
+    server = app(desk, Limits(timeout=0.1), limiter)
+    assert [w.status for w in await asyncio.gather(*(ask(server) for _ in range(4)))] == [504] * 4
+    assert len(desk.asked) < 4
+    assert (limiter.inside, limiter.working) == (0, 0)
+    desk.go_on.set()
+    assert (await ask(server)).status == 200
+
+
+async def test_each_has_its_own_time_though_one_timer_serves_all() -> None:
+    """The second begins later and must not be cut off with the first."""
+    desk = Desk()
+    server = app(desk, Limits(timeout=0.3))
+    first = asyncio.create_task(ask(server))
+    await until(lambda: len(desk.asked) == 1)
+    await asyncio.sleep(0.15)
+    second = asyncio.create_task(ask(server))
+    assert (await first).status == 504
+    assert not second.done()
+    assert (await second).status == 504
+
+
+async def test_who_stops_waiting_is_no_timeout() -> None:
+    limiter = Limiter(1, 5)
+    server = app(Desk(), Limits(), limiter)
+    asking = [asyncio.create_task(ask(server)) for _ in range(3)]
+    await until(lambda: limiter.inside == 3)
+    for task in asking:
+        task.cancel()
+    assert all(isinstance(r, asyncio.CancelledError) for r in await asyncio.gather(*asking, return_exceptions=True))
+    assert (limiter.inside, limiter.working) == (0, 0)
+
+
+async def test_a_turn_that_comes_as_one_gives_up_goes_to_the_next() -> None:
+    limiter = Limiter(1, 5)
+    assert limiter.take()
+    leaving, staying = asyncio.create_task(limiter.turn()), asyncio.create_task(limiter.turn())
+    await asyncio.sleep(0)
+    limiter.done()  # handed to the first
+    leaving.cancel()  # which leaves in the same instant
+    await staying
+    assert limiter.working == 1
+    limiter.done()
+    assert limiter.working == 0
+
+
+async def test_a_mistake_or_a_bug_gives_the_place_back() -> None:
+    async def broken(request: Request) -> Answer:
+        raise ZeroDivisionError
+
+    limiter = Limiter(1, 0)
+    server = app(broken, Limits(), limiter)
+    assert [(await ask(server)).status for _ in range(3)] == [500] * 3
+    assert (limiter.inside, limiter.working) == (0, 0)
+
+
+@pytest.mark.parametrize("limits", [Limits(timeout=0.05), Limits(concurrency=0, queue=0)])
+async def test_what_the_limits_refuse_is_told_to_whoever_counts(limits: Limits) -> None:
+    told: list[tuple[Request, PinnError]] = []
+    routes = guarded({"/echo": {"POST": Desk()}}, limits, lambda request, error: told.append((request, error)))
+    await ask(App(routes, State()), headers={"pinn-source": "shadow"})
+    ((request, error),) = told
+    assert request.headers.get("pinn-source") == "shadow"
+    assert (type(error).__name__) == ("Overloaded" if isinstance(error, Overloaded) else "Timeout")
+
+
+async def test_a_second_cancellation_finds_nothing_left_of_the_first() -> None:
+    """The deadline's own cancel must not leave the task marked: granian goes on to write the answer in it."""
+    left: list[int] = []
+
+    async def one() -> Any:
+        wire = await ask(app(Desk(), Limits(timeout=0.05)), Scope(headers={"content-length": "0"}))
+        task = asyncio.current_task()
+        left.append(task.cancelling() if task else -1)
+        return wire
+
+    assert (await asyncio.create_task(one())).status == 504
+    assert left == [0]

@@ -45,9 +45,10 @@ class ListenError(StartError):
 
 
 class RequestError(PinnError):
-    """The caller's mistake."""
+    """The caller's mistake; answered with its status and header fields."""
 
     status: ClassVar[int] = 400
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class InvalidInput(RequestError):
@@ -75,7 +76,7 @@ class MethodNotAllowed(RequestError):
 
     def __init__(self, sentence: str, allowed: str) -> None:
         super().__init__(sentence)
-        self.allowed = allowed
+        self.headers = (("allow", allowed),)
 
 
 class TooLarge(RequestError):
@@ -113,15 +114,17 @@ class UnsupportedMedia(RequestError):
 
 
 class Overloaded(RequestError):
-    """As many requests as the limits allow are being worked on already."""
+    """As many requests as the limits allow are being worked on already. A full queue is worked off in less than a second."""
 
     status = 429
+    headers = (("retry-after", "1"),)
 
 
 class Unauthorized(RequestError):
     """A token is missing or wrong."""
 
     status = 401
+    headers = (("www-authenticate", "Bearer"),)
 
 
 class Forbidden(RequestError):

@@ -33,12 +33,13 @@ Headed = tuple[tuple[str, str], ...]
 
 
 class Answer(NamedTuple):
-    """A status, a body, and its media type."""
+    """A status, a body, its media type, and for the metrics how its content was made."""
 
     status: int
     body: bytes
     media_type: str = JSON
     headers: Headed = ()
+    made: str = ""
 
 
 @dataclass(slots=True)
@@ -145,10 +146,6 @@ class App:
     async def _answer(self, path: str, method: str, request: "_Request") -> Answer:
         try:
             return await self._endpoint(path, method)(request)
-        except MethodNotAllowed as error:
-            return self._refuse(error, path, method, (("allow", error.allowed),))
-        except Overloaded as error:
-            return self._refuse(error, path, method, (("retry-after", "1"),))
         except RequestError as error:
             return self._refuse(error, path, method)
         except Timeout as error:
@@ -158,9 +155,9 @@ class App:
             log.exception("a request failed in a way nobody foresaw")
             return failure(500, "internal error; the server's log says more")
 
-    def _refuse(self, error: RequestError, path: str, method: str, headers: Headed = ()) -> Answer:
+    def _refuse(self, error: RequestError, path: str, method: str) -> Answer:
         self._refusals.event(str(error), method=method, path=path[:200], status=error.status)
-        return failure(error.status, str(error), headers)
+        return failure(error.status, str(error), error.headers)
 
     def _endpoint(self, path: str, method: str) -> Endpoint:
         methods = self.routes.get(path)
@@ -252,6 +249,11 @@ class _Request:
 def ok(value: object) -> Answer:
     """200 with a value as JSON."""
     return Answer(200, msgspec.json.encode(value))
+
+
+def encoded(status: int, value: object) -> Answer:
+    """Another status with a value as JSON."""
+    return Answer(status, msgspec.json.encode(value))
 
 
 def failure(status: int, sentence: str, headers: Headed = ()) -> Answer:

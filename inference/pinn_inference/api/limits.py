@@ -7,16 +7,12 @@ service): a queue without a bound answers everyone too late. Whoever is slow to 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from pinn_inference.api.http import Answer, Endpoint, Request, Routes
 from pinn_inference.errors import Overloaded, PinnError, Timeout, TooSlow
-
-RETRY_AFTER: Final = 1
-"""Seconds: a full queue of the default length is worked off in far less."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +37,7 @@ class Limiter:
     def arrive(self) -> None:
         """A request has come. Raises Overloaded when there is no room; else it must `leave`."""
         if self.inside >= self.concurrency + self.queue:
-            raise Overloaded(
-                f"the server is busy with {self.inside} requests already; come back in {RETRY_AFTER} s, or ask more slowly"
-            )
+            raise Overloaded(f"the server is busy with {self.inside} requests already; come back in a second")
         self.inside += 1
 
     def leave(self) -> None:
@@ -86,6 +80,9 @@ class Limiter:
             self.done()
 
 
+Watched = asyncio.Task[Any] | None
+
+
 class Deadlines:
     """Cancels tasks that are still running `seconds` after they were `watched`.
 
@@ -98,7 +95,7 @@ class Deadlines:
         self._running: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self) -> "asyncio.Task[Any] | None":
+    def watch(self) -> Watched:
         """Begins the time of the task that calls."""
         task = asyncio.current_task()
         if task is not None:
@@ -107,7 +104,7 @@ class Deadlines:
                 self._arm(self._seconds)
         return task
 
-    def met(self, task: "asyncio.Task[Any] | None") -> bool:
+    def met(self, task: Watched) -> bool:
         """Ends it; False when the task was cancelled here for being late."""
         return task is None or self._running.pop(task, None) is not None
 
@@ -126,10 +123,6 @@ class Deadlines:
             task.cancel()
 
 
-Missed = Callable[[Request, PinnError], None]
-"""Told of every request that these limits refused or cut off, so that it can be counted."""
-
-
 @dataclass(frozen=True)
 class _Guarded:
     """An endpoint behind the limits: it is called with the body read and its turn come."""
@@ -138,22 +131,18 @@ class _Guarded:
     limiter: Limiter
     deadlines: Deadlines
     timeout: float
-    missed: Missed
 
     async def __call__(self, request: Request) -> Answer:
-        try:
-            self.limiter.arrive()
-        except Overloaded as error:
-            self.missed(request, error)
-            raise
+        self.limiter.arrive()
         task = self.deadlines.watch()
         try:
             await request.body()
             return await self._in_turn(request)
         except asyncio.CancelledError:
-            if self.deadlines.met(task):
-                raise  # not ours
-            raise self._late(request, task) from None
+            if task is None or self.deadlines.met(task):
+                raise  # somebody else's
+            task.uncancel()
+            raise self._late(request) from None
         finally:
             self.deadlines.met(task)
             self.limiter.leave()
@@ -166,30 +155,20 @@ class _Guarded:
         finally:
             self.limiter.done()
 
-    def _late(self, request: Request, task: "asyncio.Task[Any] | None") -> PinnError:
-        if task is not None:
-            task.uncancel()
-        error: PinnError
+    def _late(self, request: Request) -> PinnError:
         if request.complete:
-            error = Timeout(f"no answer within {self.timeout:g} s; send fewer items at a time, or try again")
-        else:
-            error = TooSlow(f"the body did not arrive within {self.timeout:g} s")
-        self.missed(request, error)
-        return error
+            return Timeout(f"no answer within {self.timeout:g} s; send fewer items at a time, or try again")
+        return TooSlow(f"the body did not arrive within {self.timeout:g} s")
 
 
-def _nobody(_: Request, __: PinnError) -> None:
-    """Nobody counts."""
+def guarded(routes: Routes, limits: Limits, limiter: Limiter | None = None) -> Routes:
+    """The same routes, all behind one set of limits. Health and metrics must answer under any load: leave them out.
 
-
-def guarded(routes: Routes, limits: Limits, missed: Missed = _nobody, limiter: Limiter | None = None) -> Routes:
-    """The same routes, all behind one set of limits. Health and metrics must answer under any load: leave them out."""
+    They raise Overloaded, TooSlow and Timeout, beside what reading a body raises: count outside, where all of it is seen.
+    """
     limiter = limiter or Limiter(limits.concurrency, limits.queue)
     deadlines = Deadlines(limits.timeout)
     return {
-        path: {
-            method: _Guarded(endpoint, limiter, deadlines, limits.timeout, missed)
-            for method, endpoint in methods.items()
-        }
+        path: {method: _Guarded(endpoint, limiter, deadlines, limits.timeout) for method, endpoint in methods.items()}
         for path, methods in routes.items()
     }

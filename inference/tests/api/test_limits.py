@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
 from pinn_inference.api.http import Answer, App, Request, State, ok
 from pinn_inference.api.limits import Limiter, Limits, guarded
-from pinn_inference.errors import Overloaded, PinnError
 
 from .wire import Scope, Wire, ask
 
@@ -156,16 +154,6 @@ async def test_a_mistake_or_a_bug_gives_the_place_back() -> None:
     server = app(broken, Limits(), limiter)
     assert [(await ask(server)).status for _ in range(3)] == [500] * 3
     assert (limiter.inside, limiter.working) == (0, 0)
-
-
-@pytest.mark.parametrize("limits", [Limits(timeout=0.05), Limits(concurrency=0, queue=0)])
-async def test_what_the_limits_refuse_is_told_to_whoever_counts(limits: Limits) -> None:
-    told: list[tuple[Request, PinnError]] = []
-    routes = guarded({"/echo": {"POST": Desk()}}, limits, lambda request, error: told.append((request, error)))
-    await ask(App(routes, State()), headers={"pinn-source": "shadow"})
-    ((request, error),) = told
-    assert request.headers.get("pinn-source") == "shadow"
-    assert (type(error).__name__) == ("Overloaded" if isinstance(error, Overloaded) else "Timeout")
 
 
 async def test_a_second_cancellation_finds_nothing_left_of_the_first() -> None:

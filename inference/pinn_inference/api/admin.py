@@ -1,0 +1,98 @@
+"""The admin port, which is in no Service and no route: metrics, what the model is, and what only the operator may ask for.
+
+The hottest keys of the cache are what clients ask about, hence a token; without one configured these paths are closed.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from pinn_inference.api.http import Answer, Endpoint, Request, Routes, decode, ok
+from pinn_inference.errors import Forbidden, InvalidInput, TooLarge, Unauthorized
+
+MOST_KEYS: Final = 100_000
+DEFAULT_KEYS: Final = 1000
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Admin:
+    """What the paths stand for.
+
+    `hottest(n)` gives the n bins used most, as inputs by name at their centres; `shadow(items, solver)` evaluates items, by the
+    reference solver too when asked, and says what came out; `describe()` says which model is loaded; `reload()` loads it
+    anew and says the same, and raises PinnError when it stays with the old one.
+    """
+
+    metrics: Callable[[], bytes]
+    describe: Callable[[], Json]
+    hottest: Callable[[int], Sequence[Json]]
+    shadow: Callable[[list[object], bool], Awaitable[Json]]
+    reload: Callable[[], Awaitable[Json]]
+    token: str = ""
+    max_batch: int = 10_000
+
+    def routes(self) -> Routes:
+        """All of them; those that tell or change something need the token."""
+        return {
+            "/metrics": {"GET": self._metrics},
+            "/model": {"GET": self._model},
+            "/cache/hottest": {"GET": _with_token(self.token, self._hottest)},
+            "/shadow": {"POST": _with_token(self.token, self._shadow)},
+            "/reload": {"POST": _with_token(self.token, self._reload)},
+        }
+
+    async def _metrics(self, _: Request) -> Answer:
+        return Answer(200, self.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _model(self, _: Request) -> Answer:
+        return ok(self.describe())
+
+    async def _hottest(self, request: Request) -> Answer:
+        return ok({"keys": self.hottest(_keys(request.query))})
+
+    async def _shadow(self, request: Request) -> Answer:
+        items, solver = self._shadowed(decode(await request.body()))
+        return ok(await self.shadow(items, solver))
+
+    async def _reload(self, _: Request) -> Answer:
+        return ok(await self.reload())
+
+    def _shadowed(self, document: object) -> tuple[list[object], bool]:
+        if not isinstance(document, dict) or not document.keys() <= {"items", "solver"}:
+            raise InvalidInput('the body must be an object with "items" and perhaps "solver"')
+        items, solver = document.get("items"), document.get("solver", False)
+        if not isinstance(items, list) or not items:
+            raise InvalidInput("items must be a list of at least one item")
+        if len(items) > self.max_batch:
+            raise TooLarge(f"items has {len(items)} items; at most {self.max_batch} are taken at a time")
+        if not isinstance(solver, bool):
+            raise InvalidInput("solver must be true or false")
+        return items, solver
+
+
+def _with_token(token: str, endpoint: Endpoint) -> Endpoint:
+    expected = f"Bearer {token}".encode()
+
+    async def guarded(request: Request) -> Answer:
+        if not token:
+            raise Forbidden("this path is closed; set PINN_SERVER_ADMIN_TOKEN, then send authorization: Bearer TOKEN")
+        stated = request.headers.get("authorization")
+        if not isinstance(stated, str) or not hmac.compare_digest(stated.encode("utf-8", "replace"), expected):
+            raise Unauthorized("send the header authorization: Bearer TOKEN with the token this server was given")
+        return await endpoint(request)
+
+    return guarded
+
+
+def _keys(query: str) -> int:
+    asked = parse_qs(query, keep_blank_values=True)
+    if unknown := asked.keys() - {"keys"}:
+        raise InvalidInput(f"{min(unknown)[:64]!r} is no parameter; there is keys")
+    (*_, stated) = asked.get("keys", [str(DEFAULT_KEYS)])
+    if not (stated.isascii() and stated.isdecimal() and len(stated) <= 6 and 1 <= int(stated) <= MOST_KEYS):
+        raise InvalidInput(f"keys must be an integer from 1 to {MOST_KEYS}, not {stated[:64]!r}")
+    return int(stated)

@@ -1,0 +1,94 @@
+"""The admin port: what anyone inside the cluster may read, and what needs the token."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from pinn_inference.api.admin import Admin
+from pinn_inference.api.http import App, State
+
+from .wire import Wire, ask
+
+TOKEN = "s3cret"
+CLOSED = [("GET", "/cache/hottest"), ("POST", "/shadow"), ("POST", "/reload")]
+
+
+def admin(token: str = TOKEN) -> App:
+    def hottest(count: int) -> Sequence[Mapping[str, Any]]:
+        return [{"x": i} for i in range(min(count, 3))]
+
+    async def shadow(items: list[object], solver: bool) -> Mapping[str, Any]:
+        return {"items": len(items), "solver": solver}
+
+    async def reload() -> Mapping[str, Any]:
+        return {"name": "m", "version": "2"}
+
+    routes = Admin(lambda: b"metrics 1\n", lambda: {"name": "m"}, hottest, shadow, reload, token, max_batch=3).routes()
+    return App(routes, State(ready=True))
+
+
+async def send(method: str, path: str, body: object = None, query: str = "", token: str | None = TOKEN) -> Wire:
+    content = b"" if body is None else msgspec.json.encode(body)
+    head = {"authorization": f"Bearer {token}"} if token is not None else {}
+    return await ask(admin(), wire=Wire(content), method=method, path=path, query_string=query, headers=head)
+
+
+async def test_metrics_and_the_model_are_open() -> None:
+    metrics = await send("GET", "/metrics", token=None)
+    assert metrics.body == b"metrics 1\n"
+    assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert (await send("GET", "/model", token=None)).json == {"name": "m"}
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+@pytest.mark.parametrize("token", [None, "", "s3cre", "s3cret ", "S3CRET", "é"])
+async def test_without_the_right_token_the_rest_is_refused(method: str, path: str, token: str | None) -> None:
+    answer = await send(method, path, token=token)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "authorization: Bearer" in answer.json["error"]
+
+
+@pytest.mark.parametrize(("method", "path"), CLOSED)
+async def test_without_a_configured_token_it_is_closed_and_says_how_to_open_it(method: str, path: str) -> None:
+    answer = await ask(admin(token=""), method=method, path=path, headers={"authorization": "Bearer "})
+    assert answer.status == 403
+    assert "PINN_SERVER_ADMIN_TOKEN" in answer.json["error"]
+
+
+async def test_as_many_hot_keys_are_given_as_asked_for() -> None:
+    assert (await send("GET", "/cache/hottest", query="keys=2")).json == {"keys": [{"x": 0}, {"x": 1}]}
+    assert len((await send("GET", "/cache/hottest")).json["keys"]) == 3
+
+
+@pytest.mark.parametrize(
+    "query", ["keys=0", "keys=-1", "keys=", "keys=1e3", "keys=100001", "keys=٣", "count=3", "keys=" + "9" * 5000]
+)
+async def test_a_number_of_keys_that_is_none_is_refused_by_name(query: str) -> None:
+    answer = await send("GET", "/cache/hottest", query=query)
+    assert answer.status == 400
+    assert "keys" in answer.json["error"]
+
+
+async def test_shadow_passes_the_items_and_whether_to_solve_them() -> None:
+    assert (await send("POST", "/shadow", {"items": [1, 2]})).json == {"items": 2, "solver": False}
+    assert (await send("POST", "/shadow", {"items": [1], "solver": True})).json == {"items": 1, "solver": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ([], 400, "items"), ({}, 400, "items"), ({"items": []}, 400, "items"), ({"items": {}}, 400, "items"),
+        ({"items": [1], "solver": 1}, 400, "solver"),
+        ({"items": [1], "more": 1}, 400, "items"), ({"items": [1] * 4}, 413, "items"),
+    ],
+)  # fmt: skip
+async def test_a_shadow_request_that_is_none_is_refused_by_field(body: object, status: int, word: str) -> None:
+    answer = await send("POST", "/shadow", body)
+    assert answer.status == status
+    assert word in answer.json["error"]
+
+
+async def test_reload_says_which_model_is_served_now() -> None:
+    assert (await send("POST", "/reload")).json == {"name": "m", "version": "2"}

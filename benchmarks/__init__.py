@@ -1,1 +1,1 @@
-"""What the documents state in numbers, measured: `make bench`, or `python -m benchmarks server|operator|idle`."""
+"""What the documents state in numbers, measured: `make bench`, or `python -m benchmarks NAME`."""

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import operator_figures, server_figures
+from benchmarks import operator_figures, peer_figures, server_figures
 
 RESULTS = Path(__file__).parent / "results"
 MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
     "server": server_figures.measure,
+    "peers": peer_figures.measure,
     "operator": operator_figures.measure,
     "idle": operator_figures.measure_idle,
 }
@@ -32,7 +33,8 @@ def main(names: list[str]) -> int:
         figures = machine() | MEASUREMENTS[name]()
         (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
         for key, value in figures.items():
-            print(f"  {key:42} {value}")
+            if not isinstance(value, dict):
+                print(f"  {key:42} {value}")
     return 0
 
 

@@ -72,29 +72,26 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from pinn_inference import settings
-    from pinn_inference.artifacts import source
-    from pinn_inference.engines.litert import LiteRtEngine
+    import asyncio
+
+    import msgspec
+
+    from pinn_inference import server, settings
+    from pinn_inference.api.predict import Codec
     from pinn_inference.errors import PinnError
-    from pinn_inference.predictor import Predictor
 
     names = ("spot", "strike", "maturity", "rate", "dividend_yield", "volatility", "kind")
     item = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
         chosen = settings.load(model_version=arguments.model_version, models_dir=arguments.models_dir)
-        artifact = source.fetch(
-            chosen.model_uri, chosen.model_name, chosen.model_version, chosen.models_dir, chosen.model_digest
-        )
-        engine = LiteRtEngine(artifact.files["model.tflite"])
-        broken: list[str] = []
-        manifest = artifact.manifest
-        answer = Predictor(engine, manifest.ranges(), manifest.tolerances, lambda name, _: broken.append(name)).one(
-            item
-        )
+        served = server.alone(chosen)
+        codec = Codec(served)
+        question = codec.questions(msgspec.json.encode(item))
+        answer = asyncio.run(served.predictor.one(question, exact=True))
     except PinnError as error:
         return _fail(str(error))
-    print(json.dumps({**answer._asdict(), "model": {"name": artifact.name, "version": artifact.version}}, indent=2))
-    return _fail(f"this answer breaks {', '.join(broken)}") if broken else 0
+    print(json.dumps(codec.reply(answer, None), indent=2))
+    return 0
 
 
 def _health(arguments: argparse.Namespace) -> int:

@@ -1,69 +1,168 @@
-"""What the server counts. The names are a contract with the operator, the alerts and the dashboard."""
+"""What the server counts. The names are a contract with the operator, the alerts and the dashboard.
 
+Counts are plain integers on the event loop's thread and become metrics when they are read: a counter of the client library
+costs a lock each time, and a request has ten of them. One call is one event, however many items it carries; gates count
+`live` calls only.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-from pinn_inference.artifacts.source import Artifact
+from pinn_inference.fallback import REASONS
 
-Outcome = Literal["ok", "refused", "error"]
+Outcome = Literal["ok", "refused", "overloaded", "error"]
 Source = Literal["live", "shadow", "probe", "warmup"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "refused", "overloaded", "error")
 SOURCES: Final[tuple[Source, ...]] = ("live", "shadow", "probe", "warmup")
+METHODS: Final = ("cache", "model", "solver")
+ERROR_TYPES: Final = ("internal", "non_finite", "physics_violation", "model_error", "gpu_error", "gpu_oom", "timeout")
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
+LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Tally:
+    """Counts by label values; those that are known exist from the start, at zero: a series that appears with its first event
+    hides that event from rate()."""
+
+    def __init__(self, *known: tuple[str, ...]) -> None:
+        self.counts: dict[tuple[str, ...], int] = dict.fromkeys(known, 0)
+
+    def add(self, labels: tuple[str, ...], count: int = 1) -> None:
+        """So many more events."""
+        self.counts[labels] = self.counts.get(labels, 0) + count
+
+
+class Distribution:
+    """A histogram: how many observations up to each bound, and their sum."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """One observation."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def cumulative(self) -> tuple[list[tuple[str, float]], float]:
+        """(bound, count up to it) as Prometheus counts, and the sum."""
+        total, found = 0, []
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+            total += count
+            found.append((bound, float(total)))
+        return found, self._sum
+
+
+class Gauges:
+    """What is read when metrics are asked for. The server fills it in when a model is loaded."""
+
+    def __init__(self) -> None:
+        self.cache: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
+        self.model: Callable[[], tuple[str, str, str] | None] = lambda: None
+        self.model_cache: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
 
 class Metrics:
-    """A registry of its own, so that two servers in one process (in tests) do not share counts."""
+    """Everything counted by one server. A registry of its own, so that two servers in one process do not share counts."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "pinn_requests",
-            "Calls of /predict, however many items each carries: ok, refused (the caller's mistake, 4xx) or error (5xx)",
-            ("outcome", "source"),
-            registry=self.registry,
-        )
-        self.latency = Histogram(
-            "pinn_prediction_latency_seconds",
-            "From the parsed head of a /predict call to its answer, by how the answer was made",
-            ("method",),
-            buckets=BUCKETS,
-            registry=self.registry,
-        )
-        self.errors = Counter(
-            "pinn_prediction_errors", "Valid questions left without an answer", ("error_type",), registry=self.registry
-        )
-        self.violations = Counter(
-            "pinn_physics_violations",
-            "Answers beyond the tolerance the model's manifest states, by invariant",
-            ("invariant",),
-            registry=self.registry,
-        )
-        info = Gauge(
-            "pinn_model_info", "The model served, always 1", ("name", "version", "digest"), registry=self.registry
-        )
-        info.labels(artifact.name, artifact.version, artifact.digest).set(1)
-        self._start_at_zero(tuple(artifact.manifest.tolerances))
+    def __init__(self, invariants: tuple[str, ...]) -> None:
+        self.gauges = Gauges()
+        self.requests = Tally(*((o, s) for o in OUTCOMES for s in SOURCES))
+        self.items = Tally(*((m, s) for m in METHODS for s in SOURCES))
+        self.hits = Tally(*((s,) for s in SOURCES))
+        self.misses = Tally(*((s,) for s in SOURCES))
+        self.fallbacks = Tally(*((r, s) for r in REASONS for s in SOURCES))
+        self.errors = Tally(*((e,) for e in ERROR_TYPES))
+        self.violations = Tally(*((i,) for i in invariants))
+        self.latency: Mapping[tuple[str, str], Distribution] = {
+            (method, source): Distribution(BUCKETS) for method in METHODS for source in SOURCES
+        }
+        self.lag = Distribution(LAG_BUCKETS)
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        self._registry.register(self)
 
-    def count(self, outcome: Outcome, source: Source) -> None:
-        """One call of /predict."""
-        self._requests[outcome, source].inc()
-
-    def observe(self, seconds: float) -> None:
-        """The latency of one answered call."""
-        self._model_latency.observe(seconds)
+    def violated(self, invariant: str, count: int) -> None:
+        """Answers that break an invariant."""
+        self.violations.add((invariant,), count)
 
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
-        return generate_latest(self.registry)
+        return generate_latest(self._registry)
 
-    def _start_at_zero(self, invariants: tuple[str, ...]) -> None:
-        """A series that appears with its first event hides that event from rate(): so all exist from the start."""
-        outcomes: tuple[Outcome, ...] = ("ok", "refused", "error")
-        self._requests = {(o, s): self.requests.labels(o, s) for o in outcomes for s in SOURCES}
-        self._model_latency = self.latency.labels("model")
-        for error_type in ("non_finite", "internal"):
-            self.errors.labels(error_type)
-        for invariant in invariants:
-            self.violations.labels(invariant)
+    def collect(self) -> Iterator[Metric]:
+        """What prometheus_client asks of a collector."""
+        size, held, evictions = self.gauges.cache()
+        loads, looked_up = self.gauges.model_cache()
+        yield _counter(
+            "pinn_requests",
+            "Calls of /predict, however many items each carries: ok, refused (the caller's mistake, 4xx), overloaded (429) or "
+            "error (5xx)",
+            ("outcome", "source"),
+            self.requests,
+        )
+        yield _counter("pinn_predictions", "Items answered, by how", ("method", "source"), self.items)
+        yield _counter(
+            "pinn_cache_hits",
+            "Calls whose every item came from a bin that was evaluated before",
+            ("source",),
+            self.hits,
+        )
+        yield _counter(
+            "pinn_cache_misses",
+            "Calls with an item that had to be evaluated, though it might have been cached",
+            ("source",),
+            self.misses,
+        )
+        yield GaugeMetricFamily("pinn_cache_size", "Entries of the result cache", size)
+        yield GaugeMetricFamily("pinn_cache_bytes", "Bytes the result cache holds, by its own account", held)
+        yield CounterMetricFamily("pinn_cache_evictions", "Entries that had to go for newer ones", evictions)
+        yield CounterMetricFamily("pinn_model_loads", "Models loaded", loads)
+        yield CounterMetricFamily("pinn_model_cache_hits", "Models found loaded already", looked_up)
+        yield _counter(
+            "pinn_fallback",
+            "Calls with an item that was answered by less than the first choice, by reason",
+            ("reason", "source"),
+            self.fallbacks,
+        )
+        yield _counter("pinn_prediction_errors", "Valid questions left without an answer", ("error_type",), self.errors)
+        yield _counter(
+            "pinn_physics_violations",
+            "Answers beyond the tolerance the model's manifest states, by invariant",
+            ("invariant",),
+            self.violations,
+        )
+        yield self._latency()
+        lag = HistogramMetricFamily(
+            "pinn_event_loop_lag_seconds", "How late the event loop wakes what it promised to wake"
+        )
+        lag.add_metric((), *self.lag.cumulative())
+        yield lag
+        if model := self.gauges.model():
+            info = GaugeMetricFamily(
+                "pinn_model_info", "The model served, always 1", labels=("name", "version", "digest")
+            )
+            info.add_metric(model, 1)
+            yield info
+
+    def _latency(self) -> Metric:
+        family = HistogramMetricFamily(
+            "pinn_prediction_latency_seconds",
+            "From the parsed head of a /predict call to its answer, by how the slowest item was made",
+            labels=("method", "source"),
+        )
+        for labels, distribution in self.latency.items():
+            family.add_metric(labels, *distribution.cumulative())
+        return family
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], tally: Tally) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in tally.counts.items():
+        family.add_metric(values, count)
+    return family

@@ -14,21 +14,29 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import numpy as np
+import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
+from pinn_inference import bins
 from pinn_inference.api import health
 from pinn_inference.api.http import Answer, App, Request, Routes, State
-from pinn_inference.api.predict import PredictEndpoint
+from pinn_inference.api.limits import Limits, guarded
+from pinn_inference.api.predict import Codec, PredictEndpoint, counted
 from pinn_inference.artifacts import source
 from pinn_inference.artifacts.source import Artifact
+from pinn_inference.cache import ResultCache
+from pinn_inference.engines import Array
 from pinn_inference.engines.litert import LiteRtEngine
-from pinn_inference.errors import ListenError, StartError
+from pinn_inference.errors import ListenError, ModelError, StartError
+from pinn_inference.fallback import Fallback
 from pinn_inference.logs import event
 from pinn_inference.monitoring import Metrics
-from pinn_inference.predictor import Predictor
+from pinn_inference.predictor import Engines, Observer, Predictor
+from pinn_inference.problems import Formulation, black_scholes, error_table
 from pinn_inference.settings import Settings, unknown
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -54,7 +62,7 @@ def serve(settings: Settings) -> int:
     for name in unknown():
         event(f"{name} is no setting of this server and is ignored", logging.WARNING)
     try:
-        return asyncio.run(_Process(settings).run())
+        return uvloop.run(_Process(settings).run())
     except StartError as error:
         explain(error)
         return 1
@@ -109,6 +117,16 @@ class _Process:
         self.told.set()
 
 
+@dataclass(frozen=True)
+class Served:
+    """A model that is loaded and answers."""
+
+    name: str
+    version: str
+    artifact: Artifact
+    predictor: Predictor
+
+
 def load(settings: Settings) -> Artifact:
     """The model the settings name, verified. Raises ModelError."""
     artifact = source.fetch(
@@ -120,24 +138,82 @@ def load(settings: Settings) -> Artifact:
     return artifact
 
 
-def predictor(artifact: Artifact, metrics: Metrics) -> Predictor:
-    """A predictor for a verified model."""
+def formulation(artifact: Artifact) -> Formulation:
+    """The model's problem, with its ranges and its error table."""
+    table = artifact.files.get(error_table.FILE)
+    try:
+        return black_scholes.Formulation(artifact.manifest.ranges(), error_table.parse(table) if table else None)
+    except ValueError as error:
+        raise ModelError(f"the model's {error_table.FILE} cannot be read: {error}") from None
+
+
+def predictor(artifact: Artifact, settings: Settings, observer: Observer, engines: Engines) -> Predictor:
+    """A predictor for a verified model. Raises SettingsError where its cache cannot be as wished."""
+    problem = formulation(artifact)
+    known = error_table.FILE in artifact.files  # no bound, no answer from a bin
+    size = settings.cache_size if known else 0
     return Predictor(
-        LiteRtEngine(artifact.files["model.tflite"]),
-        artifact.manifest.ranges(),
-        artifact.manifest.tolerances,
-        lambda invariant, count: metrics.violations.labels(invariant).inc(count),
+        problem=problem,
+        engines=engines,
+        fallback=Fallback(problem.solve, problem.solvable, settings.fallback_solver),
+        tolerances=dict(artifact.manifest.tolerances),
+        observer=observer,
+        bins=bins.Bins(bins.chosen(problem.inputs, problem.bins, settings.cache_bin_widths)),
+        cache=ResultCache(size, settings.cache_max_bytes) if size else None,
+        timeout=settings.timeout,
     )
 
 
 def _apps(settings: Settings, state: State, artifact: Artifact) -> list[tuple[App, int]]:
     """The service port answers predictions; the admin port, in no Service and no route, shows metrics."""
-    metrics = Metrics(artifact)
-    origin = {"method": "model", "engine": "litert", "model": {"name": artifact.name, "version": artifact.version}}
-    predict = PredictEndpoint(predictor(artifact, metrics), metrics, origin, settings.max_batch)
-    service = App({**predict.routes(), **health.routes(state)}, state, settings.max_body)
+    metrics = Metrics(tuple(artifact.manifest.tolerances))
+    engines = LiteRtOnly(LiteRtEngine(artifact.files["model.tflite"]))
+    served = Served(artifact.name, artifact.version, artifact, predictor(artifact, settings, metrics, engines))
+    codec = Codec(served)
+    cache = served.predictor.cache
+    if cache is not None:
+        metrics.gauges.cache = lambda: (len(cache), cache.bytes, cache.evictions)
+    metrics.gauges.model = lambda: (artifact.name, artifact.version, artifact.digest)
+    predict: Routes = {"/predict": {"POST": PredictEndpoint(lambda: codec, metrics, settings.max_batch)}}
+    limited = guarded(predict, Limits(settings.concurrency, settings.queue, settings.timeout))
+    service = App({**counted(limited, metrics), **health.routes(state)}, state, settings.max_body)
     admin = App({**_metrics_routes(metrics), **health.routes(state)}, state)
     return [(service, settings.port), (admin, settings.admin_port)]
+
+
+class _Nobody:
+    def violated(self, invariant: str, count: int) -> None:
+        """Nobody counts."""
+
+
+def alone(settings: Settings) -> Served:
+    """The model of the settings without a server around it."""
+    artifact = load(settings)
+    engines = LiteRtOnly(LiteRtEngine(artifact.files["model.tflite"]))
+    return Served(artifact.name, artifact.version, artifact, predictor(artifact, settings, _Nobody(), engines))
+
+
+class LiteRtOnly:
+    """The CPU engine alone."""
+
+    def __init__(self, engine: LiteRtEngine) -> None:
+        self.name, self.jet, self._engine = engine.name, engine.jet, engine
+
+    async def jets(self, points: Array, deadline_s: float) -> "Evaluated":
+        """In pieces, giving way between them."""
+        parts = []
+        for start in range(0, len(points), 2048):
+            parts.append(self._engine.jets(points[start : start + 2048]))
+            await asyncio.sleep(0)
+        return Evaluated(np.concatenate(parts, axis=1), self.name)
+
+
+class Evaluated(NamedTuple):
+    """See predictor.Evaluated."""
+
+    jets: Array
+    engine: str
+    reason: str | None = None
 
 
 def _metrics_routes(metrics: Metrics) -> Routes:

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pinn_inference.errors import SettingsError
 
@@ -28,6 +28,60 @@ def seconds(text: object) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
+def count_of_bytes(text: object) -> int | None:
+    """Bytes of a quantity as Kubernetes writes it: "256Mi", "1G", "1048576". None for nothing."""
+    if isinstance(text, int) or text is None:
+        return text
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]i?|k)?", str(text))
+    if not found:
+        raise ValueError('must be a number of bytes such as "256Mi" or "1000000"')
+    unit = found[2] or ""
+    base = 1024 if unit.endswith("i") else 1000
+    return int(float(found[1]) * base ** ("KMGT".index(unit[0].upper()) + 1 if unit else 0))
+
+
+def widths(text: object) -> dict[str, tuple[float, bool]]:
+    """Bin widths by input: "volatility=1%,rate=0.001"; each a number and whether it is relative."""
+    if isinstance(text, dict):
+        return text
+    found = {}
+    for part in filter(None, str(text).split(",")):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        try:
+            value = float(number.removesuffix("%"))
+        except ValueError:
+            equals = ""
+        if not (name and equals):
+            raise ValueError('must be widths by input such as "volatility=1%,rate=0.001"')
+        found[name] = (value / 100, True) if number.endswith("%") else (value, False)
+    return found
+
+
+def threshold(text: object) -> str:
+    """A share of the memory limit ("90%") or a number of bytes ("900Mi"); empty for none."""
+    said = str(text)
+    if said and not re.fullmatch(r"(100|\d{1,2})(\.\d+)?%", said):
+        count_of_bytes(said)
+    return said
+
+
+def warming(text: object) -> str:
+    """none, synthetic, or the address of another server's admin port."""
+    if text in ("none", "synthetic") or str(text).startswith(("http://", "https://")):
+        return str(text)
+    raise ValueError('must be "none", "synthetic" or the address of another server\'s admin port, http://...')
+
+
+def from_batch(text: object) -> int | None:
+    """From how many points on; None where it is to be measured ("auto")."""
+    if text in ("auto", None):
+        return None
+    number = int(str(text))
+    if number < 1:
+        raise ValueError('must be "auto" or a number of points')
+    return number
+
+
 def default_models() -> Path:
     """models/ of the checkout this package lies in, else /models, where the image has them."""
     checkout = Path(__file__).parents[2] / "models"
@@ -41,6 +95,10 @@ def log_format_here() -> LogFormat:
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
+Bytes = Annotated[int, BeforeValidator(count_of_bytes), Field(ge=0)]
+Widths = Annotated[dict[str, tuple[float, bool]], NoDecode, BeforeValidator(widths)]
+GpuPolicy = Literal["never", "prefer", "require"]
+EngineChoice = Literal["auto", "litert", "xla", "gpu"]
 
 
 class Settings(BaseSettings):
@@ -57,8 +115,24 @@ class Settings(BaseSettings):
     port: Port = 8080
     admin_port: Port = 8081
     drain: Seconds = 5.0
+    cache_size: Annotated[int, Field(ge=0)] = 100_000
+    cache_max_bytes: Bytes = 256 * 1024 * 1024
+    cache_bin_widths: Widths = Field(default_factory=dict)
+    warm_up: Annotated[str, BeforeValidator(warming)] = "none"
+    warm_up_keys: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    gpu_policy: GpuPolicy = "never"
+    engine: EngineChoice = "auto"
+    xla_from_batch: Annotated[int | None, BeforeValidator(from_batch)] = None
+    fallback_cpu: bool = True
+    fallback_solver: bool = True
+    timeout: Annotated[Seconds, Field(gt=0)] = 1.0
+    concurrency: Annotated[int, Field(ge=1)] = 64
+    queue: Annotated[int, Field(ge=0)] = 256
     max_batch: Annotated[int, Field(ge=1)] = 10_000
     max_body: Annotated[int, Field(ge=1)] = 4 * 1024 * 1024
+    restart_above_memory: Annotated[str, BeforeValidator(threshold)] = ""
+    admin_token: SecretStr = SecretStr("")
+    access_log: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = Field(default_factory=log_format_here)
 
@@ -81,4 +155,5 @@ def unknown() -> list[str]:
 
 def _reason(error: object) -> str:
     assert isinstance(error, dict)  # noqa: S101 - pydantic's own shape
-    return f"is {error['input']!r}: {str(error['msg']).removeprefix('Value error, ')}"
+    shown = "(hidden)" if error["loc"] == ("admin_token",) else repr(error["input"])
+    return f"is {shown}: {str(error['msg']).removeprefix('Value error, ')}"

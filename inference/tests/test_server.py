@@ -28,8 +28,11 @@ def test_an_option_is_priced_and_the_answer_says_how(server: ServerProcess) -> N
     assert answer.status_code == 200
     body = answer.json()
     assert body["price"] == pytest.approx(7.6150, abs=1e-4)
-    assert set(body) == {"price", "delta", "gamma", "vega", "theta", "rho", "method", "engine", "model"}
-    assert (body["method"], body["engine"]) == ("model", "litert")
+    outputs = {"price", "delta", "gamma", "vega", "theta", "rho"}
+    assert set(body) == outputs | {"method", "engine", "reason", "error_bound", "model"}
+    assert (body["method"], body["engine"], body["reason"]) == ("model", "litert", None)
+    assert set(body["error_bound"]) == outputs
+    assert all(0 < bound < 1e-5 for bound in body["error_bound"].values())
     assert body["model"] == {"name": "black-scholes", "version": "2.0.0"}
 
 
@@ -52,7 +55,7 @@ def test_a_list_is_answered_in_its_order(server: ServerProcess) -> None:
         ("POST", "/predict", b"\xff\xfe", 400, "not JSON"),
         ("POST", "/predict", "[]", 400, "empty"),
         ("POST", "/predict", "3", 400, "object"),
-        ("POST", "/predict", json.dumps([OPTION, {**OPTION, "volatility": 0.9}]), 400, "item 1: volatility is 0.9"),
+        ("POST", "/predict", json.dumps([OPTION, {**OPTION, "volatility": 9}]), 400, "item 1: volatility is 9"),
         ("POST", "/predict", json.dumps({**OPTION, "outputs": ["vanna"]}), 400, "outputs"),
         ("POST", "/predict", " " * (4 * 1024 * 1024 + 1), 413, "larger"),
         ("POST", "/predict", json.dumps([OPTION] * 10_001), 413, "10001"),
@@ -104,9 +107,9 @@ def test_the_metrics_have_the_names_others_rely_on(server: ServerProcess, models
     metrics = server.metrics()
     digest = json.loads((models / "black-scholes/2.0.0/manifest.json").read_text())["digest"]
     assert metrics[f'pinn_model_info{{digest="{digest}",name="black-scholes",version="2.0.0"}}'] == 1
-    assert metrics['pinn_prediction_latency_seconds_count{method="model"}'] >= 1
+    assert metrics['pinn_prediction_latency_seconds_count{method="model",source="live"}'] >= 1
     for bound in ("0.01", "0.05", "0.1", "0.25", "0.5", "0.6", "1.0", "2.0", "5.0"):
-        assert f'pinn_prediction_latency_seconds_bucket{{le="{bound}",method="model"}}' in metrics
+        assert f'pinn_prediction_latency_seconds_bucket{{le="{bound}",method="model",source="live"}}' in metrics
     assert metrics['pinn_physics_violations_total{invariant="pde_residual"}'] == 0
     assert metrics['pinn_prediction_errors_total{error_type="non_finite"}'] == 0
     assert metrics["process_resident_memory_bytes"] > 1e7

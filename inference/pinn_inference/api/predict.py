@@ -1,86 +1,216 @@
-"""POST /predict: one object or a list of them in, price and Greeks out, each saying how it was made."""
+"""POST /predict: one object or a list of them in, outputs out, each saying how it was made and how wrong it can be."""
 
+import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Protocol
 
-from pinn_inference.api.http import Answer, Request, Routes, decode, failure, ok
-from pinn_inference.errors import InvalidInput, PredictionError, RequestError, TooLarge
+import msgspec
+
+from pinn_inference.api.http import Answer as HttpAnswer
+from pinn_inference.api.http import Endpoint, Request, Routes, decode, failure, ok
+from pinn_inference.errors import (
+    InvalidInput,
+    OutOfDomain,
+    Overloaded,
+    PredictionError,
+    RequestError,
+    Timeout,
+    TooLarge,
+)
 from pinn_inference.logs import log
-from pinn_inference.monitoring import SOURCES, Metrics, Source
-from pinn_inference.predictor import Predictor
-from pinn_inference.problems.black_scholes import OUTPUTS, Greeks
+from pinn_inference.monitoring import METHODS, SOURCES, Metrics, Source
+from pinn_inference.predictor import CHUNK, Answer, Predictor
+
+RANK: Final = {method: rank for rank, method in enumerate(METHODS)}
+
+
+class Loaded(Protocol):
+    """A model that is being served."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def predictor(self) -> Predictor: ...
+
+
+class Codec:
+    """Decodes the questions of a model and encodes its answers."""
+
+    def __init__(self, model: Loaded) -> None:
+        self.model = model
+        self.predictor = model.predictor
+        self.problem = model.predictor.problem
+        self.outputs = self.problem.outputs
+        question = self.problem.Question
+        self._decode = msgspec.json.Decoder(question | list[question]).decode  # type: ignore[valid-type]  # made at run time
+        self._label = {"name": model.name, "version": model.version}
+
+    def questions(self, body: bytes) -> Any:
+        """One question or a list of them. Raises InvalidInput with a sentence that names the field."""
+        try:
+            return self._decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            document = decode(body)
+            self._complain(document)
+            raise InvalidInput(f"the body cannot be read: {error}") from None
+
+    def reply(self, answer: Answer, wanted: Sequence[str] | None) -> dict[str, Any]:
+        """One answer as it is written."""
+        values, bounds = dict(zip(self.outputs, answer.values, strict=True)), answer.bounds
+        limits = None if bounds is None else dict(zip(self.outputs, bounds, strict=True))
+        if wanted is not None:
+            values = {name: values[name] for name in wanted}
+            limits = None if limits is None else {name: limits[name] for name in wanted}
+        values["method"] = answer.method  # type: ignore[assignment]  # numbers first, then how they were made
+        values["engine"] = answer.engine  # type: ignore[assignment]
+        values["reason"] = answer.reason  # type: ignore[assignment]
+        values["error_bound"] = limits  # type: ignore[assignment]
+        values["model"] = self._label  # type: ignore[assignment]
+        return values
+
+    def _complain(self, document: object) -> None:
+        """Finds what the typed decoder refused, and says it as a person would."""
+        if not isinstance(document, list):
+            self._complain_of(document)
+            return
+        for place, item in enumerate(document):
+            try:
+                self._complain_of(item)
+            except InvalidInput as error:
+                raise InvalidInput(f"item {place}: {error}") from None
+
+    def _complain_of(self, item: object) -> None:
+        if isinstance(item, dict):
+            outputs, exact = item.get("outputs"), item.get("exact", False)
+            if outputs is not None and not (
+                isinstance(outputs, list) and all(isinstance(name, str) and name in self.outputs for name in outputs)
+            ):
+                raise InvalidInput(f"outputs must be a list with some of {', '.join(self.outputs)}")
+            if not isinstance(exact, bool):
+                raise InvalidInput("exact must be true or false")
+        with suppress(OutOfDomain):  # that is not why the decoder refused it
+            self.problem.parse(item)
 
 
 @dataclass(frozen=True)
 class PredictEndpoint:
-    """Decodes, asks the predictor, encodes, and counts the call once."""
+    """Decodes, asks the predictor of the current model, encodes."""
 
-    predictor: Predictor
+    codec: Callable[[], Codec]
     metrics: Metrics
-    origin: Mapping[str, Any]
     max_batch: int
 
-    def routes(self) -> Routes:
-        """Where it is found."""
-        return {"/predict": {"POST": self}}
+    async def __call__(self, request: Request) -> HttpAnswer:
+        """Answers one call. Raises RequestError for the caller's mistakes, PredictionError for ours."""
+        codec, source = self.codec(), source_of(request)
+        asked = codec.questions(await request.body())
+        if isinstance(asked, list):
+            return await self._many(codec, asked, source)
+        wanted = _wanted(asked)
+        answer = await codec.predictor.one(asked, asked.exact)
+        self._count(answer, asked.exact, source, codec)
+        return _made(codec.reply(answer, wanted), answer.method)
 
-    async def __call__(self, request: Request) -> Answer:
-        """Answers one call; raises RequestError for the caller's mistakes."""
+    async def _many(self, codec: Codec, asked: list[Any], source: Source) -> HttpAnswer:
+        if not asked:
+            raise InvalidInput("the list is empty; send at least one item")
+        if len(asked) > self.max_batch:
+            raise TooLarge(f"the list has {len(asked)} items; at most {self.max_batch} are taken at a time")
+        wanted = [_wanted(question, place) for place, question in enumerate(asked)]
+        exact = any(question.exact for question in asked)
+        answers = await codec.predictor.many(asked, exact)
+        replies: list[dict[str, Any]] = []
+        for start in range(0, len(answers), CHUNK):
+            part = slice(start, start + CHUNK)
+            replies += [codec.reply(a, w) for a, w in zip(answers[part], wanted[part], strict=True)]
+            await asyncio.sleep(0)
+        return _made(replies, self._count_all(answers, exact, source, codec))
+
+    def _count(self, answer: Answer, exact: bool, source: Source, codec: Codec) -> None:
+        metrics, method = self.metrics, answer.method
+        metrics.items.add((method, source))
+        if method == "cache":
+            metrics.hits.add((source,))
+        elif method == "model" and not exact and codec.predictor.cache is not None:
+            metrics.misses.add((source,))
+        if answer.reason is not None:
+            metrics.fallbacks.add((answer.reason, source))
+
+    def _count_all(self, answers: list[Answer], exact: bool, source: Source, codec: Codec) -> str:
+        """Counts a list as the one call it is; returns how its slowest item was made."""
+        metrics = self.metrics
+        methods = [answer.method for answer in answers]
+        slowest = max(set(methods), key=lambda method: RANK[method])
+        for method in set(methods):
+            metrics.items.add((method, source), methods.count(method))
+        if codec.predictor.cache is not None and not exact and slowest != "solver":
+            (metrics.hits if slowest == "cache" else metrics.misses).add((source,))
+        for reason in {answer.reason for answer in answers if answer.reason is not None}:
+            metrics.fallbacks.add((reason, source))
+        return slowest
+
+
+def counted(routes: Routes, metrics: Metrics) -> Routes:
+    """The same routes, each call counted once with its outcome and its latency, time in the queue included."""
+    return {
+        path: {method: _Counted(endpoint, metrics) for method, endpoint in methods.items()}
+        for path, methods in routes.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Counted:
+    inner: Endpoint
+    metrics: Metrics
+
+    async def __call__(self, request: Request) -> HttpAnswer:
         started = time.perf_counter()
-        source = _source(request)
+        source = source_of(request)
         try:
-            answer = await self._predict(decode(await request.body()))
-        except RequestError:
-            self.metrics.count("refused", source)
+            answer = await self.inner(request)
+        except RequestError as error:
+            self.metrics.requests.add(("overloaded" if isinstance(error, Overloaded) else "refused", source))
+            raise
+        except Timeout:
+            self._failed("timeout", source)
             raise
         except PredictionError as error:
-            return self._failed(error, error.error_type, source)
-        except Exception as error:  # noqa: BLE001 - a bug is an error counted, not a connection lost
+            self._failed(error.error_type, source)
+            return failure(500, str(error))
+        except Exception:  # noqa: BLE001 - a bug is an error counted, not a connection lost
             log.exception("a prediction failed")
-            return self._failed(error, "internal", source)
-        self.metrics.count("ok", source)
-        self.metrics.observe(time.perf_counter() - started)
+            self._failed("internal", source)
+            return failure(500, "internal error; see the server's log")
+        self.metrics.requests.add(("ok", source))
+        if answer.made:
+            self.metrics.latency[answer.made, source].observe(time.perf_counter() - started)
         return answer
 
-    async def _predict(self, document: object) -> Answer:
-        if isinstance(document, list):
-            return ok(await self._many(document))
-        wanted, item = _wanted(document)
-        return ok(self._reply(self.predictor.one(item), wanted))
-
-    async def _many(self, documents: list[object]) -> list[dict[str, Any]]:
-        if not documents:
-            raise InvalidInput("the list is empty; send at least one option")
-        if len(documents) > self.max_batch:
-            raise TooLarge(f"the list has {len(documents)} items; at most {self.max_batch} are taken at a time")
-        asked = [_wanted(document) for document in documents]
-        answers = await self.predictor.many([item for _, item in asked])
-        return [self._reply(answer, wanted) for answer, (wanted, _) in zip(answers, asked, strict=True)]
-
-    def _reply(self, answer: Greeks, wanted: tuple[str, ...]) -> dict[str, Any]:
-        values = answer._asdict() if wanted is OUTPUTS else {name: getattr(answer, name) for name in wanted}
-        return {**values, **self.origin}
-
-    def _failed(self, error: Exception, error_type: str, source: Source) -> Answer:
-        self.metrics.count("error", source)
-        self.metrics.errors.labels(error_type).inc()
-        return failure(
-            500, str(error) if isinstance(error, PredictionError) else "internal error; see the server's log"
-        )
+    def _failed(self, error_type: str, source: Source) -> None:
+        self.metrics.requests.add(("error", source))
+        self.metrics.errors.add((error_type,))
 
 
-def _wanted(document: object) -> tuple[tuple[str, ...], object]:
-    """The outputs a document asks for, and the document without that wish."""
-    if not isinstance(document, dict) or "outputs" not in document:
-        return OUTPUTS, document
-    outputs = document["outputs"]
-    if not isinstance(outputs, list) or not outputs or not all(name in OUTPUTS for name in outputs):
-        raise InvalidInput(f"outputs must be a list with some of {', '.join(OUTPUTS)}")
-    return tuple(outputs), {key: value for key, value in document.items() if key != "outputs"}
-
-
-def _source(request: Request) -> Source:
+def source_of(request: Request) -> Source:
+    """Who asks: callers, or somebody whose calls no gate may count."""
     stated = request.headers.get("pinn-source")
     return stated if stated in SOURCES else "live"
+
+
+def _made(value: object, method: str) -> HttpAnswer:
+    return ok(value)._replace(made=method)
+
+
+def _wanted(question: Any, place: int | None = None) -> Sequence[str] | None:
+    outputs: list[str] | None = question.outputs
+    if outputs is not None and not outputs:
+        where = "" if place is None else f"item {place}: "
+        raise InvalidInput(f"{where}outputs is empty; name at least one, or leave it out for all")
+    return outputs

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from pinn_inference.errors import ModelError
-from pinn_inference.problems.black_scholes import Input
+from pinn_inference.problems import Input
 
 
 class Field(msgspec.Struct, frozen=True, omit_defaults=True):

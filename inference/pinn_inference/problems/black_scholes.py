@@ -16,13 +16,16 @@ which is all it is trained on: pay-off and decay are built in, so there is no bo
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, NoReturn, Protocol, cast
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pinn_inference.errors import InvalidInput
+from pinn_inference.errors import InvalidInput, OutOfDomain
+from pinn_inference.problems import Input, Width
+from pinn_inference.problems.error_table import ErrorTable
 
 _TYPE_NAMES: Final = {bool: "a boolean", str: "a string", type(None): "null", list: "a list", dict: "an object"}
 
@@ -45,18 +48,6 @@ Real = Any  # a float, or an array of them: the formulas below are written once 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Input:
-    """One input of the problem: its unit and the closed range the model was trained on."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    per: str | None = None
-    default: float | None = None
-
-
 INPUTS: Final = (
     Input("spot", "currency, as a multiple of the strike", 0.5, 2.0, per="strike"),
     Input("strike", "currency", 1e-6, 1e9),
@@ -65,8 +56,26 @@ INPUTS: Final = (
     Input("dividend_yield", "per year, continuously compounded", 0.0, 0.1, default=0.0),
     Input("volatility", "per square root of a year", 0.05, 0.6),
 )
+BINS: Final = {
+    "spot": Width(0.001, 1e-6),
+    "strike": Width(0.001, 1e-6),
+    "maturity": Width(0.01, 0.02),
+    "rate": Width(0.01, 0.01),
+    "dividend_yield": Width(0.01, 0.01),
+    "volatility": Width(0.01, 0.05),
+}
+SOLVABLE: Final = (
+    Input("spot", "currency", 1e-9, 1e12),
+    Input("strike", "currency", 1e-9, 1e12),
+    Input("maturity", "years", 1e-6, 100.0),
+    Input("rate", "per year, continuously compounded", -1.0, 1.0),
+    Input("dividend_yield", "per year, continuously compounded", -1.0, 1.0, default=0.0),
+    Input("volatility", "per square root of a year", 1e-3, 5.0),
+)
+"""Where the closed formula is finite in float64: beyond it a market does not go, and a refusal is kinder than an infinity."""
+
 KINDS: Final = {"call": 1.0, "put": -1.0}
-_FIELDS: Final = {field.name for field in INPUTS} | {"kind"}
+_FIELDS: Final = {field.name for field in INPUTS} | {"kind", "outputs", "exact"}
 
 
 class Option(NamedTuple):
@@ -132,21 +141,20 @@ def functions_for(option: Option) -> Functions:
 
 
 def parse(item: object, inputs: Sequence[Input] = INPUTS) -> Option:
-    """The option an item of a request describes.
+    """The option an item of a request describes, read with care: this is the slow way that finds the sentence to refuse with.
 
-    Raises InvalidInput, naming the field, its value and the allowed range, for anything that is not a finite number in
-    the trained domain. There is no extrapolation.
+    Raises InvalidInput, naming the field, its value and the allowed range, for anything that is not a finite number, and
+    OutOfDomain for a number the model was not trained for. There is no extrapolation.
     """
     if not isinstance(item, dict):
         raise InvalidInput(f"an option is a JSON object with {_names(inputs)} and kind, not {_describe(item)}")
-    values: dict[str, float] = {}
-    for field in inputs:
-        values[field.name] = _number(item, field)
-    for field in inputs:
-        _in_range(field, values)
-    option = Option(**values, sign=_sign(item))
+    values = {field.name: _number(item, field) for field in inputs}
+    sign = _sign(item)
     if not item.keys() <= _FIELDS:
         _refuse_unknown(item, inputs)
+    option = Option(**values, sign=sign)
+    for field in inputs:
+        _in_range(field, values, option)
     return option
 
 
@@ -180,11 +188,12 @@ def _from_integer(value: int, field: Input) -> float:
         raise InvalidInput(f"{field.name} is too large for a number ({_allowed(field)})") from None
 
 
-def _in_range(field: Input, values: Mapping[str, float]) -> None:
+def _in_range(field: Input, values: Mapping[str, float], option: Option) -> None:
     value = values[field.name]
     unit = values[field.per] if field.per else 1.0
     if not field.low * unit <= value <= field.high * unit:
-        raise InvalidInput(f"{field.name} is {value!r}, outside the range the model was trained on ({_allowed(field)})")
+        sentence = f"{field.name} is {value!r}, outside the range the model was trained on ({_allowed(field)})"
+        raise OutOfDomain(sentence, option)
 
 
 def _sign(item: Mapping[str, object]) -> float:
@@ -266,6 +275,113 @@ def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array) -> Gre
     )
 
 
+def moved(jet: Sequence[Real] | Array, dz: Real, ds: Real) -> tuple[Real, Real, Real, Real]:
+    """The jet of a point (dz, ds) away by the Taylor terms it has: N to second order in z and first in s, N_z to first in z."""
+    n, n_z, n_zz, n_s = jet
+    return n + dz * (n_z + 0.5 * dz * n_zz) + ds * n_s, n_z + dz * n_zz, n_zz, n_s
+
+
+def bounds(option: Option, reduced: Reduced, cell: Sequence[Real] | Array, dz: Real, ds: Real) -> Greeks:
+    """How far price and Greeks from a jet taken (dz, ds) away can be from the truth, each in the unit of its output.
+
+    The sum of what the network was measured to be wrong (`cell`, see ERROR_ROWS), of the Taylor remainder (Lagrange's, with
+    the largest third derivatives of the cell), and of rounding. An error of N reaches the price under s^3 phi(z) only: that
+    is why the bound is close.
+    """
+    f = functions_for(option)
+    spot, strike, maturity, rate, dividend_yield, volatility, _ = option
+    x, z, s = reduced
+    t_b, t_x, t_xx, t_s, k_zzz, k_zzs, k_zs, k_ss = cell
+    z, dz, ds = abs(z), abs(dz), abs(ds)
+    grown = 1 + 4 * dz  # the jet's own errors, moved along
+    t_b, t_x, t_xx, t_s = t_b * grown, t_x * grown, t_xx * grown, t_s * grown
+    # what is left of N, N_z, N_zz and N_s
+    r_n = dz * (ds * (k_zs + 0.5 * dz * k_zzs) + dz * dz * k_zzz / 6) + 0.5 * ds * ds * k_ss
+    r_z = ds * (k_zs + dz * k_zzs) + 0.5 * dz * dz * k_zzz
+    r_zz = dz * k_zzz + ds * k_zzs
+    r_s = dz * (k_zs + 0.5 * dz * k_zzs) + ds * k_ss
+    # beyond Z_FAR the network is asked at the edge; N and its derivatives are below one there
+    beyond = z > Z_FAR
+    r_n, r_z, r_zz, r_s = r_n + beyond, r_z + beyond, r_zz + beyond, r_s + beyond / s
+    # what that makes of b, b_x, b_xx and b_s
+    e_s = s * f.exp(-0.5 * z * z) * 0.3989422804014327
+    e_b = s * s * e_s * (t_b + r_n) + ROUNDING
+    e_x = s * e_s * (t_x + r_z + z * r_n) + ROUNDING
+    e_xx = e_s * (t_xx + r_zz + 2 * z * r_z + (z * z + 1) * r_n) + ROUNDING * (1 + 1 / (s * s))
+    e_s = s * e_s * (t_s + (3 + z * z) * r_n + s * r_s + z * r_z) + ROUNDING * (1 + 1 / s)
+
+    unit = f.exp(0.5 * x - rate * maturity) * strike
+    value, slope, diffusion = unit * e_b, unit * (e_x + 0.5 * e_b), unit * e_s
+    root = f.sqrt(maturity)
+    return Greeks(
+        price=value,
+        delta=slope / spot,
+        gamma=unit * (e_xx + 0.25 * e_b) / (spot * spot),
+        vega=diffusion * root,
+        theta=abs(rate) * value + abs(rate - dividend_yield) * slope + 0.5 * diffusion * volatility / root,
+        rho=maturity * (slope + value),
+    )
+
+
+ERROR_ROWS: Final = ("b", "b_x", "b_xx", "b_s", "N_zzz", "N_zzs", "N_zs", "N_ss")
+"""The rows of a model's error table. The first four: largest measured error of that quantity over s^3 phi, s^2 phi, s phi and
+s^2 phi, phi = phi(z). The others: the largest absolute value of that derivative of N."""
+
+ROUNDING: Final = 2e-15
+"""Float64 rounding of a quantity of order one, with room; measured to suffice against a closed formula in float64."""
+
+FAR: Final = (0.25, 0.05)
+"""Largest (dz, ds) a jet is moved: about a cell of the error table, beyond which its numbers would not hold."""
+
+USABLE: Final = Greeks(price=1e-5, delta=1e-4, gamma=1e-3, vega=1e-4, theta=1e-4, rho=1e-4)
+"""An answer from a bin whose bounds exceed these is evaluated afresh. Multiples of the strike, of strike/S^2 for gamma; delta as
+it is."""
+
+
+def solve(option: Option) -> Greeks:
+    """The reference solver: the closed formula of Black, Scholes and Merton and its derivatives.
+
+    J. Hull, Options, Futures and Other Derivatives, chapters 15 and 19. One option or a batch.
+    """
+    f = functions_for(option)
+    spot, strike, maturity, rate, dividend_yield, volatility, sign = option
+    root = f.sqrt(maturity)
+    d1 = (f.log(spot / strike) + (rate - dividend_yield + 0.5 * volatility * volatility) * maturity) / (
+        volatility * root
+    )
+    d2 = d1 - volatility * root
+    carry, discount = f.exp(-dividend_yield * maturity), f.exp(-rate * maturity)
+    density = f.exp(-0.5 * d1 * d1) * 0.3989422804014327
+    n1, n2 = 0.5 * f.erfc(-0.7071067811865476 * sign * d1), 0.5 * f.erfc(-0.7071067811865476 * sign * d2)
+    asset, cash = spot * carry * n1, strike * discount * n2
+    decay = spot * carry * density * volatility / (2 * root)
+    return Greeks(
+        price=sign * (asset - cash),
+        delta=sign * carry * n1,
+        gamma=carry * density / (spot * volatility * root),
+        vega=spot * carry * density * root,
+        theta=sign * (dividend_yield * asset - rate * cash) - decay,
+        rho=sign * maturity * cash,
+    )
+
+
+def solver_bounds(option: Option) -> Greeks:
+    """Rounding of the closed formula in float64, with room: 1e-12 of the largest term of each output."""
+    f = functions_for(option)
+    spot, strike, maturity, rate, dividend_yield, volatility, _ = option
+    carry, cash = f.exp(-dividend_yield * maturity), strike * f.exp(-rate * maturity)
+    root, eps = f.sqrt(maturity), 1e-12
+    asset = spot * carry
+    return Greeks(
+        price=eps * (asset + cash),
+        delta=eps * carry,
+        gamma=eps * carry / (spot * volatility * root),
+        vega=eps * asset * root,
+        theta=eps * (asset * (abs(dividend_yield) + volatility / root) + abs(rate) * cash),
+        rho=eps * maturity * cash,
+    )
+
+
 def finite(g: Greeks) -> bool:
     """Whether every number of an answer is one."""
     total = sum(g)  # NaN and infinity survive a sum; opposite infinities make NaN
@@ -303,6 +419,138 @@ def excesses(option: Option, g: Greeks) -> dict[str, Real]:
 
 def _most(*values: Real) -> Real:
     return np.maximum.reduce(values) if isinstance(values[0], np.ndarray) else max(values)
+
+
+# ------------------------------------------------------------------------------------------- with one model
+
+
+class Formulation:
+    """The problem with one model's ranges and error table: what the predictor asks, for one option or for a batch."""
+
+    name: Final = NAME
+    outputs: Final = OUTPUTS
+    invariants: Final = INVARIANTS
+    bins: Final = BINS
+
+    def __init__(self, inputs: Sequence[Input], table: ErrorTable | None) -> None:
+        self.inputs = tuple(inputs)
+        self.Question = _question(self.inputs)
+        self._fields = attrgetter(*(field.name for field in self.inputs))
+        self._table = table
+        by_name = {field.name: field for field in self.inputs}
+        self._ratio = (by_name["spot"].low, by_name["spot"].high)
+        self._ranges = tuple((f.low, f.high) for f in self.inputs[1:])
+
+    def point(self, question: Any) -> Option:
+        """The option of a question that `Question` decoded. Raises InvalidInput or OutOfDomain as `parse` does."""
+        spot, strike, maturity, rate, dividend_yield, volatility = values = self._fields(question)
+        low, high = self._ratio
+        (a0, a1), (b0, b1), (c0, c1), (d0, d1), (e0, e1) = self._ranges
+        inside = (
+            low * strike <= spot <= high * strike
+            and a0 <= strike <= a1
+            and b0 <= maturity <= b1
+            and c0 <= rate <= c1
+            and d0 <= dividend_yield <= d1
+            and e0 <= volatility <= e1
+        )
+        if not inside:
+            parse({**dict(zip(Option._fields, values, strict=False)), "kind": question.kind}, self.inputs)
+        return Option(spot, strike, maturity, rate, dividend_yield, volatility, KINDS[question.kind])
+
+    def parse(self, item: object) -> Option:
+        """The same of a JSON value that `Question` refused: finds the sentence."""
+        return parse(item, self.inputs)
+
+    def stack(self, points: Sequence[Option]) -> Option:
+        """A batch of points."""
+        return stack(points)
+
+    def solvable(self, point: Option) -> None:
+        """Raises InvalidInput where the reference solver cannot answer either."""
+        for field, value in zip(SOLVABLE, point, strict=False):
+            if not field.low <= value <= field.high:
+                sentence = (
+                    f"{field.name} is {value!r}, which the reference solver does not take either ({_allowed(field)})"
+                )
+                raise InvalidInput(sentence)
+
+    def at(self, values: Sequence[Real], like: Option) -> Option:
+        """The point with these inputs, each held within the trained ranges, and the kind of `like`."""
+        spot, *others = values
+        if isinstance(spot, np.ndarray):
+            strike, *rest = (np.clip(v, a, b) for v, (a, b) in zip(others, self._ranges, strict=True))
+            held = np.clip(spot, self._ratio[0] * strike, self._ratio[1] * strike)
+            return Option._make((held, strike, *rest, like.sign))
+        strike, *rest = [min(max(v, a), b) for v, (a, b) in zip(others, self._ranges, strict=True)]
+        held = min(max(spot, self._ratio[0] * strike), self._ratio[1] * strike)
+        return Option._make((held, strike, *rest, like.sign))
+
+    def coordinates(self, point: Option) -> tuple[Real, Real]:
+        """Where the network is evaluated for a point."""
+        return network_point(reduce(point))
+
+    def answer(self, point: Option, jet: Sequence[Real] | Array) -> Greeks:
+        """Price and Greeks from the jet at the point itself."""
+        return greeks(point, reduce(point), jet)
+
+    def near(self, point: Option, at: tuple[Real, Real], jet: Sequence[Real] | Array) -> tuple[Greeks, Greeks | None]:
+        """Price and Greeks from a jet taken at the coordinates `at`, near the point's, and their error bounds.
+
+        The bounds are None where the model came without an error table, infinite where `at` is too far to say.
+        """
+        reduced = reduce(point)
+        z, s = network_point(reduced)
+        dz, ds = z - at[0], s - at[1]
+        answer = greeks(point, reduced, moved(jet, dz, ds))
+        if self._table is None:
+            return answer, None
+        if isinstance(dz, np.ndarray):
+            table = self._table.at_all(*at)
+            far = (np.abs(dz) > FAR[0]) | (np.abs(ds) > FAR[1])
+            found = bounds(point, reduced, table, dz, ds)
+            return answer, Greeks(*(np.where(far, np.inf, value) for value in found)) if far.any() else found
+        if abs(dz) > FAR[0] or abs(ds) > FAR[1]:
+            return answer, Greeks(*[math.inf] * 6)
+        return answer, bounds(point, reduced, self._table.at(*at), dz, ds)
+
+    def usable(self, point: Option, bound: Greeks) -> Any:
+        """Whether an answer with these bounds may be served from a bin: a bool, or an array of them."""
+        strike, spot = point.strike, point.spot
+        price, delta, gamma, vega, theta, rho = bound
+        limit = USABLE
+        return (
+            (price <= limit.price * strike)
+            & (delta <= limit.delta)
+            & (gamma * spot * spot <= limit.gamma * strike)
+            & (vega <= limit.vega * strike)
+            & (theta <= limit.theta * strike)
+            & (rho <= limit.rho * strike)
+        )
+
+    def finite(self, answer: Greeks) -> bool:
+        """Whether every number of an answer is one."""
+        return finite(answer)
+
+    def excesses(self, point: Option, answer: Greeks) -> dict[str, Real]:
+        """How far an answer is from each invariant, dimensionless."""
+        return excesses(point, answer)
+
+    def solve(self, point: Option) -> tuple[Greeks, Greeks]:
+        """The reference solver's answer and its bounds."""
+        return solve(point), solver_bounds(point)
+
+
+def _question(inputs: Sequence[Input]) -> type[msgspec.Struct]:
+    """What a request's object decodes into: the inputs, the kind, and the wishes."""
+    required = [(field.name, float) for field in inputs if field.default is None]
+    optional = [(field.name, float, field.default) for field in inputs if field.default is not None]
+    wishes = [
+        ("kind", Literal["call", "put"], "call"),
+        ("outputs", list[Literal["price", "delta", "gamma", "vega", "theta", "rho"]] | None, None),
+        ("exact", bool, False),
+    ]
+    return msgspec.defstruct("Option", [*required, *optional, *wishes], forbid_unknown_fields=True, gc=False)
 
 
 # ----------------------------------------------------------------------------------------------- training

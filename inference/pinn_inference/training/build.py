@@ -6,13 +6,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts.manifest import Field, Manifest
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.network import Network
-from pinn_inference.problems import black_scholes
+from pinn_inference.problems import black_scholes, error_table
 from pinn_inference.training import export, measure
 from pinn_inference.training.recipes import Recipe
 
@@ -22,7 +24,12 @@ LIBRARIES = ("numpy", "scipy", "tensorflow_cpu", "ai_edge_litert")
 def folder_files(network: Network, model_version: str, recipe: Recipe, training: dict[str, Any]) -> dict[str, bytes]:
     """Every file of the model, by name. `training` is what the training run knows about itself."""
     files = {"weights.npz": export.weights_npz(network), "model.tflite": export.litert(network)}
-    accuracy, excesses = measure.accuracy(LiteRtEngine(files["model.tflite"]), Float64Engine(files["weights.npz"]))
+    served, float64 = LiteRtEngine(files["model.tflite"]), Float64Engine(files["weights.npz"])
+    accuracy, excesses = measure.accuracy(served, float64)
+    table = measure.error_table(served, float64)
+    files[error_table.FILE] = export.npz(
+        {"steps": np.array([table.z_step, table.s_step]), "values": table.values.astype(np.float64)}
+    )
     manifest = Manifest(
         schema=1,
         name=black_scholes.NAME,

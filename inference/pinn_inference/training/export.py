@@ -3,21 +3,27 @@
 import io
 import os
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from pinn_inference.network import S_SCALE, Z_SCALE, Network
+from pinn_inference.network import S_SCALE, Z_SCALE, Array, Network
 
 
 def weights_npz(network: Network) -> bytes:
-    """The weights as an uncompressed .npz with fixed time stamps: equal weights give equal bytes. No pickle."""
+    """The weights, layer by layer: w0, b0, w1, ..."""
+    layers = enumerate(zip(network.weights, network.biases, strict=True))
+    return npz({f"{name}{i}": array for i, (w, b) in layers for name, array in (("w", w), ("b", b))})
+
+
+def npz(arrays: Mapping[str, Array]) -> bytes:
+    """An uncompressed .npz with fixed time stamps: equal arrays give equal bytes. No pickle."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for i, (w, b) in enumerate(zip(network.weights, network.biases, strict=True)):
-            for name, array in ((f"w{i}", w), (f"b{i}", b)):
-                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                archive.writestr(entry, _npy(array))
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            archive.writestr(entry, _npy(array))
     return out.getvalue()
 
 

@@ -1,0 +1,117 @@
+"""Which bin an input falls into, and where its centre is: integers out, so that equal bins are equal keys on every machine.
+
+A relative width w counts from the input's scale c: up to c the bins are w c wide, beyond it they grow with x. So a rate of 0
+has a bin, and 1 % of volatility means 1 % of it whatever it is.
+"""
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pinn_inference.errors import SettingsError
+from pinn_inference.problems import Input, Width
+
+Array = NDArray[np.float64]
+LARGEST: Final = 2**53
+"""Bins from the middle to either end of a range: beyond it a float no longer tells neighbours apart."""
+
+
+class _Axis(NamedTuple):
+    step: float
+    """Width of a bin below the scale."""
+    scale: float
+    """Up to where bins are equally wide: infinity for an absolute width."""
+    growth: float
+    """ln(1 + w): beyond the scale, bins are equally wide in ln x."""
+    whole: int
+    """Bins from 0 to the scale."""
+
+
+class Bins:
+    """The bins of a problem's inputs, in their order."""
+
+    def __init__(self, widths: Sequence[Width]) -> None:
+        self._axes = tuple(_axis(width) for width in widths)
+        self.pack = struct.Struct(f"{len(self._axes)}q").pack
+        self.unpack = struct.Struct(f"{len(self._axes)}q").unpack
+
+    def index(self, values: Sequence[float]) -> list[int]:
+        """The bin of each input."""
+        found = []
+        for x, (step, scale, growth, whole) in zip(values, self._axes, strict=False):
+            if -scale <= x <= scale:
+                found.append(math.floor(x / step + 0.5))
+            else:
+                far = whole + math.floor(math.log(abs(x) / scale) / growth + 0.5)
+                found.append(far if x > 0 else -far)
+        return found
+
+    def centre(self, index: Sequence[int]) -> list[float]:
+        """The centre of each bin."""
+        found = []
+        for i, (step, scale, growth, whole) in zip(index, self._axes, strict=True):
+            if -whole <= i <= whole:
+                found.append(i * step)
+            else:
+                found.append(math.copysign(scale * math.exp((abs(i) - whole) * growth), i))
+        return found
+
+    def indices(self, values: Sequence[Array]) -> NDArray[np.int64]:
+        """The bins of n points: shape (n, inputs)."""
+        found = np.empty((len(values[0]), len(self._axes)), np.int64)
+        for k, (x, (step, scale, growth, whole)) in enumerate(zip(values, self._axes, strict=False)):
+            near = np.floor(x / step + 0.5)
+            if math.isfinite(scale):
+                far = whole + np.floor(np.log(np.maximum(np.abs(x), scale) / scale) / growth + 0.5)
+                near = np.where(np.abs(x) <= scale, near, np.copysign(far, x))
+            found[:, k] = near
+        return found
+
+    def centres(self, indices: NDArray[np.int64]) -> list[Array]:
+        """The centres of n bins, input by input."""
+        found = []
+        for i, (step, scale, growth, whole) in zip(indices.T, self._axes, strict=True):
+            x = i * step
+            if math.isfinite(scale):
+                far = scale * np.exp(np.maximum(np.abs(i) - whole, 0) * growth)
+                x = np.where(np.abs(i) <= whole, x, np.copysign(far, i))
+            found.append(x)
+        return found
+
+
+def chosen(inputs: Sequence[Input], own: Mapping[str, Width], wished: Mapping[str, tuple[float, bool]]) -> list[Width]:
+    """The width of every input: as `wished` (a number, and whether it is relative), else the problem's own.
+
+    Raises SettingsError for an input the problem does not have, or a width that makes no usable bins.
+    """
+    names = [field.name for field in inputs]
+    if unknown := sorted(set(wished) - set(names)):
+        raise SettingsError(
+            f"PINN_SERVER_CACHE_BIN_WIDTHS names {unknown[0]!r}, which is no input of the model; it has {', '.join(names)}"
+        )
+    return [_width(field, own[field.name], wished.get(field.name)) for field in inputs]
+
+
+def _width(field: Input, own: Width, wished: tuple[float, bool] | None) -> Width:
+    if wished is None:
+        return own
+    number, relative = wished
+    if not number > 0 or not math.isfinite(number) or (relative and number >= 1):
+        raise SettingsError(
+            f"PINN_SERVER_CACHE_BIN_WIDTHS: the width of {field.name} must be above 0, and below 100% where it is relative"
+        )
+    width = Width(number, own.scale if relative else None)
+    if max(abs(field.low), abs(field.high)) / _axis(width).step > LARGEST:
+        raise SettingsError(f"PINN_SERVER_CACHE_BIN_WIDTHS: the width of {field.name} is too small to tell bins apart")
+    return width
+
+
+def _axis(width: Width) -> _Axis:
+    if width.scale is None:
+        return _Axis(width.relative, math.inf, 0.0, LARGEST)
+    whole = round(1 / width.relative)
+    return _Axis(width.scale / whole, width.scale, math.log1p(width.relative), whole)

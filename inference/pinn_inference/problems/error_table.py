@@ -1,0 +1,62 @@
+"""How wrong a network is, cell by cell over its two coordinates: measured once when it is trained, looked up with every answer.
+
+A single largest error would be true and useless: float32 rounding alone differs by a factor of a hundred between cells. What the
+numbers of a cell mean is the problem's business.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Cell = tuple[float, ...]
+
+FILE: Final = "errors.npz"
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Cells of size `z_step` by `s_step` from (0, 0); beyond the last one its numbers hold. `values`: (k, nz, ns)."""
+
+    z_step: float
+    s_step: float
+    values: Array
+
+    def __post_init__(self) -> None:
+        rows = [[tuple(self.values[:, i, j].tolist()) for j in range(self._ns)] for i in range(self._nz)]
+        object.__setattr__(self, "_cells", rows)
+
+    @property
+    def _nz(self) -> int:
+        return int(self.values.shape[1])
+
+    @property
+    def _ns(self) -> int:
+        return int(self.values.shape[2])
+
+    def at(self, z: float, s: float) -> Cell:
+        """The numbers of the cell of one point; `z` counts by its size."""
+        cells: list[list[Cell]] = self._cells  # type: ignore[attr-defined]  # made in __post_init__, for speed
+        row = cells[min(int(abs(z) / self.z_step), len(cells) - 1)]
+        return row[min(int(s / self.s_step), len(row) - 1)]
+
+    def at_all(self, z: Array, s: Array) -> Array:
+        """The same for n points: shape (k, n)."""
+        i = np.minimum((np.abs(z) / self.z_step).astype(np.intp), self._nz - 1)
+        j = np.minimum((s / self.s_step).astype(np.intp), self._ns - 1)
+        found: Array = self.values[:, i, j]
+        return found
+
+
+def parse(content: bytes) -> ErrorTable:
+    """Of the bytes of errors.npz. Raises ValueError when they are none."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        if set(arrays.files) != {"steps", "values"}:
+            raise ValueError(f"{FILE} has {', '.join(sorted(arrays.files))}, not steps and values")
+        steps, values = np.asarray(arrays["steps"], np.float64), np.asarray(arrays["values"], np.float64)
+    if steps.shape != (2,) or values.ndim != 3 or not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError(f"{FILE} holds no table of finite, non-negative numbers")
+    return ErrorTable(float(steps[0]), float(steps[1]), values)

@@ -1,7 +1,8 @@
 """LiteRT: the fused float32 graph on the CPU, one thread; the fastest engine there is for small batches.
 
-Two interpreters with fixed batch sizes share one flatbuffer: resizing tensors for every call would cost more than the
-evaluation, and memory could not be bounded. A batch is cut into chunks, the last one padded.
+A few interpreters with fixed batch sizes share one flatbuffer: resizing tensors for every call would cost more than the
+evaluation, and memory could not be bounded. A batch is cut into pieces of these sizes, the last one padded. The largest size
+is the one whose intermediate values still fit the core's second cache.
 """
 
 import os
@@ -15,8 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from pinn_inference.engines import Array, Jet
 from pinn_inference.errors import ModelError
 
-CHUNK: Final = 256
-SMALL: Final = 16
+SIZES: Final = (16, 64, 256)
 
 
 class LiteRtEngine:
@@ -28,8 +28,7 @@ class LiteRtEngine:
         try:
             with _quiet():
                 self._one = _Graph(model, 1)
-                self._few = _Graph(model, SMALL)
-                self._many = _Graph(model, CHUNK)
+                self._graphs = {size: _Graph(model, size) for size in SIZES}
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"LiteRT cannot load the model: {str(error).splitlines()[0]}") from None
 
@@ -46,14 +45,24 @@ class LiteRtEngine:
 
     def jets(self, points: Array) -> Array:
         """The same at `points` (n, 2): shape (4, n)."""
-        graph, size = (self._few, SMALL) if len(points) <= SMALL else (self._many, CHUNK)
-        out = np.empty((4, len(points)))
-        for start in range(0, len(points), size):
-            chunk = points[start : start + size]
-            graph.input()[: len(chunk)] = chunk
+        out = np.empty((len(points), 4), np.float32)
+        inputs = points.astype(np.float32)
+        for start, count, size in pieces(len(points)):
+            graph = self._graphs[size]
+            graph.input()[:count] = inputs[start : start + count]
             graph.invoke()
-            out[:, start : start + size] = graph.output()[: len(chunk)].T
-        return out
+            out[start : start + count] = graph.output()[:count]
+        return out.T.astype(np.float64, order="C")
+
+
+def pieces(count: int) -> Iterator[tuple[int, int, int]]:
+    """How a batch is cut: (start, points, size of the graph they are padded to). At most half of a graph is padding."""
+    start = 0
+    while start < count:
+        left = count - start
+        size = next((size for size in reversed(SIZES) if 2 * left > size), SIZES[0])
+        yield start, min(left, size), size
+        start += min(left, size)
 
 
 class _Graph:

@@ -1,0 +1,241 @@
+"""Which engine answers what: the one thing the predictor asks.
+
+Single points and small batches stay in this process, on LiteRT: no round trip is as fast. From a measured size on, batches go
+to worker processes, one a GPU or one XLA worker on the CPU; when those cannot answer, LiteRT does, if the policy allows it,
+and the answer says why.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from pinn_inference.engines import Array, Jet, crossover, devices
+from pinn_inference.engines.child import Child
+from pinn_inference.engines.litert import LiteRtEngine
+from pinn_inference.engines.protocol import Evaluated
+from pinn_inference.engines.supervisor import Pool, Recipe, Worker
+from pinn_inference.errors import EngineError, SettingsError
+from pinn_inference.logs import event
+
+SLICE: Final = 2048
+"""Points LiteRT evaluates before other requests get their turn: about a millisecond."""
+
+XLA_MEMORY: Final = 1 << 30
+"""What must be free before TensorFlow is started beside us; it takes half of it."""
+
+XLA_TRIED_FROM: Final = 4096
+"""The batch that starts the XLA worker for a trial, unless a size was set."""
+
+MEASURING: Final = 30.0
+"""Seconds a worker may take for a batch while it is measured; its first batch of a size may be slow."""
+
+Which = Literal["auto", "litert", "xla", "gpu"]
+Policy = Literal["never", "prefer", "require"]
+WORKER: Final = (sys.executable, "-m", "pinn_inference.engines.worker")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person decides. `from_batch`: the smallest batch for a worker, None to measure it.
+
+    `cpu_fallback`: whether LiteRT answers when a GPU cannot; never with the policy `require`.
+    `gpus`, `command`, `free_memory`, `cores`: where a test puts its own.
+    """
+
+    engine: Which = "auto"
+    policy: Policy = "never"
+    from_batch: int | None = None
+    cpu_fallback: bool = True
+    gpus: tuple[str, ...] | None = None
+    command: Sequence[str] = WORKER
+    free_memory: Callable[[], int] = devices.free_memory
+    cores: Callable[[], int] = devices.cores
+    patience: float = 0.5
+    first_pause: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.engine == "gpu" and self.policy == "never":
+            raise SettingsError("the engine gpu needs the GPU policy prefer or require, not never")
+        if self.engine in {"litert", "xla"} and self.policy == "require":
+            raise SettingsError(f"the GPU policy require leaves nothing to the engine {self.engine}; set auto or gpu")
+
+
+class Engines:
+    """All the ways to evaluate one model. `start` on the loop, then `jet` and `jets`, then `close`."""
+
+    name = "litert"
+
+    def __init__(self, model: bytes, weights: bytes, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self._litert = LiteRtEngine(model)
+        self._weights = weights
+        self._here: dict[int, float] = {}
+        self._from: dict[str, int | None] = {}
+        self._gpu = self._gpu_pool() if self._wants_gpu else None
+        self._xla: Pool | None = None
+        self._xla_refused: str | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def _wants_gpu(self) -> bool:
+        return self.options.policy != "never" and self.options.engine in {"auto", "gpu"}
+
+    async def start(self) -> None:
+        """Starts the workers that are wanted from the beginning; does not wait for them."""
+        if self._gpu:
+            self._gpu.start()
+        elif self._wants_gpu:
+            event("no GPU is visible here", 30, policy=self.options.policy)
+        if self.options.engine == "xla":
+            self._start_xla()
+
+    async def close(self) -> None:
+        """Ends every worker; LiteRT goes on answering."""
+        pools = [pool for pool in (self._gpu, self._xla) if pool]
+        await asyncio.gather(*(pool.close() for pool in pools), *self._closing)
+
+    def jet(self, z: float, s: float) -> Jet:
+        """(N, N_z, N_zz, N_s) at one point."""
+        return self._litert.jet(z, s)
+
+    async def jets(self, points: Array, deadline_s: float) -> Evaluated:
+        """Jets of `points` (n, 2). Raises EngineError when no engine that may answer did so in time."""
+        ends = asyncio.get_running_loop().time() + deadline_s
+        pool, reason = self._worker_for(len(points)), None
+        if pool:
+            falls = self._falls_back(pool)
+            try:
+                # Half the time for the worker, so that there is some left to answer without it.
+                jets = await pool.jets(points, deadline_s / 2 if falls else deadline_s)
+                return Evaluated(jets, pool.name)
+            except EngineError as error:
+                if not falls:
+                    raise
+                reason = None if pool.starting else error.reason
+        return Evaluated(await self._jets_here(points, ends), self.name, reason)
+
+    def complaint(self) -> str | None:
+        """Why no traffic should come here, or None: a GPU is required and none is ready."""
+        if self.options.policy != "require" or (self._gpu and self._gpu.ready):
+            return None
+        if self._gpu is None:
+            return "the GPU policy is require and no GPU is visible here"
+        said = next((w.last_error for w in self._gpu.workers if w.last_error), None)
+        return f"the GPU policy is require and no GPU worker is ready: {said or 'still starting'}"
+
+    def state(self) -> dict[str, Any]:
+        """For detailed health: each engine, and from which batch size it is asked."""
+        pools = [pool for pool in (self._gpu, self._xla) if pool]
+        return {
+            "litert": {"status": "ready"},
+            **{p.name: {"from_batch": self._threshold(p), "workers": p.state()} for p in pools},
+            **({"xla": {"status": "off", "reason": self._xla_refused}} if self._xla_refused else {}),
+        }
+
+    # ------------------------------------------------------------------------------------------- choosing
+
+    def _worker_for(self, count: int) -> Pool | None:
+        """The workers for a batch of this size, started if this is the first that large."""
+        if self.options.engine != "auto":
+            pool = self._gpu if self.options.engine == "gpu" else self._xla
+            return pool if pool and count >= (self.options.from_batch or 1) else None
+        if self._gpu:
+            return self._gpu if self._is_worth_it(self._gpu, count) else None
+        if self._xla is None and not self._xla_refused and count >= (self.options.from_batch or XLA_TRIED_FROM):
+            self._start_xla()
+        return self._xla if self._xla and self._is_worth_it(self._xla, count) else None
+
+    def _is_worth_it(self, pool: Pool, count: int) -> bool:
+        threshold = self._threshold(pool)
+        return threshold is not None and count >= threshold
+
+    def _threshold(self, pool: Pool) -> int | None:
+        return self.options.from_batch or self._from.get(pool.name)
+
+    def _falls_back(self, pool: Pool) -> bool:
+        return pool is not self._gpu or (self.options.cpu_fallback and self.options.policy != "require")
+
+    async def _jets_here(self, points: Array, ends: float) -> Array:
+        """LiteRT, giving way to other requests between slices."""
+        loop, out = asyncio.get_running_loop(), []
+        for start in range(0, len(points), SLICE):
+            if start:
+                await asyncio.sleep(0)
+                if loop.time() > ends:
+                    raise EngineError(f"LiteRT had evaluated {start} of {len(points)} points in time", "timeout")
+            out.append(self._litert.jets(points[start : start + SLICE]))
+        return out[0] if len(out) == 1 else np.concatenate(out, axis=1)
+
+    # ------------------------------------------------------------------------------------------- workers
+
+    def _gpu_pool(self) -> Pool | None:
+        names = devices.gpus() if self.options.gpus is None else self.options.gpus
+        workers = [Worker(self._recipe("gpu", name)) for name in names]
+        return Pool("gpu", workers) if workers else None
+
+    def _start_xla(self) -> None:
+        self._xla_refused = self._why_no_xla()
+        if self._xla_refused:
+            event("large batches stay on LiteRT", reason=self._xla_refused)
+            return
+        self._xla = Pool("xla", [Worker(self._recipe("xla", ""))])
+        self._xla.start()
+
+    def _why_no_xla(self) -> str | None:
+        options = self.options
+        if options.command is WORKER and find_spec("tensorflow") is None:
+            return "TensorFlow is not installed"
+        if options.free_memory() < XLA_MEMORY:
+            return "less than 1 GiB of memory is free"
+        if options.engine == "auto" and options.from_batch is None and options.cores() < 2:
+            return "on one core XLA was at no batch size faster than LiteRT"
+        return None
+
+    def _recipe(self, kind: Literal["xla", "gpu"], device: str) -> Recipe:
+        gpu = kind == "gpu"
+        return Recipe(
+            command=(*self.options.command, "--device", "gpu" if gpu else "cpu"),
+            env=_environment(os.environ, device),
+            weights=self._weights,
+            device=f"gpu:{device}" if gpu else "cpu",
+            reason="gpu_error" if gpu else "model_error",
+            came_up=lambda child: self._measure(kind, child),
+            patience=self.options.patience,
+            first_pause=self.options.first_pause,
+        )
+
+    async def _measure(self, name: str, child: Child) -> None:
+        """Finds the crossover anew, as a worker comes up: another machine, or another load, may have another one."""
+        self._here = crossover.time_here(self._litert)
+        there = await crossover.time_there(lambda points: child.evaluate([points], MEASURING))
+        self._from[name] = crossover.crossover(self._here, there)
+        milliseconds = {size: round(1e3 * seconds, 2) for size, seconds in there.items()}
+        event("measured from which batch on a worker pays", engine=name, from_batch=self._from[name], ms=milliseconds)
+        if name == "xla" and self._threshold_is_never():
+            self._stop_xla()
+
+    def _threshold_is_never(self) -> bool:
+        return self.options.engine == "auto" and self.options.from_batch is None and self._from["xla"] is None
+
+    def _stop_xla(self) -> None:
+        """A worker that never pays gives its memory back."""
+        assert self._xla is not None  # noqa: S101 - it is what was measured
+        self._xla_refused = "it was measured to be at no batch size 10 % faster than LiteRT"
+        closing = asyncio.create_task(self._xla.close())
+        self._xla = None
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+
+def _environment(env: Mapping[str, str], gpu: str) -> dict[str, str]:
+    """Ours, less our settings (a token among them), with only the worker's own device visible."""
+    kept = {name: value for name, value in env.items() if not name.startswith("PINN_SERVER_")}
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        kept.pop(name, None)
+    return {**kept, "CUDA_VISIBLE_DEVICES": gpu or "-1"}

@@ -1,0 +1,89 @@
+"""TensorFlow/XLA: the fused float32 graph compiled for one device, for batches large enough to pay for the way there.
+
+Only a worker process makes one: TensorFlow takes seconds and half a gigabyte to import, and a CUDA error can end a process.
+Batch sizes are few and fixed, all compiled before the first question, so that nothing is traced or compiled under a request.
+"""
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from pinn_inference.engines import Array, taylor
+from pinn_inference.engines.float64 import Float64Engine
+
+Device = Literal["cpu", "gpu"]
+SIZES: Final[dict[Device, tuple[int, ...]]] = {"cpu": (256, 1024, 4096), "gpu": (256, 1024, 4096, 16384)}
+"""A CPU pays for every padded row, so a batch is cut; a GPU pays for every launch, so it is padded to the next size."""
+
+
+class XlaEngine:
+    """Evaluates the weights of a weights.npz on one device. Raises OSError when there is no such device."""
+
+    def __init__(self, weights: bytes, device: Device) -> None:
+        network = Float64Engine(weights).network
+        self._tf = _tensorflow(device)
+        self._where = f"/{device.upper()}:0"
+        self.description = _description(self._tf, device)
+        self._device: Device = device
+        self._graphs = {size: self._compiled(network, size) for size in SIZES[device]}
+
+    def jets(self, points: Array) -> Array:
+        """(N, N_z, N_zz, N_s) at `points` (n, 2): shape (4, n)."""
+        out = np.empty((4, len(points)))
+        for start, count, size in pieces(len(points), self._device):
+            out[:, start : start + count] = self._evaluate(points[start : start + count], size)[:count].T
+        return out
+
+    def _evaluate(self, points: Array, size: int) -> Any:
+        padded = np.full((size, 2), 0.5, np.float32)
+        padded[: len(points)] = points
+        with self._tf.device(self._where):
+            return self._graphs[size](self._tf.constant(padded)).numpy()
+
+    def _compiled(self, network: Any, size: int) -> Any:
+        tf = self._tf
+        with tf.device(self._where):
+            graph = tf.function(lambda points: taylor.jets(tf, network, points), jit_compile=True)
+            concrete = graph.get_concrete_function(tf.TensorSpec([size, 2], tf.float32))
+            concrete(tf.constant(np.full((size, 2), 0.5, np.float32))).numpy()
+        return concrete
+
+
+def pieces(count: int, device: Device) -> Iterator[tuple[int, int, int]]:
+    """How a batch is cut: (start, points, compiled size they are padded to)."""
+    sizes, start = SIZES[device], 0
+    while start < count:
+        left = count - start
+        fitting = next((size for size in sizes if size >= left), sizes[-1])
+        smaller = max((size for size in sizes if size <= left), default=fitting)
+        size = smaller if device == "cpu" and 2 * left < fitting else fitting
+        yield start, min(left, size), size
+        start += min(left, size)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """XLA reports it under several classes; the words are always there."""
+    text = f"{type(error).__name__} {error}".lower()
+    return any(sign in text for sign in ("resourceexhausted", "resource_exhausted", "out of memory", "out_of_memory"))
+
+
+def _tensorflow(device: Device) -> Any:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else it takes the whole device
+    tf = import_module("tensorflow")  # by name: import-linter keeps every importer of this module free of it
+    if device == "gpu" and not tf.config.list_physical_devices("GPU"):
+        raise OSError("TensorFlow sees no GPU: is it built with CUDA, and does the driver show the device?")
+    tf.config.experimental.enable_tensor_float_32_execution(False)  # TF32 keeps 10 bits of 23: errors of 1e-3
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    return tf
+
+
+def _description(tf: Any, device: Device) -> str:
+    if device == "cpu":
+        return f"CPU, TensorFlow {tf.__version__}"
+    details = tf.config.experimental.get_device_details(tf.config.list_physical_devices("GPU")[0])
+    return f"{details.get('device_name', 'GPU')}, TensorFlow {tf.__version__}"

@@ -1,0 +1,234 @@
+"""Which engine answers what, what happens when it cannot, and what an idle worker costs: nothing, as there is none."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pinn_inference.engines import choice, crossover
+from pinn_inference.engines.choice import Engines, Options
+from pinn_inference.errors import EngineError, SettingsError
+
+from .conftest import Model, double, faulty, some_points, until
+from .double import Fault
+
+MUCH = 1 << 40
+
+
+@pytest.fixture(autouse=True)
+def _paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gets our environment: the double must find the package wherever these tests run."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
+    monkeypatch.setenv("PINN_SERVER_ADMIN_TOKEN", "a secret")
+
+
+def options(folder: Path, start: str = "", **chosen: Any) -> Options:
+    defaults: dict[str, Any] = {
+        "command": double(folder, start),
+        "first_pause": 0.001,
+        "free_memory": lambda: MUCH,
+        "cores": lambda: 8,
+        "gpus": ("0",),
+        "policy": "prefer",
+        "from_batch": 100,
+    }
+    return Options(**{**defaults, **chosen})
+
+
+@asynccontextmanager
+async def engines(given: Options, model: Model) -> AsyncIterator[Engines]:
+    made = Engines(model.tflite, model.weights, given)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def gpu_ready(made: Engines) -> None:
+    await until(lambda: made.state()["gpu"]["workers"][0]["status"] == "ready")
+
+
+async def test_small_batches_stay_here_and_large_ones_go_to_the_gpu(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path), model) as made:
+        await gpu_ready(made)
+        for count, engine in ((1, "litert"), (99, "litert"), (100, "gpu"), (5000, "gpu")):
+            points = some_points(count)
+            done = await made.jets(points, 60)
+            assert (done.engine, done.reason) == (engine, None)
+            assert np.allclose(done.jets, model.exact(points), atol=1e-5)
+
+
+async def test_a_single_point_never_leaves_the_process(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path, engine="gpu"), model) as made:
+        assert np.allclose(made.jet(0.3, 0.2), model.exact(np.array([[0.3, 0.2]]))[:, 0], atol=1e-5)
+        assert made.name == "litert"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "restarts"),
+    [
+        (Fault.OUT_OF_MEMORY, "gpu_oom", 0),
+        (Fault.EXIT, "gpu_error", 1),
+        (Fault.KILLED, "gpu_error", 1),
+        (Fault.HANG, "timeout", 1),
+    ],
+)
+async def test_what_the_gpu_cannot_answer_the_cpu_does_and_says_why(
+    tmp_path: Path, model: Model, fault: Fault, reason: str, restarts: int
+) -> None:
+    points = np.concatenate([some_points(150), faulty(fault)])
+    async with engines(options(tmp_path), model) as made:
+        await gpu_ready(made)
+        done = await made.jets(points, 2.0 if fault is Fault.HANG else 60)
+        assert (done.engine, done.reason) == ("litert", reason)
+        assert np.allclose(done.jets[:, :150], model.exact(points[:150]), atol=1e-5)
+        await until(lambda: made.state()["gpu"]["workers"][0]["restarts"] == restarts)
+        await gpu_ready(made)
+        assert (await made.jets(some_points(150), 60)).engine == "gpu"
+
+
+async def test_a_gpu_that_is_down_is_a_reason_and_one_that_still_starts_is_none(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path, "slow"), model) as made:
+        await until(lambda: (tmp_path / "starts").exists())
+        done = await made.jets(some_points(150), 60)
+        assert (done.engine, done.reason) == ("litert", None)
+    async with engines(options(tmp_path, "refuse", first_pause=3600.0), model) as made:
+        await until(lambda: made.state()["gpu"]["workers"][0]["status"] == "degraded")
+        done = await made.jets(some_points(150), 60)
+        assert (done.engine, done.reason) == ("litert", "gpu_error")
+        assert made.state()["gpu"]["workers"][0]["last_error"] == "OSError: no such device"
+
+
+@pytest.mark.parametrize("chosen", [{"policy": "require"}, {"cpu_fallback": False}])
+async def test_without_leave_to_fall_back_the_error_is_the_callers(
+    tmp_path: Path, model: Model, chosen: dict[str, Any]
+) -> None:
+    async with engines(options(tmp_path, **chosen), model) as made:
+        await gpu_ready(made)
+        with pytest.raises(EngineError) as told:
+            await made.jets(np.repeat(faulty(Fault.OUT_OF_MEMORY), 150, axis=0), 60)
+        assert told.value.reason == "gpu_oom"
+
+
+async def test_a_required_gpu_keeps_the_server_unready_until_it_is_ready_and_again_when_it_fails(
+    tmp_path: Path, model: Model
+) -> None:
+    async with engines(options(tmp_path, "slow", policy="require"), model) as made:
+        assert made.complaint() == "the GPU policy is require and no GPU worker is ready: still starting"
+        (tmp_path / "start").touch()
+        await until(lambda: made.complaint() is None)
+        (tmp_path / "start").unlink()
+        with pytest.raises(EngineError):
+            await made.jets(np.repeat(faulty(Fault.EXIT), 150, axis=0), 60)
+        await until(made.complaint)
+        assert made.complaint() == (
+            "the GPU policy is require and no GPU worker is ready: the worker ended with code 3"
+        )
+
+
+async def test_a_required_gpu_that_is_not_there_is_a_complaint_and_a_preferred_one_is_not(model: Model) -> None:
+    async with engines(Options(policy="require", gpus=()), model) as made:
+        assert made.complaint() == "the GPU policy is require and no GPU is visible here"
+    async with engines(Options(policy="prefer", gpus=()), model) as made:
+        assert made.complaint() is None
+        assert (await made.jets(some_points(5000), 60)).engine == "litert"
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"engine": "gpu"}, {"engine": "litert", "policy": "require"}, {"engine": "xla", "policy": "require"}],
+)
+def test_settings_that_contradict_each_other_are_refused(chosen: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        Options(**chosen)
+
+
+async def test_no_worker_is_started_before_a_batch_is_large_enough(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path, policy="never"), model) as made:
+        assert (await made.jets(some_points(99), 60)).engine == "litert"
+        assert made.state() == {"litert": {"status": "ready"}}
+        assert (await made.jets(some_points(100), 60)).engine == "litert"  # while it starts
+        await until(lambda: made.state()["xla"]["workers"][0]["status"] == "ready")
+        assert (await made.jets(some_points(100), 60)).engine == "xla"
+        done = await made.jets(np.repeat(faulty(Fault.OUT_OF_MEMORY), 150, axis=0), 60)
+        assert (done.engine, done.reason) == ("litert", "model_error")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ({"free_memory": lambda: choice.XLA_MEMORY - 1}, "less than 1 GiB of memory is free"),
+        ({"cores": lambda: 1, "from_batch": None}, "on one core XLA was at no batch size faster than LiteRT"),
+    ],
+)
+async def test_a_worker_that_cannot_pay_is_not_started_and_the_reason_is_seen(
+    tmp_path: Path, model: Model, chosen: dict[str, Any], why: str
+) -> None:
+    async with engines(options(tmp_path, policy="never", **chosen), model) as made:
+        assert (await made.jets(some_points(5000), 60)).engine == "litert"
+        assert made.state()["xla"] == {"status": "off", "reason": why}
+    assert not (tmp_path / "starts").exists()
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(64, "xla"), (None, "litert")])
+async def test_the_measured_crossover_decides_and_a_worker_that_never_pays_is_ended(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, gain: int | None, expected: str
+) -> None:
+    decided: Callable[[Any, Any], int | None] = lambda here, there: gain  # noqa: E731 - the measurement's outcome
+    monkeypatch.setattr(crossover, "crossover", decided)
+    async with engines(options(tmp_path, policy="never", from_batch=None), model) as made:
+        assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).engine == "litert"
+        if gain:
+            await until(lambda: made.state()["xla"]["workers"][0]["status"] == "ready")
+            assert made.state()["xla"]["from_batch"] == gain
+        else:
+            await until(lambda: made.state()["xla"].get("status") == "off" and not made._closing)
+        assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).engine == expected
+    assert len((tmp_path / "starts").read_text().split()) == 1
+
+
+async def test_a_worker_never_sees_our_settings(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path), model) as made:
+        await gpu_ready(made)
+    names = (tmp_path / "environment").read_text().split()
+    assert "PINN_SERVER_ADMIN_TOKEN" not in names
+    assert "CUDA_VISIBLE_DEVICES" in names
+
+
+async def test_each_worker_sees_its_own_device(tmp_path: Path, model: Model) -> None:
+    made = Engines(model.tflite, model.weights, options(tmp_path, gpus=("MIG-a", "MIG-b")))
+    assert made._gpu is not None
+    seen = [worker.recipe.env["CUDA_VISIBLE_DEVICES"] for worker in made._gpu.workers]
+    assert seen == ["MIG-a", "MIG-b"]
+    assert [s["device"] for s in made._gpu.state()] == ["gpu:MIG-a", "gpu:MIG-b"]
+
+
+async def test_a_large_batch_on_the_loop_lets_others_have_their_turn(model: Model) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with engines(Options(), model) as made:
+        neighbour = asyncio.create_task(other())
+        points = some_points(10 * choice.SLICE)
+        done = await made.jets(points, 60)
+        neighbour.cancel()
+    assert turns >= 9
+    assert np.allclose(done.jets, model.exact(points), atol=1e-5)
+
+
+async def test_a_batch_that_takes_too_long_here_ends_with_a_timeout(model: Model) -> None:
+    async with engines(Options(), model) as made:
+        with pytest.raises(EngineError) as told:
+            await made.jets(some_points(2 * choice.SLICE), 0.0)
+        assert told.value.reason == "timeout"

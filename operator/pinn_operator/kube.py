@@ -80,14 +80,17 @@ class Kube:
                 return None
             raise
 
-    async def list_all(self, kind: Kind, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+    async def list_all(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> list[Object]:
         """All objects of a kind, page by page; `kind` and `apiVersion` are filled in, as lists leave them out."""
         found: list[Object] = []
         token: str | None = None
         while True:
             page = await self._call(
-                "get", kind, namespace=namespace, label_selector=selector, limit=PAGE, _continue=token
-            )
+                "get", kind, namespace=namespace, label_selector=selector, field_selector=fields, limit=PAGE,
+                _continue=token,
+            )  # fmt: skip
             found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
             token = page["metadata"].get("continue")
             if not token:

@@ -38,9 +38,12 @@ class FakeKube(Kube):
         await self._asked("get", kind.kind, name)
         return copy.deepcopy(self.objects.get((kind.kind, namespace or "", name)))
 
-    async def list_all(self, kind: Kind, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+    async def list_all(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> list[Object]:
         await self._asked("list_all", kind.kind, namespace or "")
         found = [obj for (k, ns, _), obj in self.objects.items() if k == kind.kind and namespace in (None, ns)]
+        found = [obj for obj in found if _has_field(fields, obj)]
         return copy.deepcopy([obj for obj in found if _selects(selector, obj["metadata"].get("labels", {}))])
 
     async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
@@ -132,6 +135,13 @@ def _key(obj: Object) -> tuple[str, str, str]:
 def _selects(selector: str | None, labels: dict[str, str]) -> bool:
     name, _, value = (selector or "").partition("=")
     return not name or (name in labels and value in ("", labels[name]))
+
+
+def _has_field(fields: str | None, obj: Any) -> bool:
+    path, _, value = (fields or "").partition("=")
+    for name in filter(None, path.split(".")):
+        obj = obj.get(name, {})
+    return not path or obj == value
 
 
 def _merged(live: Any, wanted: Any) -> Any:

@@ -26,6 +26,7 @@ WATCHED: Used = {
 KEPT = {
     ("list", "", "namespaces"): "kopf asks for them where PINN_OPERATOR_NAMESPACES names some",
     ("watch", "", "namespaces"): "kopf asks for them where PINN_OPERATOR_NAMESPACES names some",
+    ("list", "events.k8s.io", "events"): "read only of a pod that waits for its volumes, see observe/mounts.py",
     ("patch", "rbac.authorization.k8s.io", "clusterroles"): "sent past the recorder, see Kube.patch_once_allowed",
     (
         "patch",

@@ -54,14 +54,14 @@ class Model(Part):
     )
     uri: Annotated[str, Field(max_length=1024), r.ARTEFACT_URI] = Field(
         default="builtin://",
-        description="Where the artefact is: builtin:// (shipped in the server image), file:///PATH, configmap://NAME, "
-        "pvc://CLAIM/PATH, https://HOST/PATH, s3://BUCKET/KEY or oci://REPOSITORY:TAG.",
+        description="Where the artefact is: builtin:// (shipped in the server image), file:///PATH (a folder in the server "
+        "image), configmap://NAME, pvc://CLAIM/PATH, https://HOST/PATH, s3://BUCKET/KEY or oci://REPOSITORY:TAG. This "
+        "release serves the first four.",
     )
     digest: Annotated[str, Field(max_length=71), r.DIGEST] | None = Field(
         default=None,
-        description='Digest of the artefact: "sha256:" and 64 hex digits, as sha256sum prints them. It is checked '
-        "before "
-        "anything in the artefact is parsed. Required unless uri is builtin://.",
+        description='Digest of the artefact: "sha256:" and 64 hex digits; for a folder, the one that its manifest.json '
+        "states. It is checked before anything in the artefact is parsed. Required unless uri is builtin://.",
     )
     credentials: Credentials | None = Field(
         default=None, description="How to read a private artefact. Absent: without credentials."
@@ -74,9 +74,9 @@ class WarmUp(Part):
     from_: Literal["Stable", "Synthetic", "None"] = Field(
         default="Stable",
         alias="from",
-        description="Stable: the hottest inputs of the stable revision, evaluated by the new model. Synthetic: inputs "
-        "drawn "
-        "from the model's own ranges. None: the cache starts cold.",
+        description="Stable: the hottest inputs of the stable revision, evaluated by the new model; in this release, and "
+        "for a first revision, the same as Synthetic. Synthetic: inputs drawn from the model's own ranges. None: the cache "
+        "starts cold.",
     )
     keys: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=1000, description="How many inputs to evaluate before serving."
@@ -150,9 +150,8 @@ class Limits(Part):
     )
     restart_above_memory: Percentage = Field(
         default="90%",
-        description="Share of resources.limits.memory above which a server is restarted, one at a time. Without a "
-        "memory "
-        "limit nothing is restarted.",
+        description="Share of resources.limits.memory above which a server has itself restarted: its liveness probe "
+        "fails. 0%, or no memory limit: never.",
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from pinn_operator.api.location import location_of
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Spec
+from pinn_operator.build.environment import environment
+from pinn_operator.build.model import volume_mounts, volumes
 from pinn_operator.build.overlay import overlay
 
 Object = dict[str, Any]
@@ -74,6 +77,7 @@ def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
             }
         ],
         "containers": [_container(revision, spec)],
+        **volumes(location_of(spec.model.uri)),
     }
 
 
@@ -82,7 +86,7 @@ def _container(revision: Revision, spec: Spec) -> Object:
         "name": CONTAINER,
         "image": revision.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in _environment(spec)],
+        "env": [{"name": name, "value": value} for name, value in (*environment(spec), *_own_environment())],
         "ports": [
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},
@@ -92,6 +96,7 @@ def _container(revision: Revision, spec: Spec) -> Object:
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=2),
         "livenessProbe": _probe("/v2/health/live", period=10, failures=3),
         "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_none=True),
+        **volume_mounts(location_of(spec.model.uri)),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -101,17 +106,14 @@ def _container(revision: Revision, spec: Spec) -> Object:
     }
 
 
-def _environment(spec: Spec) -> list[tuple[str, str]]:
-    pairs = [
-        ("PINN_SERVER_MODEL_NAME", spec.model.name),
-        ("PINN_SERVER_MODEL_VERSION", spec.model.version),
-        ("PINN_SERVER_MODEL_URI", spec.model.uri),
+def _own_environment() -> list[tuple[str, str]]:
+    """What the spec does not decide."""
+    return [
         ("PINN_SERVER_PORT", str(PORT)),
         ("PINN_SERVER_ADMIN_PORT", str(ADMIN_PORT)),
         ("PINN_SERVER_DRAIN", f"{DRAIN_SECONDS}s"),
         ("PINN_SERVER_LOG_FORMAT", "json"),
     ]
-    return pairs + ([("PINN_SERVER_MODEL_DIGEST", spec.model.digest)] if spec.model.digest else [])
 
 
 def _probe(path: str, *, period: int, failures: int) -> Object:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
+from pinn_operator.api.location import complaint_about, location_of
 from pinn_operator.api.observed import Observed, Workload
 from pinn_operator.api.plan import Phase, Plan, Run
 from pinn_operator.api.revision import Revision, content_of, name_of
@@ -22,7 +23,6 @@ TEARDOWN = timedelta(seconds=20)
 """How long the finalizer waits for the children; after that the garbage collector goes on alone."""
 
 SOON, LATER = 1.0, 30.0
-SUPPORTED_SCHEMES = ("builtin",)
 
 
 def decide(seen: Observed) -> Plan:
@@ -68,13 +68,12 @@ def stable_revision(seen: Observed, wanted: Revision) -> Revision | None:
 
 def not_supported(seen: Observed) -> str | None:
     """Why a new revision cannot be served by this release, in a sentence; None when it can."""
-    uri = seen.resource.spec.model.uri
-    scheme = uri.partition("://")[0]
-    if scheme in SUPPORTED_SCHEMES:
-        return None
-    return (
-        f"spec.model.uri: this release serves builtin:// models only, not {scheme}://; use a model of the server image"
-    )
+    spec = seen.resource.spec
+    if complaint := complaint_about(location_of(spec.model.uri)):
+        return f"spec.model.uri: {complaint}"
+    if strange := sorted(name for name in spec.cache.bin_widths if not name.isidentifier()):
+        return f'spec.cache.binWidths: "{strange[0]}" is no name of an input; write e.g. volatility: 1%'
+    return None
 
 
 def _tear_down(seen: Observed, wanted: Revision, so_far: timedelta) -> Plan:

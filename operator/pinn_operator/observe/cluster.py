@@ -18,6 +18,7 @@ from pinn_operator.api.ownership import Owner, owner_of
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, from_stored, recovered
 from pinn_operator.kube import ENDPOINT_SLICE, PINN_DEPLOYMENT, POD, WRITTEN, Kube
+from pinn_operator.observe.mounts import mount_troubles
 
 Object = dict[str, Any]
 
@@ -33,13 +34,14 @@ async def observe(kube: Kube, key: Key, *, now: datetime, server_image: str) -> 
         *(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))
     )
     *written, pods, slices = lists
+    unmounted = await mount_troubles(kube, filter(_stays, pods), now)
     children = _children(written, resource.metadata.uid)
     return Observed(
         now=now,
         resource=resource,
         server_image=server_image,
         revisions=_revisions(children.values()),
-        workloads=_workloads(children.values(), pods),
+        workloads=_workloads(children.values(), pods, unmounted),
         selected=_selected(children, key.name),
         endpoints=_endpoints(slices, pods, key.name),
         children=children,
@@ -81,14 +83,17 @@ def _revisions(children: Iterable[Mapping[str, Any]]) -> dict[str, Revision]:
     return found
 
 
-def _workloads(children: Iterable[Mapping[str, Any]], pods: list[Object]) -> dict[str, Workload]:
+def _workloads(
+    children: Iterable[Mapping[str, Any]], pods: list[Object], unmounted: Mapping[str, str]
+) -> dict[str, Workload]:
     deployments = {_revision(child): child for child in children if child["kind"] == "Deployment"}
     return {
-        name: _workload(child, [pod for pod in pods if _revision(pod) == name]) for name, child in deployments.items()
+        name: _workload(child, [pod for pod in pods if _revision(pod) == name], unmounted)
+        for name, child in deployments.items()
     }
 
 
-def _workload(deployment: Mapping[str, Any], pods: list[Object]) -> Workload:
+def _workload(deployment: Mapping[str, Any], pods: list[Object], unmounted: Mapping[str, str]) -> Workload:
     conditions = {c["type"]: c for c in deployment.get("status", {}).get("conditions", ())}
     progressing, failing = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
     staying = [pod for pod in pods if _stays(pod)]
@@ -97,7 +102,7 @@ def _workload(deployment: Mapping[str, Any], pods: list[Object]) -> Workload:
         ready=sum(map(_is_ready, staying)),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         not_created=failing.get("message") if failing.get("status") == "True" else None,
-        not_starting=next(filter(None, map(_trouble, staying)), None),
+        not_starting=next((said for pod in staying if (said := _trouble(pod) or unmounted.get(_uid(pod)))), None),
     )
 
 
@@ -150,6 +155,10 @@ def _endpoints(slices: list[Object], pods: list[Object], name: str) -> frozenset
         e.get("targetRef", {}).get("name") for e in endpoints if e.get("conditions", {}).get("ready") is not False
     ]
     return frozenset(revision_of[target] for target in targets if target in revision_of)
+
+
+def _uid(obj: Object) -> str:
+    return str(obj["metadata"]["uid"])
 
 
 def _revision(obj: Mapping[str, Any]) -> str:

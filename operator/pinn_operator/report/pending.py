@@ -9,10 +9,7 @@ from pinn_operator.api.resource import PinnDeployment
 
 PENDING = (
     "model.credentials",
-    "cache",
     "gpu",
-    "fallback",
-    "limits",
     "rollout.steps",
     "rollout.maxHold",
     "rollout.whenUndecided",
@@ -24,16 +21,19 @@ PENDING = (
     "autoscaling",
 )
 
+PENDING_VALUES = {"cache.warmUp.from": "Stable"}
+"""Of these fields one value does something else than it says: the first keys are drawn from the model's ranges instead."""
+
 
 def not_yet_acted_upon(resource: PinnDeployment) -> tuple[str, ...]:
     """Those of them that the spec has, its defaults included: a default that does nothing is not acted upon either."""
     spec = resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return tuple(f"spec.{path}" for path in PENDING if _has(spec, path.split(".")))
+    fields = [path for path in PENDING if _at(spec, path) is not None]
+    values = [path for path, value in PENDING_VALUES.items() if _at(spec, path) == value]
+    return tuple(f"spec.{path}" for path in fields + values)
 
 
-def _has(node: object, path: list[str]) -> bool:
-    for name in path:
-        if not isinstance(node, dict) or name not in node:
-            return False
-        node = node[name]
-    return True
+def _at(node: object, path: str) -> object:
+    for name in path.split("."):
+        node = node.get(name) if isinstance(node, dict) else None
+    return node

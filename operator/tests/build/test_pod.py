@@ -50,11 +50,110 @@ def test_the_server_is_told_its_model_and_where_to_listen() -> None:
     assert ports == {"http": env["PINN_SERVER_PORT"], "admin": env["PINN_SERVER_ADMIN_PORT"]}
 
 
+def test_the_server_is_told_every_default_so_that_another_release_answers_alike() -> None:
+    env = _env(_rendered())
+    expected = {
+        "PINN_SERVER_CACHE_SIZE": "100000",
+        "PINN_SERVER_CACHE_MAX_BYTES": "268435456",
+        "PINN_SERVER_WARM_UP": "synthetic",
+        "PINN_SERVER_WARM_UP_KEYS": "1000",
+        "PINN_SERVER_GPU_POLICY": "never",
+        "PINN_SERVER_FALLBACK_CPU": "true",
+        "PINN_SERVER_FALLBACK_SOLVER": "true",
+        "PINN_SERVER_TIMEOUT": "1s",
+        "PINN_SERVER_CONCURRENCY": "64",
+        "PINN_SERVER_QUEUE": "256",
+        "PINN_SERVER_RESTART_ABOVE_MEMORY": "90%",
+    }
+    assert {name: env.get(name) for name in expected} == expected
+    assert "PINN_SERVER_CACHE_BIN_WIDTHS" not in env
+
+
+def test_what_the_spec_says_of_cache_fallback_limits_and_gpu_is_what_the_server_is_told() -> None:
+    env = _env(
+        _rendered(
+            cache={
+                "size": 0,
+                "maxBytes": "1.5G",
+                "binWidths": {"volatility": "1%", "rate": "0.001", "spot": 1},
+                "warmUp": {"from": "None", "keys": 7},
+            },
+            gpu={"policy": "Prefer"},
+            fallback={"cpu": False, "solver": False},
+            limits={"timeout": "1d", "concurrency": 3, "queue": 0, "restartAboveMemory": "87.5%"},
+        )
+    )
+    expected = {
+        "PINN_SERVER_CACHE_SIZE": "0",
+        "PINN_SERVER_CACHE_MAX_BYTES": "1500000000",
+        "PINN_SERVER_CACHE_BIN_WIDTHS": "rate=0.001,spot=1,volatility=1%",
+        "PINN_SERVER_WARM_UP": "none",
+        "PINN_SERVER_WARM_UP_KEYS": "7",
+        "PINN_SERVER_GPU_POLICY": "prefer",
+        "PINN_SERVER_FALLBACK_CPU": "false",
+        "PINN_SERVER_FALLBACK_SOLVER": "false",
+        "PINN_SERVER_TIMEOUT": "24h",
+        "PINN_SERVER_CONCURRENCY": "3",
+        "PINN_SERVER_QUEUE": "0",
+        "PINN_SERVER_RESTART_ABOVE_MEMORY": "87.5%",
+    }
+    assert {name: env.get(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("500ms", "500ms"), ("1h30m", "1h30m"), ("1.5s", "1.5s"), ("9999d", "239976h")]
+)
+def test_a_duration_keeps_its_length_in_the_words_of_the_server(text: str, told: str) -> None:
+    assert _env(_rendered(limits={"timeout": text}))["PINN_SERVER_TIMEOUT"] == told
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def _with_model(uri: str, **spec: Any) -> dict[str, Any]:
+    return _rendered(model={"name": "black-scholes", "version": "1.0.0", "uri": uri, "digest": DIGEST}, **spec)
+
+
+def test_a_model_of_the_image_needs_no_volume() -> None:
+    for template in (_rendered(), _with_model("file:///srv/m")):
+        assert "volumes" not in template["spec"]
+        assert "volumeMounts" not in _server(template)
+    assert _env(_with_model("file:///srv/m"))["PINN_SERVER_MODEL_URI"] == "file:///srv/m"
+
+
+def test_a_config_map_is_mounted_and_read_as_a_folder() -> None:
+    template = _with_model("configmap://bs.1.0.0")
+    (volume,), (mount,) = template["spec"]["volumes"], _server(template)["volumeMounts"]
+    assert volume == {"name": mount["name"], "configMap": {"name": "bs.1.0.0"}}
+    assert (mount["mountPath"], mount["readOnly"]) == ("/mnt/configmap/bs.1.0.0", True)
+    assert _env(template)["PINN_SERVER_MODEL_URI"] == "file:///mnt/configmap/bs.1.0.0"
+    assert _env(template)["PINN_SERVER_MODEL_DIGEST"] == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"), [("bs/2.0.0", "/bs/2.0.0"), ("bs/2.0.0/", "/bs/2.0.0"), ("a%20b", "/a%20b"), (".", "/.")]
+)
+def test_a_claim_is_mounted_as_a_whole_and_read_only_and_the_path_is_the_users(path: str, folder: str) -> None:
+    """Read-only at the volume too: with fsGroup the kubelet would otherwise change the owner of all that is in the claim."""
+    template = _with_model(f"pvc://models/{path}")
+    (volume,), (mount,) = template["spec"]["volumes"], _server(template)["volumeMounts"]
+    assert volume == {"name": mount["name"], "persistentVolumeClaim": {"claimName": "models", "readOnly": True}}
+    assert (mount["mountPath"], mount["readOnly"]) == ("/mnt/pvc/models", True)
+    assert _env(template)["PINN_SERVER_MODEL_URI"] == f"file:///mnt/pvc/models{folder}"
+
+
+def test_volumes_of_the_template_stand_beside_that_of_the_model() -> None:
+    mine = {"name": "mine", "emptyDir": {}}
+    server = {"name": "server", "volumeMounts": [{"name": "mine", "mountPath": "/mine"}]}
+    template = _with_model("configmap://bs", template={"spec": {"volumes": [mine], "containers": [server]}})
+    assert [volume["name"] for volume in template["spec"]["volumes"]] == ["pinn-model", "mine"]
+    assert [mount["mountPath"] for mount in _server(template)["volumeMounts"]] == ["/mnt/configmap/bs", "/mine"]
+
+
 def test_a_digest_is_passed_on_only_where_there_is_one() -> None:
-    digest = "sha256:" + "a" * 64
-    model = {"name": "black-scholes", "version": "1.0.0", "digest": digest}
+    model = {"name": "black-scholes", "version": "1.0.0", "digest": DIGEST}
     assert "PINN_SERVER_MODEL_DIGEST" not in _env(_rendered())
-    assert _env(_rendered(model=model))["PINN_SERVER_MODEL_DIGEST"] == digest
+    assert _env(_rendered(model=model))["PINN_SERVER_MODEL_DIGEST"] == DIGEST
 
 
 def test_a_server_has_time_to_drain_before_it_is_killed() -> None:

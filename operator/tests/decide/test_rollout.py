@@ -260,6 +260,20 @@ def test_what_this_release_cannot_serve_leaves_stable_serving_and_makes_nothing(
     assert (first.run, first.stable, first.serving) == ((), None, None)
 
 
+@pytest.mark.parametrize("uri", ["configmap://bs", "pvc://models/bs", "file:///srv/bs"])
+def test_a_model_that_is_mounted_or_in_the_image_is_started_like_any_other(uri: str) -> None:
+    model = {"name": "black-scholes", "version": "2.0.0", "uri": uri, "digest": "sha256:" + "0" * 64}
+    plan = decide(observed(resource(model=model)))
+    assert (plan.phase, len(plan.run)) == (Phase.STARTING, 1)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a=1%,b", "", "1st", "bin-width"])
+def test_a_bin_width_of_what_can_be_no_input_is_refused_with_the_field(name: str) -> None:
+    plan = decide(observed(resource(cache={"binWidths": {"volatility": "1%", name: "1%"}})))
+    assert plan.phase is Phase.NOT_SUPPORTED
+    assert plan.sentence == f'spec.cache.binWidths: "{name}" is no name of an input; write e.g. volatility: 1%'
+
+
 def test_a_revision_on_record_goes_on_though_a_newer_release_could_not_make_it() -> None:
     model = {"uri": "s3://models/bs", "digest": "sha256:" + "0" * 64}
     of = resource(model={"name": "black-scholes", "version": "1.0.0", **model})

@@ -178,6 +178,17 @@ async def test_why_a_pod_does_not_start_is_said_in_the_words_of_the_cluster(stat
     assert (await _seen(_deployment(), pod)).workload(ONE.name).not_starting == said
 
 
+async def test_why_a_volume_is_not_mounted_is_said_in_the_words_of_the_kubelet() -> None:
+    pod = _pod("a", is_ready=False, phase="Pending", containerStatuses=[_waiting("ContainerCreating")])
+    pod["metadata"]["uid"] = "uid-of-a"
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:00:00Z"}
+    pod["status"]["conditions"].append(scheduled)
+    event = _child("Event", "a.1", None, reason="FailedMount", type="Warning", note='configmap "bs" not found')
+    event["regarding"] = {"uid": "uid-of-a"}
+    workload = (await _seen(_deployment(), pod, event)).workload(ONE.name)
+    assert workload.not_starting == 'FailedMount: configmap "bs" not found'
+
+
 async def test_a_crash_loop_is_told_in_the_same_words_while_it_waits_and_while_it_tries_again() -> None:
     last = {"terminated": {"exitCode": 1, "message": "digest differs\n"}}
     crashed = {"name": "server", "ready": False, "restartCount": 2, "lastState": last}

@@ -94,9 +94,8 @@ class Target:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 when every scenario passed and nothing regressed, else 1."""
-    signal.signal(
-        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
-    )  # so that a server started here ends with us
+    # Else a SIGTERM would end this process at once, and leave the server it started behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         earlier = _earlier(arguments.compare) if arguments.compare else None
         with _target(arguments) as target:

@@ -182,7 +182,7 @@ def test_percentiles_are_nearest_ranks_in_milliseconds() -> None:
     spread = bench.percentiles([i / 1000 for i in range(1, 201)])
     assert spread == {"count": 200, "p50": 100, "p90": 180, "p95": 190, "p99": 198, "max": 200, "mean": 100.5}
     assert bench.percentiles([]) == {"count": 0}
-    assert bench.percentiles([0.007])["p99"] == 7
+    assert bench.percentiles([0.001, 0.002, 0.007])["p50"] == 2
 
 
 def scaled(document: dict[str, Any], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

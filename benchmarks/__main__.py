@@ -1,7 +1,11 @@
-"""`python -m benchmarks [NAME ...]`: run the named measurements (all by default), print them and keep them in results/."""
+"""`python -m benchmarks [NAME ...]`: run the named measurements (all by default), print them and keep them in results/.
+
+`python -m benchmarks locust [--url URL] [--users N]` is the load test; its exit code is its verdict.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import platform
@@ -11,31 +15,53 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import operator_figures, peer_figures, server_figures
-
 RESULTS = Path(__file__).parent / "results"
-MEASUREMENTS: dict[str, Callable[[], dict[str, Any]]] = {
-    "server": server_figures.measure,
-    "peers": peer_figures.measure,
-    "operator": operator_figures.measure,
-    "idle": operator_figures.measure_idle,
+MEASUREMENTS = {
+    "server": "server_figures:measure",
+    "engines": "engine_figures:measure",
+    "peers": "peer_figures:measure",
+    "growth": "growth_figures:measure",
+    "stress": "stress_figures:measure",
+    "operator": "operator_figures:measure",
+    "idle": "operator_figures:measure_idle",
 }
+"""Where each is found: imported when it is asked for, as some need a cluster and others an environment of their own."""
 
 
 def main(names: list[str]) -> int:
+    if names[:1] == ["locust"]:
+        from benchmarks.locust import run
+
+        figures = run.measure(names[1:])
+        keep(f"locust-{figures['users']}", figures)
+        return 0 if figures["passed"] else 1
     unknown = sorted(set(names) - MEASUREMENTS.keys())
     if unknown:
-        print(f"no measurement called {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}", file=sys.stderr)
+        print(
+            f"no measurement called {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}, locust", file=sys.stderr
+        )
         return 2
-    RESULTS.mkdir(exist_ok=True)
     for name in names or MEASUREMENTS:
         print(f"==> {name}", file=sys.stderr, flush=True)
-        figures = machine() | MEASUREMENTS[name]()
-        (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
-        for key, value in figures.items():
-            if not isinstance(value, dict):
-                print(f"  {key:42} {value}")
+        keep(name, measurement(name)())
     return 0
+
+
+def measurement(name: str) -> Callable[[], dict[str, Any]]:
+    """The function of that name."""
+    module, function = MEASUREMENTS[name].split(":")
+    found: Callable[[], dict[str, Any]] = getattr(importlib.import_module(f"benchmarks.{module}"), function)
+    return found
+
+
+def keep(name: str, figures: dict[str, Any]) -> None:
+    """Writes the figures to results/ and prints them, but for what lies deeper."""
+    figures = machine() | figures
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    for key, value in figures.items():
+        if not isinstance(value, dict):
+            print(f"  {key:42} {value}")
 
 
 def machine() -> dict[str, Any]:

@@ -189,6 +189,14 @@ async def test_why_a_volume_is_not_mounted_is_said_in_the_words_of_the_kubelet()
     assert workload.not_starting == 'FailedMount: configmap "bs" not found'
 
 
+async def test_no_events_are_read_of_a_pod_that_leaves() -> None:
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:00:00Z"}
+    pod = _pod("a", leaving=True, phase="Pending", conditions=[scheduled])
+    kube = _kube(_deployment(), pod)
+    await observe(kube, Key("demo", "pricer"), now=NOW, server_image=IMAGE)
+    assert "Event" not in {kind for _, kind, _ in kube.requests}
+
+
 async def test_a_crash_loop_is_told_in_the_same_words_while_it_waits_and_while_it_tries_again() -> None:
     last = {"terminated": {"exitCode": 1, "message": "digest differs\n"}}
     crashed = {"name": "server", "ready": False, "restartCount": 2, "lastState": last}

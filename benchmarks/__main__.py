@@ -41,10 +41,15 @@ def main(names: list[str]) -> int:
             f"no measurement called {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}, locust", file=sys.stderr
         )
         return 2
+    failed = []
     for name in names or MEASUREMENTS:
         print(f"==> {name}", file=sys.stderr, flush=True)
-        keep(name, measurement(name)())
-    return 0
+        try:
+            keep(name, measurement(name)())
+        except RuntimeError as error:  # a sentence with the remedy; the others may still be measured
+            print(f"{name}: {error}", file=sys.stderr)
+            failed.append(name)
+    return 1 if failed else 0
 
 
 def measurement(name: str) -> Callable[[], dict[str, Any]]:
@@ -60,7 +65,7 @@ def keep(name: str, figures: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
     for key, value in figures.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict | list):
             print(f"  {key:42} {value}")
 
 

@@ -13,7 +13,7 @@ PORT ?= 8080
 ARGS ?= get pinndeployments,pods --all-namespaces
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint unit e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
+.PHONY: help demo test lint unit test-gpu e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
 
 help: ## Show this help
 	@printf 'pinn-operator: serve physics-informed neural networks on Kubernetes\n\n'
@@ -30,6 +30,9 @@ lint: venv ## Formatting, types, import rules, generated files, workflows
 
 unit: venv ## Unit tests
 	@$(PY) -m pytest $(PYTEST_ARGS)
+
+test-gpu: ## Unit tests that need a GPU, on a machine that has one (no part of make test)
+	@hack/test_gpu $(PYTEST_ARGS)
 
 e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it up, K=name runs one)
 	@$(PY) -m hack.e2e

@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 from pinn_inference.engines import Array, Jet
 from pinn_inference.errors import ModelError
 
-SIZES: Final = (16, 64, 256)
+SIZES: Final = (16, 32, 128, 512)
 
 
 class LiteRtEngine:
@@ -56,11 +56,11 @@ class LiteRtEngine:
 
 
 def pieces(count: int) -> Iterator[tuple[int, int, int]]:
-    """How a batch is cut: (start, points, size of the graph they are padded to). At most half of a graph is padding."""
+    """How a batch is cut: (start, points, size of the graph they are padded to). At most two fifths of a graph is padding."""
     start = 0
     while start < count:
         left = count - start
-        size = next((size for size in reversed(SIZES) if 2 * left > size), SIZES[0])
+        size = next((size for size in reversed(SIZES) if 5 * left >= 3 * size), SIZES[0])
         yield start, min(left, size), size
         start += min(left, size)
 

@@ -66,6 +66,7 @@ class Worker:
         self.restarts = 0
         self.last_error: str | None = None
         self.description = ""
+        self._reason: str = recipe.reason
         self._failures = 0
         self._calls: deque[_Call] = deque()
         self._in_flight = 0
@@ -96,7 +97,7 @@ class Worker:
     async def jets(self, points: Array, deadline_s: float) -> Array:
         """Jets (4, n) of at most `capacity` points (n, 2). Raises EngineError, at the latest when the deadline has passed."""
         if not self.ready:
-            raise EngineError(f"{self.recipe.device} is not ready: {self.last_error or 'starting'}", self.recipe.reason)
+            raise EngineError(f"{self.recipe.device} is not ready: {self.last_error or 'starting'}", self._reason)
         if len(self._calls) >= self.recipe.waiting:
             raise EngineError(f"{len(self._calls)} calls wait for {self.recipe.device} already", "timeout")
         call = _Call(points, asyncio.get_running_loop().time() + deadline_s)
@@ -194,24 +195,30 @@ class Worker:
 
     async def _failed(self, error: ChildFailed, batch: Sequence[_Call]) -> None:
         """Out of memory passes: the device rests. A device error does not: the process is replaced."""
-        reason = {Kind.MODEL_ERROR: "model_error", Kind.DEVICE_ERROR: "gpu_error"}.get(error.kind, "gpu_oom")
-        self._tell(batch, str(error), reason if self.recipe.reason == "gpu_error" else "model_error")
+        reason = self._reason_for(error.kind)
+        self._tell(batch, str(error), reason)
         if error.kind is Kind.DEVICE_ERROR:
             raise ChildLost(str(error))
         if error.kind is Kind.OUT_OF_MEMORY:
-            self._lost(error)
+            self._lost(error, reason)
             await asyncio.sleep(self._pause())
             self.status = "ready"
 
-    def _lost(self, error: Exception) -> None:
+    def _reason_for(self, kind: Kind) -> str:
+        if self.recipe.reason == "model_error" or kind is Kind.MODEL_ERROR:
+            return "model_error"
+        return "gpu_oom" if kind is Kind.OUT_OF_MEMORY else "gpu_error"
+
+    def _lost(self, error: Exception, reason: str | None = None) -> None:
         self.status = "degraded"
         self.last_error = str(error)
+        self._reason = reason or self.recipe.reason
         self._failures += 1
         event("a worker failed", WARNING, device=self.recipe.device, error=str(error), failures=self._failures)
         self._refuse_waiting(str(error))
 
     def _refuse_waiting(self, sentence: str) -> None:
-        self._tell(self._calls, sentence, self.recipe.reason)
+        self._tell(self._calls, sentence, self._reason)
         self._calls.clear()
 
     def _tell(self, calls: Sequence[_Call] | deque[_Call], sentence: str, reason: str) -> None:

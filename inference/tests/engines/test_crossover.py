@@ -51,9 +51,9 @@ def test_every_point_of_a_batch_is_in_exactly_one_piece(count: int, engine: str)
 
 
 @given(st.integers(1, 40_000))
-def test_litert_pads_a_batch_by_less_than_half_of_its_last_piece(count: int) -> None:
+def test_litert_pads_a_batch_by_at_most_two_fifths_of_its_last_piece(count: int) -> None:
     *_, (_, points, size) = litert.pieces(count)
-    assert 2 * points > size or size == litert.SIZES[0]
+    assert 5 * points >= 3 * size or size == litert.SIZES[0]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,17 @@ async def test_a_fault_is_told_with_its_reason_and_the_worker_comes_back(
         assert len(starts(tmp_path)) == 1 + restarts
 
 
+async def test_a_device_out_of_memory_rests_and_says_so_meanwhile(tmp_path: Path, model: Model) -> None:
+    async with running(recipe(tmp_path, model, first_pause=3600.0, longest_pause=3600.0)) as pool:
+        with pytest.raises(EngineError):
+            await pool.jets(faulty(Fault.OUT_OF_MEMORY), 60)
+        await until(lambda: not pool.ready)
+        with pytest.raises(EngineError, match="RESOURCE_EXHAUSTED") as told:
+            await pool.jets(some_points(1), 3600)
+        assert told.value.reason == "gpu_oom"
+    assert len(starts(tmp_path)) == 1
+
+
 async def test_the_last_word_of_a_process_that_aborts_is_its_last_error(tmp_path: Path, model: Model) -> None:
     async with running(recipe(tmp_path, model)) as pool:
         with pytest.raises(EngineError, match=r"signal 6: F0000 could not synchronize: CUDA_ERROR_LAUNCH_FAILED"):

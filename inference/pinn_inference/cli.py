@@ -76,21 +76,20 @@ def _predict(arguments: argparse.Namespace) -> int:
 
     import msgspec
 
-    from pinn_inference import server, settings
-    from pinn_inference.api.predict import Codec
+    from pinn_inference import assembly, settings
     from pinn_inference.errors import PinnError
+    from pinn_inference.monitoring import Metrics
 
     names = ("spot", "strike", "maturity", "rate", "dividend_yield", "volatility", "kind")
     item = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
         chosen = settings.load(model_version=arguments.model_version, models_dir=arguments.models_dir)
-        served = server.alone(chosen)
-        codec = Codec(served)
-        question = codec.questions(msgspec.json.encode(item))
-        answer = asyncio.run(served.predictor.one(question, exact=True))
+        model = assembly.load(assembly.fetch(chosen), chosen, Metrics())
+        question = model.codec.questions(msgspec.json.encode(item))
+        answer = asyncio.run(model.predictor.one(question, exact=True))
     except PinnError as error:
         return _fail(str(error))
-    print(json.dumps(codec.reply(answer, None), indent=2))
+    print(json.dumps(model.codec.reply(answer, None), indent=2))
     return 0
 
 

@@ -70,7 +70,7 @@ class Gauges:
 class Metrics:
     """Everything counted by one server. A registry of its own, so that two servers in one process do not share counts."""
 
-    def __init__(self, invariants: tuple[str, ...]) -> None:
+    def __init__(self) -> None:
         self.gauges = Gauges()
         self.requests = Tally(*((o, s) for o in OUTCOMES for s in SOURCES))
         self.items = Tally(*((m, s) for m in METHODS for s in SOURCES))
@@ -78,7 +78,7 @@ class Metrics:
         self.misses = Tally(*((s,) for s in SOURCES))
         self.fallbacks = Tally(*((r, s) for r in REASONS for s in SOURCES))
         self.errors = Tally(*((e,) for e in ERROR_TYPES))
-        self.violations = Tally(*((i,) for i in invariants))
+        self.violations = Tally()
         self.latency: Mapping[tuple[str, str], Distribution] = {
             (method, source): Distribution(BUCKETS) for method in METHODS for source in SOURCES
         }
@@ -86,6 +86,11 @@ class Metrics:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
+
+    def know(self, invariants: tuple[str, ...]) -> None:
+        """The invariants of the model in use, counted from zero."""
+        for invariant in invariants:
+            self.violations.counts.setdefault((invariant,), 0)
 
     def violated(self, invariant: str, count: int) -> None:
         """Answers that break an invariant."""

@@ -84,12 +84,20 @@ class Predictor:
             point = self.problem.point(question)
         except OutOfDomain as error:
             return await self._solve(error.point, "out_of_domain", error)
+        return await self.at(point, exact or self.cache is None)
+
+    async def at(self, point: Any, exact: bool = True) -> Answer:
+        """The answer at a point within the trained domain. Raises PredictionError when nothing may answer."""
         try:
-            if self.cache is None or exact:
+            if exact or self.cache is None:
                 return self._fresh(point)
             return self._cached(point, self.cache)
         except EngineError as error:
             return await self._solve(point, error.reason, error)
+
+    async def all_at(self, points: list[Any]) -> list[Answer]:
+        """The same for many, through the cache."""
+        return await self._evaluated(points, exact=False)
 
     def _cached(self, point: Any, cache: ResultCache) -> Answer:
         index = self.bins.index(point)

@@ -14,29 +14,18 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import numpy as np
 import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server
 
-from pinn_inference import bins
-from pinn_inference.api import health
-from pinn_inference.api.http import Answer, App, Request, Routes, State
-from pinn_inference.api.limits import Limits, guarded
-from pinn_inference.api.predict import Codec, PredictEndpoint, counted
-from pinn_inference.artifacts import source
-from pinn_inference.artifacts.source import Artifact
-from pinn_inference.cache import ResultCache
-from pinn_inference.engines import Array
-from pinn_inference.engines.litert import LiteRtEngine
-from pinn_inference.errors import ListenError, ModelError, StartError
-from pinn_inference.fallback import Fallback
+from pinn_inference import assembly
+from pinn_inference.api.http import App, State
+from pinn_inference.assembly import Model
+from pinn_inference.errors import ListenError, StartError
 from pinn_inference.logs import event
-from pinn_inference.monitoring import Metrics
-from pinn_inference.predictor import Engines, Observer, Predictor
-from pinn_inference.problems import Formulation, black_scholes, error_table
+from pinn_inference.service import Service
 from pinn_inference.settings import Settings, unknown
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -85,16 +74,20 @@ class _Process:
     async def run(self) -> int:
         """Serves until SIGTERM or SIGINT."""
         self._listen_for_signals()
-        artifact = load(self.settings)
-        listeners = [
-            await _Listener.open(app, self.settings.host, port)
-            for app, port in _apps(self.settings, self.state, artifact)
-        ]
+        assembly.check(self.settings)
+        service = await Service.open(self.settings, self.state)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_soon)
+        watching = service.watch()
+        await service.warm_up()
+        listeners = [await _Listener.open(app, self.settings.host, port) for app, port in service.apps()]
         self.state.ready = True
-        _announce(self.settings, artifact, [listener.port for listener in listeners])
+        _announce(self.settings, service.model, [listener.port for listener in listeners])
         await self.told.wait()
         await self._drain()
         await asyncio.gather(*(listener.close() for listener in listeners))
+        for task in watching:
+            task.cancel()
+        await service.close()
         event("stopped")
         return 0
 
@@ -115,112 +108,6 @@ class _Process:
         self.state.draining = number == signal.SIGTERM
         self.state.ready = False
         self.told.set()
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model that is loaded and answers."""
-
-    name: str
-    version: str
-    artifact: Artifact
-    predictor: Predictor
-
-
-def load(settings: Settings) -> Artifact:
-    """The model the settings name, verified. Raises ModelError."""
-    artifact = source.fetch(
-        settings.model_uri, settings.model_name, settings.model_version, settings.models_dir, settings.model_digest
-    )
-    said = artifact.manifest
-    if (said.name, said.version) != (artifact.name, artifact.version):
-        event(f"serving {said.name} {said.version} under the label {artifact.name} {artifact.version}")
-    return artifact
-
-
-def formulation(artifact: Artifact) -> Formulation:
-    """The model's problem, with its ranges and its error table."""
-    table = artifact.files.get(error_table.FILE)
-    try:
-        return black_scholes.Formulation(artifact.manifest.ranges(), error_table.parse(table) if table else None)
-    except ValueError as error:
-        raise ModelError(f"the model's {error_table.FILE} cannot be read: {error}") from None
-
-
-def predictor(artifact: Artifact, settings: Settings, observer: Observer, engines: Engines) -> Predictor:
-    """A predictor for a verified model. Raises SettingsError where its cache cannot be as wished."""
-    problem = formulation(artifact)
-    known = error_table.FILE in artifact.files  # no bound, no answer from a bin
-    size = settings.cache_size if known else 0
-    return Predictor(
-        problem=problem,
-        engines=engines,
-        fallback=Fallback(problem.solve, problem.solvable, settings.fallback_solver),
-        tolerances=dict(artifact.manifest.tolerances),
-        observer=observer,
-        bins=bins.Bins(bins.chosen(problem.inputs, problem.bins, settings.cache_bin_widths)),
-        cache=ResultCache(size, settings.cache_max_bytes) if size else None,
-        timeout=settings.timeout,
-    )
-
-
-def _apps(settings: Settings, state: State, artifact: Artifact) -> list[tuple[App, int]]:
-    """The service port answers predictions; the admin port, in no Service and no route, shows metrics."""
-    metrics = Metrics(tuple(artifact.manifest.tolerances))
-    engines = LiteRtOnly(LiteRtEngine(artifact.files["model.tflite"]))
-    served = Served(artifact.name, artifact.version, artifact, predictor(artifact, settings, metrics, engines))
-    codec = Codec(served)
-    cache = served.predictor.cache
-    if cache is not None:
-        metrics.gauges.cache = lambda: (len(cache), cache.bytes, cache.evictions)
-    metrics.gauges.model = lambda: (artifact.name, artifact.version, artifact.digest)
-    predict: Routes = {"/predict": {"POST": PredictEndpoint(lambda: codec, metrics, settings.max_batch)}}
-    limited = guarded(predict, Limits(settings.concurrency, settings.queue, settings.timeout))
-    service = App({**counted(limited, metrics), **health.routes(state)}, state, settings.max_body)
-    admin = App({**_metrics_routes(metrics), **health.routes(state)}, state)
-    return [(service, settings.port), (admin, settings.admin_port)]
-
-
-class _Nobody:
-    def violated(self, invariant: str, count: int) -> None:
-        """Nobody counts."""
-
-
-def alone(settings: Settings) -> Served:
-    """The model of the settings without a server around it."""
-    artifact = load(settings)
-    engines = LiteRtOnly(LiteRtEngine(artifact.files["model.tflite"]))
-    return Served(artifact.name, artifact.version, artifact, predictor(artifact, settings, _Nobody(), engines))
-
-
-class LiteRtOnly:
-    """The CPU engine alone."""
-
-    def __init__(self, engine: LiteRtEngine) -> None:
-        self.name, self.jet, self._engine = engine.name, engine.jet, engine
-
-    async def jets(self, points: Array, deadline_s: float) -> "Evaluated":
-        """In pieces, giving way between them."""
-        parts = []
-        for start in range(0, len(points), 2048):
-            parts.append(self._engine.jets(points[start : start + 2048]))
-            await asyncio.sleep(0)
-        return Evaluated(np.concatenate(parts, axis=1), self.name)
-
-
-class Evaluated(NamedTuple):
-    """See predictor.Evaluated."""
-
-    jets: Array
-    engine: str
-    reason: str | None = None
-
-
-def _metrics_routes(metrics: Metrics) -> Routes:
-    async def text(_: Request) -> Answer:
-        return Answer(200, metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
-
-    return {"/metrics": {"GET": text}}
 
 
 class _Listener:
@@ -273,9 +160,9 @@ def _free(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _announce(settings: Settings, artifact: Artifact, ports: list[int]) -> None:
+def _announce(settings: Settings, model: Model, ports: list[int]) -> None:
     host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - compared, not bound
     url, admin = (f"http://{host}:{port}" for port in ports)
-    event("serving", model=f"{artifact.name} {artifact.version}", digest=artifact.digest, url=url, admin=admin)
+    event("serving", model=f"{model.name} {model.version}", digest=model.artifact.digest, url=url, admin=admin)
     if settings.log_format == "console":
         sys.stderr.write(f"\nPrice an option:\n\n  {CURL.format(url=url)}\n\n")

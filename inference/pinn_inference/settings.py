@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     cache_max_bytes: Bytes = 256 * 1024 * 1024
     cache_bin_widths: Widths = Field(default_factory=dict)
     warm_up: Annotated[str, BeforeValidator(warming)] = "none"
-    warm_up_keys: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    warm_up_keys: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     gpu_policy: GpuPolicy = "never"
     engine: EngineChoice = "auto"
     xla_from_batch: Annotated[int | None, BeforeValidator(from_batch)] = None

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pinn_inference import assembly
 from pinn_inference import server as server_module
 from pinn_inference.errors import ModelError
+from pinn_inference.monitoring import Metrics
 from pinn_inference.server import GRACE, explain
 from pinn_inference.settings import Settings
 
@@ -295,7 +297,8 @@ def test_a_server_for_people_says_how_to_price_an_option_and_the_line_works(
 ) -> None:
     """Wherever its output goes: `make serve` may be read in a log."""
     settings = Settings(log_format="console", host="127.0.0.1")
-    server_module._announce(settings, server_module.load(settings), [server.port, server.port + 1])
+    model = assembly.load(assembly.fetch(settings), settings, Metrics())
+    server_module._announce(settings, model, [server.port, server.port + 1])
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "curl" in line]
     _curl, _silent, url, _data, body = shlex.split(line)
     assert httpx.post(url, content=body).json()["price"] == pytest.approx(7.6150, abs=1e-4)

@@ -57,8 +57,16 @@ class Formulation(Protocol):
         """Raises InvalidInput, or OutOfDomain with the point."""
         ...
 
+    def any_point(self, question: Any) -> Any:
+        """The point of a question, be it within the trained domain or not."""
+        ...
+
     def parse(self, item: object) -> Any:
         """The same of a JSON value that `Question` refused: finds the sentence."""
+        ...
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[Any]:
+        """So many points at random within the trained ranges."""
         ...
 
     def stack(self, points: Sequence[Any]) -> Any: ...

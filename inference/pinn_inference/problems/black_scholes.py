@@ -458,6 +458,10 @@ class Formulation:
             parse({**dict(zip(Option._fields, values, strict=False)), "kind": question.kind}, self.inputs)
         return Option(spot, strike, maturity, rate, dividend_yield, volatility, KINDS[question.kind])
 
+    def any_point(self, question: Any) -> Option:
+        """The option of a question, be it within the trained domain or not."""
+        return Option._make((*self._fields(question), KINDS[question.kind]))
+
     def parse(self, item: object) -> Option:
         """The same of a JSON value that `Question` refused: finds the sentence."""
         return parse(item, self.inputs)
@@ -465,6 +469,23 @@ class Formulation:
     def stack(self, points: Sequence[Option]) -> Option:
         """A batch of points."""
         return stack(points)
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[Option]:
+        """So many options at random within the trained ranges; the strike is 100, or what of the range is nearest."""
+        rows = rng.random((count, len(self._ranges) + 2)).tolist()
+        (low, high), (least, most) = self._ratio, self._ranges[0]
+        strike = min(max(100.0, least), most)
+        return [
+            Option._make(
+                (
+                    strike * (low + u * (high - low)),
+                    strike,
+                    *(a + v * (b - a) for v, (a, b) in zip(others, self._ranges[1:], strict=True)),
+                    1.0 if kind < 0.5 else -1.0,
+                )
+            )
+            for u, kind, _, *others in rows
+        ]
 
     def solvable(self, point: Option) -> None:
         """Raises InvalidInput where the reference solver cannot answer either."""

@@ -1,0 +1,149 @@
+"""What is plugged into what: from settings and a verified model to something that answers.
+
+The problem's formulas get the model's ranges and error table, the predictor gets them with engines, cache and fallback, and the
+wire gets a codec. Nothing here runs; server.py does.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from pinn_inference import bins
+from pinn_inference.api import docs, openapi
+from pinn_inference.api.predict import Codec
+from pinn_inference.artifacts import source
+from pinn_inference.artifacts.source import Artifact
+from pinn_inference.cache import ResultCache
+from pinn_inference.engines.choice import Engines, Options
+from pinn_inference.errors import ModelError, SettingsError
+from pinn_inference.fallback import Fallback
+from pinn_inference.logs import event
+from pinn_inference.predictor import Observer, Predictor
+from pinn_inference.problems import Formulation, black_scholes, error_table
+from pinn_inference.settings import Settings
+
+PROBLEMS: Final = {black_scholes.NAME: black_scholes.Formulation}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that is loaded: what answers, what describes it, since when."""
+
+    artifact: Artifact
+    engines: Engines
+    predictor: Predictor
+    offered: openapi.Offered
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def name(self) -> str:
+        """The label it is served under."""
+        return self.artifact.name
+
+    @property
+    def version(self) -> str:
+        """The version label it is served under."""
+        return self.artifact.version
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Its questions and answers as JSON."""
+        return Codec(self)
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """Its description, made when it is first asked for."""
+        return openapi.encoded(openapi.document(self.artifact.manifest, self.offered))
+
+    @cached_property
+    def page(self) -> bytes:
+        """Its page for people, made when it is first asked for."""
+        return docs.page(self.artifact.manifest, self.offered, self.version)
+
+
+def fetch(settings: Settings) -> Artifact:
+    """The model the settings name, verified. Raises ModelError."""
+    artifact = source.fetch(
+        settings.model_uri, settings.model_name, settings.model_version, settings.models_dir, settings.model_digest
+    )
+    said = artifact.manifest
+    if (said.name, said.version) != (artifact.name, artifact.version):
+        event(f"serving {said.name} {said.version} under the label {artifact.name} {artifact.version}")
+    return artifact
+
+
+def load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
+    """A model ready to answer; it has answered a question. Raises ModelError, or SettingsError for a cache it cannot have."""
+    problem = formulation(artifact)
+    options = Options(
+        engine=settings.engine,
+        policy=settings.gpu_policy,
+        from_batch=settings.xla_from_batch,
+        cpu_fallback=settings.fallback_cpu,
+    )
+    engines = Engines(artifact.files["model.tflite"], artifact.files["weights.npz"], options)
+    model = Model(artifact, engines, _predictor(artifact, problem, engines, settings, observer), offered(settings))
+    _try(model)
+    return model
+
+
+def formulation(artifact: Artifact) -> Formulation:
+    """The model's problem, with its ranges and its error table. Raises ModelError when they are not to be had."""
+    manifest = artifact.manifest
+    problem = PROBLEMS.get(manifest.problem)
+    if problem is None:
+        raise ModelError(f"the model solves {manifest.problem!r}; this server knows {', '.join(PROBLEMS)}")
+    table = artifact.files.get(error_table.FILE)
+    try:
+        return problem(manifest.ranges(), error_table.parse(table) if table else None)
+    except (ValueError, KeyError) as error:
+        raise ModelError(f"the model's {error_table.FILE} or inputs cannot be read: {error}") from None
+
+
+def offered(settings: Settings) -> openapi.Offered:
+    """What the descriptions say of limits and fallback."""
+    return openapi.Offered(
+        max_batch=settings.max_batch,
+        max_body=settings.max_body,
+        timeout=settings.timeout,
+        concurrency=settings.concurrency,
+        queue=settings.queue,
+        solver=black_scholes.SOLVABLE if settings.fallback_solver else (),
+    )
+
+
+def _predictor(
+    artifact: Artifact, problem: Formulation, engines: Engines, settings: Settings, observer: Observer
+) -> Predictor:
+    bounded = error_table.FILE in artifact.files
+    if settings.cache_size and not bounded:
+        event(f"the cache is off: without {error_table.FILE} no answer from a bin could say how wrong it is", 30)
+    size = settings.cache_size if bounded else 0
+    return Predictor(
+        problem=problem,
+        engines=engines,
+        fallback=Fallback(problem.solve, problem.solvable, settings.fallback_solver),
+        tolerances=dict(artifact.manifest.tolerances),
+        observer=observer,
+        bins=bins.Bins(bins.chosen(problem.inputs, problem.bins, settings.cache_bin_widths)),
+        cache=ResultCache(size, settings.cache_max_bytes) if size else None,
+        timeout=settings.timeout,
+    )
+
+
+def _try(model: Model) -> None:
+    """One question of the middle of its ranges. Raises ModelError when the answer is none."""
+    problem, predictor = model.predictor.problem, model.predictor
+    point = problem.sample(1, np.random.default_rng(0))[0]
+    at = problem.coordinates(point)
+    if not problem.finite(problem.near(point, at, predictor.engines.jet(*at))[0]):
+        raise ModelError(f"the model {model.name} {model.version} gives no finite answer to {point}")
+
+
+def check(settings: Settings) -> None:
+    """Raises SettingsError where settings contradict each other, before anything is loaded."""
+    if settings.gpu_policy == "require" and settings.engine in ("litert", "xla"):
+        raise SettingsError(f"PINN_SERVER_ENGINE is {settings.engine}, which PINN_SERVER_GPU_POLICY=require rules out")

@@ -1,0 +1,240 @@
+"""One server's parts at work together: the model in use and its reloads, both ports, warm-up, and what is watched meanwhile."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from pinn_inference import assembly, looplag, memory, warmup
+from pinn_inference.api import docs, health, openapi
+from pinn_inference.api.admin import Admin
+from pinn_inference.api.http import Answer, App, Request, Routes, State
+from pinn_inference.api.limits import Limits, guarded
+from pinn_inference.api.predict import PredictEndpoint, counted
+from pinn_inference.artifacts.source import Artifact
+from pinn_inference.assembly import Model
+from pinn_inference.errors import PinnError, RequestError
+from pinn_inference.logs import event
+from pinn_inference.models import Holder, ModelCache
+from pinn_inference.monitoring import Metrics
+from pinn_inference.settings import Settings
+
+MODELS_KEPT: Final = 1
+"""Loaded models beside the one in use: one server serves one, so a second would only hold memory."""
+
+JSON: Final = "application/json"
+
+
+class Service:
+    """Open one with `open`; `apps` are what to listen with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        metrics: Metrics,
+        cache: ModelCache[Artifact, Model],
+        holder: Holder[Artifact, Model],
+    ) -> None:
+        self._settings, self._state, self._metrics = settings, state, metrics
+        self._cache, self._holder = cache, holder
+        self._previous: Model | None = None
+        self._reloading: set[asyncio.Task[object]] = set()
+        self._gauges()
+        state.checks.append(lambda: self.model.engines.complaint() or "")
+
+    @classmethod
+    async def open(cls, settings: Settings, state: State) -> "Service":
+        """With the model loaded. Raises StartError when it cannot be had."""
+        metrics = Metrics()
+        cache: ModelCache[Artifact, Model] = ModelCache(
+            lambda artifact: assembly.load(artifact, settings, metrics), MODELS_KEPT, lambda artifact: artifact.digest
+        )
+        holder = await Holder.open(cache, partial(assembly.fetch, settings))
+        service = cls(settings, state, metrics, cache, holder)
+        await service._take_up(None)
+        return service
+
+    @property
+    def model(self) -> Model:
+        """The model in use."""
+        return self._holder.current
+
+    def apps(self) -> list[tuple[App, int]]:
+        """The service port answers predictions and describes itself; the admin port is in no Service and no route."""
+        settings, state = self._settings, self._state
+        limits = Limits(settings.concurrency, settings.queue, settings.timeout)
+        predict = PredictEndpoint(lambda: self.model.codec, self._metrics, settings.max_batch)
+        service = {
+            **counted(guarded({"/predict": {"POST": predict}}, limits), self._metrics),
+            **health.routes(state, self._components()),
+            **openapi.routes("/openapi.json", lambda: self.model.openapi, JSON),
+            **_page(lambda: self.model),
+        }
+        admin = {**self._admin().routes(), **health.routes(state, self._components())}
+        log = settings.access_log
+        return [
+            (App(service, state, settings.max_body, log), settings.port),
+            (App(admin, state, settings.max_body, log), settings.admin_port),
+        ]
+
+    async def warm_up(self) -> None:
+        """As the settings wish; never in the way of serving."""
+        settings = self._settings
+        if settings.warm_up == "none" or not settings.warm_up_keys or self.model.predictor.cache is None:
+            return
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(warmup.LIMIT):
+                token = settings.admin_token.get_secret_value()
+                count = await warmup.run(self.model.codec, settings.warm_up, settings.warm_up_keys, token)
+        except (PinnError, OSError, TimeoutError) as error:
+            said = str(error) or f"it took longer than {warmup.LIMIT:g} s"
+            event(f"the cache starts cold: {said}", logging.WARNING, source=settings.warm_up)
+            return
+        event("warm", keys=count, source=settings.warm_up, seconds=round(time.perf_counter() - started, 3))
+
+    def watch(self) -> list[asyncio.Task[None]]:
+        """What runs beside serving: the loop's lag, and resident memory where there is a threshold for it."""
+        tasks = [asyncio.create_task(looplag.watch(self._metrics.lag.observe))]
+        above = memory.threshold(self._settings.restart_above_memory, memory.limit())
+        if above:
+            tasks.append(asyncio.create_task(memory.watch(self._taken, above, self._too_large)))
+        return tasks
+
+    def reload_soon(self) -> None:
+        """Reads the model anew, in the background."""
+        task = asyncio.create_task(self.reload())
+        self._reloading.add(task)
+        task.add_done_callback(self._reloading.discard)
+
+    async def reload(self) -> dict[str, Any]:
+        """Reads the model anew and changes over to it; says what came of it. A bad one never replaces a good one."""
+        before = self.model
+        done = await self._holder.reload()
+        if self.model is not before:
+            await self._take_up(before)
+        return {"result": done.result, "detail": done.sentence, "seconds": round(done.seconds, 3), **self.describe()}
+
+    async def close(self) -> None:
+        """Ends workers and threads."""
+        self._cache.close()
+        self.model.predictor.fallback.close()
+        await self.model.engines.close()
+
+    def describe(self) -> dict[str, Any]:
+        """Which model is in use, since when, how it is evaluated, and what was before it."""
+        model, previous, last = self.model, self._previous, self._holder.last
+        return {
+            **_label(model),
+            "loaded_at": model.loaded_at.isoformat(),
+            "engines": model.engines.state(),
+            "previous": _label(previous) if previous else None,
+            "last_reload": {"result": last.result, "detail": last.sentence} if last else None,
+        }
+
+    # --------------------------------------------------------------------------------------------- parts
+
+    async def _take_up(self, before: Model | None) -> None:
+        """Starts the workers of the model in use, and ends those of the one before, whose last requests may still run."""
+        self._metrics.know(tuple(self.model.artifact.manifest.tolerances))
+        await self.model.engines.start()
+        if before is not None:
+            self._previous = before
+            await asyncio.sleep(self._settings.timeout)
+            before.predictor.fallback.close()
+            await before.engines.close()
+
+    def _taken(self) -> int:
+        """What a restart would give back: the cache is meant to be large."""
+        cache = self.model.predictor.cache
+        return memory.resident() - (cache.bytes if cache is not None else 0)
+
+    def _too_large(self, sentence: str | None) -> None:
+        if sentence:
+            event(sentence, logging.ERROR)
+        self._state.unhealthy = sentence or ""
+
+    def _gauges(self) -> None:
+        gauges = self._metrics.gauges
+        gauges.cache = self._cache_figures
+        gauges.model = lambda: (self.model.name, self.model.version, self.model.artifact.digest)
+        gauges.model_cache = lambda: (self._cache.counts.misses, self._cache.counts.hits)
+
+    def _cache_figures(self) -> tuple[int, int, int]:
+        cache = self.model.predictor.cache
+        return (len(cache), cache.bytes, cache.evictions) if cache is not None else (0, 0, 0)
+
+    def _components(self) -> dict[str, health.Component]:
+        metrics = self._metrics
+        counts: list[Callable[[], float]] = [
+            lambda: metrics.hits.counts["live",],
+            lambda: metrics.misses.counts["live",],
+        ]
+        if self.model.predictor.cache is None:
+            cached = health.cache_off()
+        else:
+            cached = health.cache(lambda: self._cache_figures()[0], *counts)
+        return {
+            "pinn_cache": cached,
+            "pinn_model": health.model(self._probe),
+            "tensorflow": health.tensorflow(self._gpus, lambda: self.model.engines.complaint() or ""),
+        }
+
+    async def _probe(self) -> object:
+        """One prediction past the cache and the counters."""
+        predictor = self.model.predictor
+        point = predictor.problem.sample(1, np.random.default_rng())[0]
+        return await predictor.at(point)
+
+    def _gpus(self) -> int:
+        gpu = self.model.engines.state().get("gpu", {})
+        return sum(worker["status"] == "ready" for worker in gpu.get("workers", ()))
+
+    def _admin(self) -> Admin:
+        return Admin(
+            metrics=self._metrics.text,
+            describe=self.describe,
+            hottest=lambda count: warmup.hottest(self.model.predictor, count),
+            shadow=self._shadow,
+            reload=self.reload,
+            token=self._settings.admin_token.get_secret_value(),
+            max_batch=self._settings.max_batch,
+        )
+
+    async def _shadow(self, items: list[object], solver: bool) -> dict[str, Any]:
+        """Items as the model answers them, past the cache and apart from live traffic, and as the solver does."""
+        codec = self.model.codec
+        try:
+            questions = codec.questions(msgspec.json.encode(items))
+            answers = await codec.predictor.many(questions, exact=True)
+        except RequestError:
+            self._metrics.requests.add(("refused", "shadow"))
+            raise
+        self._metrics.requests.add(("ok", "shadow"))
+        replies = [codec.reply(answer, None) for answer in answers]
+        return {"answers": replies, "solver": self._solved(questions) if solver else None, **_label(self.model)}
+
+    def _solved(self, questions: list[Any]) -> list[dict[str, float]]:
+        problem = self.model.predictor.problem
+        solved = (problem.solve(problem.any_point(question))[0] for question in questions)
+        return [dict(zip(problem.outputs, values, strict=True)) for values in solved]
+
+
+def _page(model: Callable[[], Model]) -> Routes:
+    """The page for people; what it may load is said with it."""
+
+    async def get(_: Request) -> Answer:
+        content = model().page
+        return Answer(200, content, docs.MEDIA_TYPE, docs.headers(content))
+
+    return {"/docs": {"GET": get}}
+
+
+def _label(model: Model) -> dict[str, str]:
+    return {"name": model.name, "version": model.version, "digest": model.artifact.digest}

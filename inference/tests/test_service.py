@@ -1,0 +1,124 @@
+"""One server's parts at work together, in a real process: reload, warm-up, shadow, memory, detail."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from .process import ServerProcess, eventually
+
+OPTION: dict[str, Any] = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
+TOKEN = {"authorization": "Bearer sesame"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, models: Path) -> Path:
+    """A model's folder that a test may change."""
+    return Path(shutil.copytree(models / "black-scholes/1.0.0", tmp_path / "model"))
+
+
+def _replace(folder: Path, by: Path) -> None:
+    for file in by.iterdir():
+        shutil.copy(file, folder)
+
+
+def test_a_reload_changes_over_and_the_cache_of_the_old_model_is_gone(folder: Path, models: Path) -> None:
+    with ServerProcess.started(model_uri=f"file://{folder}", admin_token="sesame") as server:
+        with server.client() as client:
+            coarse = [client.post("/predict", json=OPTION).json() for _ in range(2)]
+            _replace(folder, models / "black-scholes/2.0.0")
+            said = httpx.post(f"{server.admin}/reload", headers=TOKEN, timeout=10).json()
+            fine = client.post("/predict", json=OPTION).json()
+        before = json.loads((models / "black-scholes/1.0.0/manifest.json").read_text())["digest"]
+        assert (said["result"], said["previous"]["digest"]) == ("swapped", before)
+        assert [answer["method"] for answer in (*coarse, fine)] == ["model", "cache", "model"]
+        assert fine["price"] != coarse[0]["price"]
+        assert fine["error_bound"]["price"] < coarse[0]["error_bound"]["price"]
+        again = httpx.post(f"{server.admin}/reload", headers=TOKEN, timeout=10).json()
+        assert again["result"] == "unchanged"
+
+
+def test_a_damaged_model_never_replaces_a_good_one(folder: Path) -> None:
+    with ServerProcess.started(model_uri=f"file://{folder}", admin_token="sesame") as server:
+        weights = folder / "weights.npz"
+        weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+        said = httpx.post(f"{server.admin}/reload", headers=TOKEN, timeout=10).json()
+        assert said["result"] == "failed"
+        assert "damaged" in said["detail"]
+        with server.client() as client:
+            assert client.post("/predict", json=OPTION).status_code == 200
+            assert client.get("/health").status_code == 200
+
+
+def test_a_cache_is_warmed_with_what_another_server_is_asked_most() -> None:
+    with ServerProcess.started(admin_token="sesame") as stable:
+        with stable.client() as client:
+            for _ in range(3):
+                client.post("/predict", json=OPTION)
+        with (
+            ServerProcess.started(admin_token="sesame", warm_up=stable.admin, warm_up_keys="10") as canary,
+            canary.client() as client,
+        ):
+            assert client.post("/predict", json=OPTION).json()["method"] == "cache"
+            assert canary.metrics()['pinn_requests_total{outcome="ok",source="live"}'] == 1
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:9", "synthetic"])
+def test_a_server_starts_whether_its_cache_can_be_warmed_or_not(source: str) -> None:
+    with ServerProcess.started(warm_up=source, warm_up_keys="50") as server:
+        warmed = 50 if source == "synthetic" else 0
+        assert server.metrics()["pinn_cache_size"] == pytest.approx(warmed, abs=2)
+        assert any("cold" in json.dumps(line) for line in server.log) == (source != "synthetic")
+
+
+def test_shadow_requests_are_answered_past_the_cache_and_counted_apart() -> None:
+    with ServerProcess.started(admin_token="sesame") as server:
+        body = {"items": [OPTION, {**OPTION, "kind": "put"}], "solver": True}
+        said = httpx.post(f"{server.admin}/shadow", json=body, headers=TOKEN).json()
+        for answer, solved in zip(said["answers"], said["solver"], strict=True):
+            assert abs(answer["price"] - solved["price"]) <= answer["error_bound"]["price"]
+        metrics = server.metrics()
+        assert metrics['pinn_requests_total{outcome="ok",source="shadow"}'] == 1
+        assert metrics['pinn_requests_total{outcome="ok",source="live"}'] == 0
+        assert metrics["pinn_cache_size"] == 0
+
+
+def test_too_much_memory_fails_liveness_with_the_reason() -> None:
+    with ServerProcess.started(restart_above_memory="20Mi") as server:
+
+        def dead() -> bool:
+            return httpx.get(f"{server.url}/v2/health/live").status_code == 503
+
+        eventually(dead, 30)
+        assert "MiB" in httpx.get(f"{server.url}/v2/health/live").json()["error"]
+
+
+def test_the_detail_names_every_part_and_how_it_is(server: ServerProcess) -> None:
+    detail = httpx.get(f"{server.url}/health/detailed").json()
+    assert detail["status"] == "healthy"
+    assert set(detail["components"]) == {"pinn_cache", "pinn_model", "tensorflow"}
+    assert detail["components"]["pinn_model"]["prediction_test"] == "passed"
+    assert detail["components"]["tensorflow"]["gpu_available"] is False
+
+
+def test_without_the_solver_what_is_outside_the_domain_is_refused() -> None:
+    with ServerProcess.started(fallback_solver="false") as server, server.client() as client:
+        answer = client.post("/predict", json={**OPTION, "maturity": 5})
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("maturity is 5.0, outside the range the model was trained on")
+
+
+def test_the_loops_lag_is_measured(server: ServerProcess) -> None:
+    before = server.metrics()["pinn_event_loop_lag_seconds_count"]
+    eventually(lambda: server.metrics()["pinn_event_loop_lag_seconds_count"] >= before + 2, 30)
+
+
+def test_a_required_gpu_that_is_not_there_keeps_the_server_unready_and_says_so() -> None:
+    with ServerProcess.started(gpu_policy="require", fallback_cpu="false") as server:
+        answer = httpx.get(f"{server.url}/v2/health/ready")
+        assert answer.status_code == 503
+        assert "GPU" in answer.json()["error"]
+        assert httpx.get(f"{server.url}/v2/health/live").status_code == 200

@@ -147,7 +147,7 @@ def cache(target: Server) -> dict[str, float]:
     return {
         name: value
         for name, value in samples(target.admin).items()
-        if name.startswith("pinn_cache_") and not name.endswith("_created")
+        if name.startswith("pinn_cache_") and "{" not in name and not name.endswith("_created")
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pinn_inference.bench import percentiles
 
-from benchmarks.load.options import Option, body, mistakes, random_options
+from benchmarks.load.options import Option, body, mistakes, mixed_options
 
 LIMIT_SECONDS = 10.0
 
@@ -120,7 +120,7 @@ class Clients:
         await asyncio.gather(*self._tasks)
 
     async def _client(self, index: int, began: float) -> None:
-        questions = random_options(self.seed * 1000 + index)
+        questions = mixed_options(self.seed * 1000 + index)
         connection: Connection | None = None
         for due in self._times(index, began):
             if self._stop:

@@ -110,9 +110,10 @@ def get(url: str, seconds: float = 5.0) -> tuple[int, str]:
     return _ask(urllib.request.Request(url), seconds)
 
 
-def post(url: str, document: bytes, seconds: float = 5.0) -> tuple[int, str]:
-    """The same for a JSON document."""
-    return _ask(urllib.request.Request(url, document, {"content-type": "application/json"}), seconds)
+def post(url: str, document: bytes, seconds: float = 5.0, token: str = "") -> tuple[int, str]:
+    """The same for a JSON document, with a bearer token when one is given."""
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {token}"} if token else {})
+    return _ask(urllib.request.Request(url, document, headers), seconds)
 
 
 def samples(admin: str) -> dict[str, float]:

@@ -7,6 +7,7 @@ before it is timed. Medians over the rounds; the peers' best stands for the peer
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import statistics
@@ -24,13 +25,14 @@ from benchmarks.load import wrk
 from benchmarks.load.options import Option, body, mistakes, random_options
 from benchmarks.load.processes import Program, free_port, post, samples, started, wait_until_ready
 from benchmarks.peers.catalogue import OURS, PEERS, Contender, Launch
-from benchmarks.peers.environments import environment
+from benchmarks.peers.environments import environment, version
 
 RESULTS: Final = Path(__file__).parent / "results"
 CONNECTIONS: Final = 100
 ROUNDS: Final = int(os.environ.get("BENCH_ROUNDS", "5"))
 SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "10"))
 WARM_UP_SECONDS: Final = 3.0
+ENGINE: Final = "ai-edge-litert"
 POOL: Final = 250_000
 CHECKED: Final = 500
 SERVER_CORE, LOAD_CORE = 0, 1
@@ -61,6 +63,7 @@ def measure() -> dict[str, Any]:
     wrk.require()
     contenders = (OURS, *PEERS)
     versions = {contender.name: contender.version() for contender in contenders}
+    same_engine()
     turns: dict[str, list[Turn]] = {contender.name: [] for contender in contenders}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(ROUNDS):
@@ -117,6 +120,14 @@ def take_turn(contender: Contender, pools: Pools) -> Turn:
         generator_busy=figures.generator_busy,
         cache_hits=found - hits if found is not None and hits is not None else None,
     )
+
+
+def same_engine() -> None:
+    """Raises RuntimeError when an environment has another engine than ours: the comparison would be of engines."""
+    ours = importlib.metadata.version(ENGINE)
+    for name in ("bench-mlserver", "bench-fastapi", "bench-mosec"):
+        if (theirs := version(environment(name), ENGINE)) != ours:
+            raise RuntimeError(f"{name} has {ENGINE} {theirs}, this environment {ours}: run `make lock`")
 
 
 @contextmanager

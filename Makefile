@@ -34,6 +34,9 @@ unit: venv ## Unit tests
 test-gpu: ## Unit tests that need a GPU, on a machine that has one (no part of make test)
 	@hack/test_gpu $(PYTEST_ARGS)
 
+test-full: unit ## Unit tests, and 100,000 generated requests to a server (some ten minutes)
+	@PINN_FUZZ_CASES=100000 $(PY) -m pytest --timeout 0 inference/tests/fuzz $(PYTEST_ARGS)
+
 e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it up, K=name runs one)
 	@$(PY) -m hack.e2e
 

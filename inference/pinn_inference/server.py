@@ -6,6 +6,7 @@ socket closes, what is in flight is finished, and idle connections, which nobody
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from pinn_inference import assembly
@@ -32,6 +34,13 @@ TERMINATION_LOG: Final = Path("/dev/termination-log")
 BACKLOG: Final = 1024
 CONNECTIONS: Final = 10_000
 """Open at once, idle ones included; beyond it new connections wait unaccepted, and probes with them."""
+
+IDLE: Final = 100.0
+"""Seconds until a connection that sends no whole head is closed, between requests too: longer than the 60 to 90 that clients and
+load balancers usually keep an idle one, so that it is they who close it and nobody sends into a closing connection."""
+
+HEAD: Final = 64 * 1024
+"""Bytes a head may have, and of a body read ahead: what each of CONNECTIONS may hold."""
 
 GRACE: Final = 5.0
 """Seconds for what is in flight once the socket is closed."""
@@ -80,6 +89,7 @@ class _Process:
         watching = service.watch()
         await service.warm_up()
         listeners = [await _Listener.open(app, self.settings.host, port) for app, port in service.apps()]
+        _spare_the_collector()
         self.state.ready = True
         _announce(self.settings, service.model, [listener.port for listener in listeners])
         await self.told.wait()
@@ -110,6 +120,13 @@ class _Process:
         self.told.set()
 
 
+def _spare_the_collector() -> None:
+    """What is loaded stays: looking through it again and again for garbage would be felt as latency. Requests make no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 class _Listener:
     """One granian server on this process's loop."""
 
@@ -132,6 +149,7 @@ class _Listener:
             log_enabled=False,
             backlog=BACKLOG,
             backpressure=CONNECTIONS,
+            http1_settings=HTTP1Settings(header_read_timeout=round(IDLE * 1000), max_buffer_size=HEAD),
         )
         listening = asyncio.Event()
         server.on_startup(listening.set)

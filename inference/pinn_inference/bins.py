@@ -41,23 +41,26 @@ class Bins:
 
     def index(self, values: Sequence[float]) -> list[int]:
         """The bin of each input."""
-        found = []
+        found, floor, log = [], math.floor, math.log
         for x, (step, scale, growth, whole) in zip(values, self._axes, strict=False):
-            if -scale <= x <= scale:
-                found.append(math.floor(x / step + 0.5))
+            if x > scale:
+                found.append(whole + floor(log(x / scale) / growth + 0.5))
+            elif x >= -scale:
+                found.append(floor(x / step + 0.5))
             else:
-                far = whole + math.floor(math.log(abs(x) / scale) / growth + 0.5)
-                found.append(far if x > 0 else -far)
+                found.append(-whole - floor(log(-x / scale) / growth + 0.5))
         return found
 
     def centre(self, index: Sequence[int]) -> list[float]:
         """The centre of each bin."""
-        found = []
-        for i, (step, scale, growth, whole) in zip(index, self._axes, strict=True):
-            if -whole <= i <= whole:
+        found, exp = [], math.exp
+        for i, (step, scale, growth, whole) in zip(index, self._axes, strict=False):
+            if i > whole:
+                found.append(scale * exp((i - whole) * growth))
+            elif i >= -whole:
                 found.append(i * step)
             else:
-                found.append(math.copysign(scale * math.exp((abs(i) - whole) * growth), i))
+                found.append(-scale * exp((-i - whole) * growth))
         return found
 
     def indices(self, values: Sequence[Array]) -> NDArray[np.int64]:

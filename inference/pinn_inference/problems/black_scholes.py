@@ -134,7 +134,7 @@ ARRAY: Final = cast(Functions, _Arrays)
 
 def functions_for(option: Option) -> Functions:
     """`math` for one option, NumPy for a batch."""
-    return ARRAY if isinstance(option.spot, np.ndarray) else SCALAR
+    return ARRAY if isinstance(option[0], np.ndarray) else SCALAR
 
 
 # ---------------------------------------------------------------------------------------------- questions
@@ -226,9 +226,9 @@ def _describe(value: object) -> str:
 # ------------------------------------------------------------------------------------------------ answers
 
 
-def reduce(option: Option) -> Reduced:
+def reduce(option: Option, f: Functions | None = None) -> Reduced:
     """The change of variables, exact."""
-    f = functions_for(option)
+    f = f or functions_for(option)
     x = f.log(option.spot / option.strike) + (option.rate - option.dividend_yield) * option.maturity
     s = option.volatility * f.sqrt(option.maturity)
     return Reduced(x, x / s, s)
@@ -236,17 +236,18 @@ def reduce(option: Option) -> Reduced:
 
 def network_point(reduced: Reduced) -> tuple[Real, Real]:
     """Where the network is evaluated: (z, s), z held within Z_FAR."""
-    if isinstance(reduced.z, np.ndarray):
-        return np.clip(reduced.z, -Z_FAR, Z_FAR), reduced.s
-    return min(max(reduced.z, -Z_FAR), Z_FAR), reduced.s
+    _, z, s = reduced
+    if isinstance(z, np.ndarray):
+        return np.clip(z, -Z_FAR, Z_FAR), s
+    return (z if -Z_FAR <= z <= Z_FAR else math.copysign(Z_FAR, z)), s
 
 
-def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array) -> Greeks:
+def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array, f: Functions | None = None) -> Greeks:
     """Price and Greeks from the network's jet (N, N_z, N_zz, N_s) by the chain rule, never from the equation.
 
     theta is dV/dt = -dV/dT per year.
     """
-    f = functions_for(option)
+    f = f or functions_for(option)
     spot, strike, maturity, rate, dividend_yield, volatility, sign = option
     x, z, s = reduced
     n, n_z, n_zz, n_s = jet
@@ -281,14 +282,16 @@ def moved(jet: Sequence[Real] | Array, dz: Real, ds: Real) -> tuple[Real, Real, 
     return n + dz * (n_z + 0.5 * dz * n_zz) + ds * n_s, n_z + dz * n_zz, n_zz, n_s
 
 
-def bounds(option: Option, reduced: Reduced, cell: Sequence[Real] | Array, dz: Real, ds: Real) -> Greeks:
+def bounds(
+    option: Option, reduced: Reduced, cell: Sequence[Real] | Array, dz: Real, ds: Real, f: Functions | None = None
+) -> Greeks:
     """How far price and Greeks from a jet taken (dz, ds) away can be from the truth, each in the unit of its output.
 
     The sum of what the network was measured to be wrong (`cell`, see ERROR_ROWS), of the Taylor remainder (Lagrange's, with
     the largest third derivatives of the cell), and of rounding. An error of N reaches the price under s^3 phi(z) only: that
     is why the bound is close.
     """
-    f = functions_for(option)
+    f = f or functions_for(option)
     spot, strike, maturity, rate, dividend_yield, volatility, _ = option
     x, z, s = reduced
     t_b, t_x, t_xx, t_s, k_zzz, k_zzs, k_zs, k_ss = cell
@@ -443,10 +446,17 @@ class Formulation:
 
     def point(self, question: Any) -> Option:
         """The option of a question that `Question` decoded. Raises InvalidInput or OutOfDomain as `parse` does."""
-        spot, strike, maturity, rate, dividend_yield, volatility = values = self._fields(question)
+        values = self._fields(question)
+        if not self._inside(*values):
+            parse({**dict(zip(Option._fields, values, strict=False)), "kind": question.kind}, self.inputs)
+        return Option._make((*values, KINDS[question.kind]))
+
+    def _inside(
+        self, spot: float, strike: float, maturity: float, rate: float, dividend_yield: float, volatility: float
+    ) -> bool:
         low, high = self._ratio
         (a0, a1), (b0, b1), (c0, c1), (d0, d1), (e0, e1) = self._ranges
-        inside = (
+        return (
             low * strike <= spot <= high * strike
             and a0 <= strike <= a1
             and b0 <= maturity <= b1
@@ -454,9 +464,6 @@ class Formulation:
             and d0 <= dividend_yield <= d1
             and e0 <= volatility <= e1
         )
-        if not inside:
-            parse({**dict(zip(Option._fields, values, strict=False)), "kind": question.kind}, self.inputs)
-        return Option(spot, strike, maturity, rate, dividend_yield, volatility, KINDS[question.kind])
 
     def any_point(self, question: Any) -> Option:
         """The option of a question, be it within the trained domain or not."""
@@ -503,6 +510,8 @@ class Formulation:
             strike, *rest = (np.clip(v, a, b) for v, (a, b) in zip(others, self._ranges, strict=True))
             held = np.clip(spot, self._ratio[0] * strike, self._ratio[1] * strike)
             return Option._make((held, strike, *rest, like.sign))
+        if self._inside(*values):
+            return Option._make((*values, like.sign))
         strike, *rest = [min(max(v, a), b) for v, (a, b) in zip(others, self._ranges, strict=True)]
         held = min(max(spot, self._ratio[0] * strike), self._ratio[1] * strike)
         return Option._make((held, strike, *rest, like.sign))
@@ -520,20 +529,21 @@ class Formulation:
 
         The bounds are None where the model came without an error table, infinite where `at` is too far to say.
         """
-        reduced = reduce(point)
+        f = functions_for(point)
+        reduced = reduce(point, f)
         z, s = network_point(reduced)
         dz, ds = z - at[0], s - at[1]
-        answer = greeks(point, reduced, moved(jet, dz, ds))
+        answer = greeks(point, reduced, moved(jet, dz, ds), f)
         if self._table is None:
             return answer, None
         if isinstance(dz, np.ndarray):
             table = self._table.at_all(*at)
             far = (np.abs(dz) > FAR[0]) | (np.abs(ds) > FAR[1])
-            found = bounds(point, reduced, table, dz, ds)
+            found = bounds(point, reduced, table, dz, ds, f)
             return answer, Greeks(*(np.where(far, np.inf, value) for value in found)) if far.any() else found
         if abs(dz) > FAR[0] or abs(ds) > FAR[1]:
             return answer, Greeks(*[math.inf] * 6)
-        return answer, bounds(point, reduced, self._table.at(*at), dz, ds)
+        return answer, bounds(point, reduced, self._table.at(*at), dz, ds, f)
 
     def usable(self, point: Option, bound: Greeks) -> Any:
         """Whether an answer with these bounds may be served from a bin: a bool, or an array of them."""

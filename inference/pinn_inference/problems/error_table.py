@@ -5,7 +5,7 @@ numbers of a cell mean is the problem's business.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -24,10 +24,13 @@ class ErrorTable:
     z_step: float
     s_step: float
     values: Array
+    _cells: list[list[Cell]] = field(init=False, repr=False, compare=False)
+    _last: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         rows = [[tuple(self.values[:, i, j].tolist()) for j in range(self._ns)] for i in range(self._nz)]
         object.__setattr__(self, "_cells", rows)
+        object.__setattr__(self, "_last", (self._nz - 1, self._ns - 1))
 
     @property
     def _nz(self) -> int:
@@ -39,9 +42,9 @@ class ErrorTable:
 
     def at(self, z: float, s: float) -> Cell:
         """The numbers of the cell of one point; `z` counts by its size."""
-        cells: list[list[Cell]] = self._cells  # type: ignore[attr-defined]  # made in __post_init__, for speed
-        row = cells[min(int(abs(z) / self.z_step), len(cells) - 1)]
-        return row[min(int(s / self.s_step), len(row) - 1)]
+        i, j = int(abs(z) / self.z_step), int(s / self.s_step)
+        last_i, last_j = self._last
+        return self._cells[i if i < last_i else last_i][j if j < last_j else last_j]
 
     def at_all(self, z: Array, s: Array) -> Array:
         """The same for n points: shape (k, n)."""

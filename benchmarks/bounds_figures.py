@@ -1,4 +1,4 @@
-"""Whether answers are as good as they say: error bounds against the closed formula, and the hit rate of default bins under noise."""
+"""Whether answers are as good as they say: their error bounds, and the hit rate of default bins under noise."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 The hottest keys of the cache are what clients ask about, hence a token; without one configured these paths are closed.
 """
 
+import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from pinn_inference.api.http import Answer, Endpoint, Request, Routes, decode, ok
-from pinn_inference.errors import Forbidden, InvalidInput, TooLarge, Unauthorized
+from pinn_inference.errors import Forbidden, InvalidInput, TooLarge, TooSlow, Unauthorized
 
 MOST_KEYS: Final = 100_000
 DEFAULT_KEYS: Final = 1000
+BODY_SECONDS: Final = 5.0
 
 Json = Mapping[str, Any]
 
@@ -55,7 +57,7 @@ class Admin:
         return ok({"keys": self.hottest(_keys(request.query))})
 
     async def _shadow(self, request: Request) -> Answer:
-        items, solver = self._shadowed(decode(await request.body()))
+        items, solver = self._shadowed(decode(await _body(request)))
         return ok(await self.shadow(items, solver))
 
     async def _reload(self, _: Request) -> Answer:
@@ -72,6 +74,15 @@ class Admin:
         if not isinstance(solver, bool):
             raise InvalidInput("solver must be true or false")
         return items, solver
+
+
+async def _body(request: Request) -> bytes:
+    """A body in time: nothing else limits a caller of this port."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.body()
+    except TimeoutError:
+        raise TooSlow(f"the body did not arrive within {BODY_SECONDS:g} s") from None
 
 
 def _with_token(token: str, endpoint: Endpoint) -> Endpoint:

@@ -1,10 +1,12 @@
 """The admin port: what anyone inside the cluster may read, and what needs the token."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import pytest
+from pinn_inference.api import admin as admin_module
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import App, State
 
@@ -88,6 +90,14 @@ async def test_a_shadow_request_that_is_none_is_refused_by_field(body: object, s
     answer = await send("POST", "/shadow", body)
     assert answer.status == status
     assert word in answer.json["error"]
+
+
+async def test_who_sends_the_items_too_slowly_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_module, "BODY_SECONDS", 0.05)
+    head = {"authorization": f"Bearer {TOKEN}"}
+    answer = await ask(admin(), wire=Wire(b"{}", arrived=asyncio.Event()), path="/shadow", headers=head)
+    assert answer.status == 408
+    assert "0.05 s" in answer.json["error"]
 
 
 async def test_reload_says_which_model_is_served_now() -> None:

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -204,6 +204,21 @@ def test_many_who_never_finish_keep_nobody_else_out(impatient: ServerProcess) ->
         client = Client(impatient.port)
         assert client.predict(BODY).status == 200
         assert client.send("GET", "/v2/health/ready").status == 200
+
+
+def test_who_asks_and_never_reads_fills_nobodys_memory(target: Target) -> None:
+    """The answers wait in the connection until it is full, and then no further question is read from it."""
+    before = target.server.resident_mib()
+    many = (
+        HEAD + b"content-length: %d\r\n\r\n" % (len(BODY) * 100 + 101) + b"[" + b",".join([BODY] * 100) + b"]"
+    ) * 1500
+    with ExitStack() as stack:
+        for _ in range(4):
+            deaf = stack.enter_context(socket.create_connection(("127.0.0.1", target.server.port), timeout=0.7))
+            with suppress(TimeoutError):
+                deaf.sendall(many)
+        assert Client(target.server.port).predict(BODY).status == 200
+        assert target.server.resident_mib() < before + 60
 
 
 def test_health_answers_while_everything_else_is_full() -> None:

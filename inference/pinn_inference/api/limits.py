@@ -133,11 +133,17 @@ class _Guarded:
     timeout: float
 
     async def __call__(self, request: Request) -> Answer:
-        self.limiter.arrive()
+        limiter = self.limiter
+        limiter.arrive()
         task = self.deadlines.watch()
         try:
             await request.body()
-            return await self._in_turn(request)
+            if not limiter.take():
+                await limiter.turn()
+            try:
+                return await self.inner(request)
+            finally:
+                limiter.done()
         except asyncio.CancelledError:
             if task is None or self.deadlines.met(task):
                 raise  # somebody else's
@@ -145,15 +151,7 @@ class _Guarded:
             raise self._late(request) from None
         finally:
             self.deadlines.met(task)
-            self.limiter.leave()
-
-    async def _in_turn(self, request: Request) -> Answer:
-        if not self.limiter.take():
-            await self.limiter.turn()
-        try:
-            return await self.inner(request)
-        finally:
-            self.limiter.done()
+            limiter.leave()
 
     def _late(self, request: Request) -> PinnError:
         if request.complete:

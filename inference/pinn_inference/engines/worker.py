@@ -26,9 +26,14 @@ Load = Callable[[bytes], tuple[Evaluate, Classify, str]]
 def main() -> int:
     """Entry point: `python -m pinn_inference.engines.worker --device gpu --channel FD --memory FD --capacity N`."""
     arguments = parser().parse_args()
+    return run(arguments, lambda weights: _load(weights, arguments.device))
+
+
+def run(arguments: argparse.Namespace, load: Load) -> int:
+    """Serves on what the arguments name. Returns the exit code."""
     die_with_parent()
     with socket.socket(fileno=arguments.channel) as channel:
-        return serve(channel, Memory(arguments.memory, arguments.capacity), lambda w: _load(w, arguments.device))
+        return serve(channel, Memory(arguments.memory, arguments.capacity), load)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pinn_inference.engines import Array, worker
 from pinn_inference.engines.float64 import Float64Engine
-from pinn_inference.engines.frames import Frame, Kind, Memory
+from pinn_inference.engines.frames import Frame, Kind
 
 
 class Fault(IntEnum):
@@ -96,14 +96,13 @@ def main() -> int:
     parser.add_argument("--folder", required=True)
     parser.add_argument("--start", choices=["refuse", "exit", "silent", "slow", "once"], default="")
     arguments = parser.parse_args()
-    worker.die_with_parent()
-    channel = socket.socket(fileno=arguments.channel)
+    channel = socket.socket(fileno=os.dup(arguments.channel))
 
     def load(weights: bytes) -> tuple[worker.Evaluate, worker.Classify, str]:
         begin(arguments)
         return Double(channel, arguments, weights).evaluate, classify, "a double"
 
-    return worker.serve(channel, Memory(arguments.memory, arguments.capacity), load)
+    return worker.run(arguments, load)
 
 
 def begin(arguments: Namespace) -> None:

@@ -291,23 +291,33 @@ async def test_closing_tells_who_waits_and_leaves_no_process(tmp_path: Path, mod
 PARENT = """
 import asyncio, pathlib, sys
 sys.path.insert(0, sys.argv[2])
-from engines.conftest import Model, recipe
+from engines.conftest import Model, faulty, recipe, some_points, until
 from pinn_inference.engines.supervisor import Worker
 async def main():
     worker = Worker(recipe(pathlib.Path(sys.argv[1]), Model(b"", pathlib.Path(sys.argv[3]).read_bytes())))
     worker.start()
+    await until(lambda: worker.ready)
+    await worker.jets(faulty(float(sys.argv[4])) if sys.argv[4] != "0" else some_points(1), 3600)
     await asyncio.Event().wait()
 asyncio.run(main())
 """
 
 
-async def test_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path, models: Path) -> None:
+@pytest.mark.parametrize(
+    "doing",
+    [
+        pytest.param(0, id="idle"),
+        pytest.param(Fault.HANG, id="hung", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs prctl")),
+    ],
+)
+async def test_a_server_that_is_killed_leaves_no_process_behind(tmp_path: Path, models: Path, doing: int) -> None:
     tests = str(Path(__file__).parents[1])
     weights = str(models / "black-scholes/2.0.0/weights.npz")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), tests, weights], env=environment)  # noqa: ASYNC220
+    command = [sys.executable, "-c", PARENT, str(tmp_path), tests, weights, str(int(doing))]
+    parent = subprocess.Popen(command, env=environment)  # noqa: ASYNC220 - to be killed, not awaited
     try:
-        await until(lambda: (tmp_path / "starts").exists() and starts(tmp_path))
+        await until(lambda: (tmp_path / "batches").exists())
     finally:
         parent.kill()
         parent.wait()

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   pinn-server serve --model-version 1.0.0 --port 9000  another version, another port
   pinn-server predict --spot 100 --strike 105 --maturity 0.5 --rate 0.03 --volatility 0.2 --kind put
   pinn-server health http://127.0.0.1:8080             exit code 0 when ready, 1 when not
+  pinn-server bench --json                             four scenarios and their verdicts
   pinn-server models                                   what can be served, and how wrong each is
 
 Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9000, PINN_SERVER_MODEL_VERSION=1.0.0."""
@@ -110,6 +111,18 @@ def _health(arguments: argparse.Namespace) -> int:
         return _fail(f"not ready: {url}: {getattr(error, 'reason', error)}")
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    from pinn_inference import bench
+
+    return bench.run(arguments)
+
+
+def _iterations(text: str) -> int:
+    from pinn_inference import bench
+
+    return bench.iterations(text)
+
+
 def _models(arguments: argparse.Namespace) -> int:
     from pinn_inference import settings
     from pinn_inference.artifacts import source
@@ -172,6 +185,25 @@ def _parser() -> argparse.ArgumentParser:
     health.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="default http://127.0.0.1:8080")
     health.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="default 2")
     health.set_defaults(run=_health)
+
+    bench = _command(
+        commands.add_parser,
+        "bench",
+        help="is a server as fast and as steady as promised? exit code 0 or 1",
+        description=(
+            "Four scenarios: cache hits against misses, hit rate under noise, 10 x 10 calls at once, memory over 1,000\n"
+            "predictions. Against a running server, or against one it starts itself."
+        ),
+        epilog=EXAMPLES,
+    )
+    bench.add_argument(
+        "--iterations", type=_iterations, default=1000, metavar="N", help="calls a scenario; default 1000"
+    )
+    bench.add_argument("--url", help="a running server; absent: one is started on a free port, and ended")
+    bench.add_argument("--admin-url", metavar="URL", help="its admin port, for the memory scenario")
+    bench.add_argument("--json", action="store_true", help="the documented JSON instead of a table")
+    bench.add_argument("--compare", type=Path, metavar="FILE", help="an earlier --json: exit code 1 if 20 %% worse")
+    bench.set_defaults(run=_bench)
 
     models = _command(commands.add_parser, "models", help="list the models and their measured errors", epilog=EXAMPLES)
     models.add_argument("--models-dir", type=Path, metavar="DIR", help="default: models/ of the checkout, or /models")

@@ -16,6 +16,7 @@ PinnError
 │   ├── Overloaded            429: come back later
 │   ├── Unauthorized          401: a token is missing or wrong
 │   └── Forbidden             403: switched off until a person configures it
+├── BenchError            bench.py: nothing could be measured
 ├── Timeout               the answer took longer than the limit: 504
 ├── EngineError           an engine could not evaluate: falls back for `reason`, the label of pinn_fallback_total
 └── PredictionError       ours: answered with 500 and counted under `error_type`

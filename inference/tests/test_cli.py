@@ -46,7 +46,7 @@ def test_models_of_an_empty_folder_is_an_error(tmp_path: object) -> None:
     assert "no models" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "predict", "health", "models"])
+@pytest.mark.parametrize("command", ["serve", "predict", "health", "bench", "models"])
 def test_help_teaches_by_example(command: str) -> None:
     done = run(command, "--help")
     assert done.returncode == 0

@@ -65,9 +65,9 @@ class Client:
         return Got(answer.status, answer.read())
 
 
-def raw(port: int, *pieces: bytes, half_close: bool = False) -> bytes:
+def raw(port: int, *pieces: bytes, half_close: bool = False, patience: float = PATIENCE) -> bytes:
     """All that comes back for these bytes until the server closes; fails when it neither answers nor closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
         try:
             for piece in pieces:
                 connection.sendall(piece)

@@ -9,10 +9,13 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pinn_inference.api.http import Answer, Endpoint, Request, Routes
 from pinn_inference.errors import Overloaded, PinnError, Timeout, TooSlow
+
+STALL: Final = 0.1
+"""Seconds by which a timer is late when more than a busy loop is to blame."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,16 @@ class Deadlines:
     """Cancels tasks that are still running `seconds` after they were `watched`.
 
     All have the same limit, so they expire in the order they came and one timer, for the oldest, does for all: a timer for
-    each request would cost more than everything else in this module.
+    each request would cost more than everything else in this module. When that timer itself comes late, the process stood
+    still: that is not held against callers whose bodies may lie there unread, and they get as much time again, once.
     """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._running: dict[asyncio.Task[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._excused = False
 
     def watch(self) -> Watched:
         """Begins the time of the task that calls."""
@@ -109,11 +115,17 @@ class Deadlines:
         return task is None or self._running.pop(task, None) is not None
 
     def _arm(self, seconds: float) -> None:
+        self._due = time.monotonic() + seconds
         self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     def _expire(self) -> None:
         self._timer = None
         now = time.monotonic()
+        stalled = now - self._due
+        self._excused = stalled > STALL and not self._excused
+        if self._excused:
+            self._arm(min(stalled, self._seconds))
+            return
         while self._running:
             task, deadline = next(iter(self._running.items()))
             if deadline > now:

@@ -1,11 +1,12 @@
 """What is taken at once, what waits, what is told to come back, and who is cut off."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pinn_inference.api.http import Answer, App, Request, State, ok
-from pinn_inference.api.limits import Limiter, Limits, guarded
+from pinn_inference.api.limits import STALL, Limiter, Limits, guarded
 
 from .wire import Scope, Wire, ask
 
@@ -120,6 +121,28 @@ async def test_each_has_its_own_time_though_one_timer_serves_all() -> None:
     assert (await first).status == 504
     assert not second.done()
     assert (await second).status == 504
+
+
+async def test_a_process_that_stood_still_does_not_hold_that_against_its_callers() -> None:
+    """Its time is up when the process wakes, and so is its body there: it is answered, not cut off."""
+    arrived, desk = asyncio.Event(), Desk()
+    desk.go_on.set()
+    asking = asyncio.create_task(ask(app(desk, Limits(timeout=0.2)), wire=Wire(b"late", arrived=arrived)))
+    await asyncio.sleep(0)
+    time.sleep(0.2 + 2 * STALL)  # noqa: ASYNC251 - standing still is what this is about
+    asyncio.get_running_loop().call_later(STALL / 2, arrived.set)
+    assert (await asking).status == 200
+
+
+async def test_a_process_that_stands_still_all_the_time_cuts_off_all_the_same() -> None:
+    asking = asyncio.create_task(ask(app(Desk(), Limits(timeout=0.05))))
+    stops = 0
+    while not asking.done():
+        await asyncio.sleep(0)
+        time.sleep(0.05 + 2 * STALL)  # noqa: ASYNC251
+        stops += 1
+    assert (await asking).status == 504
+    assert stops < 10
 
 
 async def test_who_stops_waiting_is_no_timeout() -> None:

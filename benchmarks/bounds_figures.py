@@ -10,7 +10,7 @@ import numpy as np
 from pinn_inference import assembly, settings
 from pinn_inference.assembly import Model
 from pinn_inference.monitoring import Metrics
-from pinn_inference.predictor import Answer
+from pinn_inference.evaluation import Answer
 from pinn_inference.problems.black_scholes import OUTPUTS
 from scipy.special import log_ndtr, ndtr
 

@@ -19,9 +19,11 @@ from pinn_inference.artifacts.source import Artifact
 from pinn_inference.cache import ResultCache
 from pinn_inference.engines.choice import Engines, Options
 from pinn_inference.errors import ModelError, SettingsError
+from pinn_inference.evaluation import Evaluation, Observer
 from pinn_inference.fallback import Fallback
+from pinn_inference.gathering import Gathering
 from pinn_inference.logs import event
-from pinn_inference.predictor import Observer, Predictor
+from pinn_inference.predictor import Predictor
 from pinn_inference.problems import Formulation, black_scholes, error_table
 from pinn_inference.settings import Settings
 
@@ -122,24 +124,25 @@ def _predictor(
     if settings.cache_size and not bounded:
         event(f"the cache is off: without {error_table.FILE} no answer from a bin could say how wrong it is", 30)
     size = settings.cache_size if bounded else 0
-    return Predictor(
+    evaluation = Evaluation(
         problem=problem,
         engines=engines,
-        fallback=Fallback(problem.solve, problem.solvable, settings.fallback_solver),
         tolerances=dict(artifact.manifest.tolerances),
         observer=observer,
         bins=bins.Bins(bins.chosen(problem.inputs, problem.bins, settings.cache_bin_widths)),
         cache=ResultCache(size, settings.cache_max_bytes) if size else None,
         timeout=settings.timeout,
     )
+    fallback = Fallback(problem.solve, problem.solvable, settings.fallback_solver)
+    return Predictor(evaluation, fallback, Gathering(evaluation.one, evaluation.few))
 
 
 def _try(model: Model) -> None:
     """One question of the middle of its ranges. Raises ModelError when the answer is none."""
-    problem, predictor = model.predictor.problem, model.predictor
+    problem = model.predictor.problem
     point = problem.sample(1, np.random.default_rng(0))[0]
     at = problem.coordinates(point)
-    if not problem.finite(problem.near(point, at, predictor.engines.jet(*at))[0]):
+    if not problem.finite(problem.near(point, at, model.engines.jet(*at))[0]):
         raise ModelError(f"the model {model.name} {model.version} gives no finite answer to {point}")
 
 

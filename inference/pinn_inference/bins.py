@@ -20,11 +20,15 @@ LARGEST: Final = 2**53
 """Bins from the middle to either end of a range: beyond it a float no longer tells neighbours apart."""
 
 
+ENDLESS: Final = 1e300
+"""The scale of an absolute width: no input is beyond it."""
+
+
 class _Axis(NamedTuple):
     step: float
     """Width of a bin below the scale."""
     scale: float
-    """Up to where bins are equally wide: infinity for an absolute width."""
+    """Up to where bins are equally wide."""
     growth: float
     """ln(1 + w): beyond the scale, bins are equally wide in ln x."""
     whole: int
@@ -36,6 +40,7 @@ class Bins:
 
     def __init__(self, widths: Sequence[Width]) -> None:
         self._axes = tuple(_axis(width) for width in widths)
+        self._columns = tuple(np.array(column, dtype=np.float64) for column in zip(*self._axes, strict=True))
         self.pack = struct.Struct(f"{len(self._axes)}q").pack
         self.unpack = struct.Struct(f"{len(self._axes)}q").unpack
 
@@ -63,26 +68,24 @@ class Bins:
                 found.append(-scale * exp((-i - whole) * growth))
         return found
 
-    def indices(self, values: Sequence[Array]) -> NDArray[np.int64]:
-        """The bins of n points: shape (n, inputs)."""
-        found = np.empty((len(values[0]), len(self._axes)), np.int64)
-        for k, (x, (step, scale, growth, whole)) in enumerate(zip(values, self._axes, strict=False)):
-            near = np.floor(x / step + 0.5)
-            if math.isfinite(scale):
-                far = whole + np.floor(np.log(np.maximum(np.abs(x), scale) / scale) / growth + 0.5)
-                near = np.where(np.abs(x) <= scale, near, np.copysign(far, x))
-            found[:, k] = near
-        return found
+    def indices(self, values: Array) -> NDArray[np.int64]:
+        """The bins of n points: (n, inputs) of both."""
+        step, scale, growth, whole = self._columns
+        beyond = np.abs(values) > scale
+        found = np.floor(values / step + 0.5)
+        if beyond.any():
+            far = whole + np.floor(np.log(np.maximum(np.abs(values) / scale, 1.0)) / growth + 0.5)
+            found = np.where(beyond, np.copysign(far, values), found)
+        return found.astype(np.int64)
 
-    def centres(self, indices: NDArray[np.int64]) -> list[Array]:
-        """The centres of n bins, input by input."""
-        found = []
-        for i, (step, scale, growth, whole) in zip(indices.T, self._axes, strict=True):
-            x = i * step
-            if math.isfinite(scale):
-                far = scale * np.exp(np.maximum(np.abs(i) - whole, 0) * growth)
-                x = np.where(np.abs(i) <= whole, x, np.copysign(far, i))
-            found.append(x)
+    def centres(self, indices: NDArray[np.int64]) -> Array:
+        """The centres of n bins: (n, inputs) of both."""
+        step, scale, growth, whole = self._columns
+        beyond = np.abs(indices) > whole
+        found: Array = indices * step
+        if beyond.any():
+            far = scale * np.exp(np.where(beyond, np.abs(indices) - whole, 0.0) * growth)
+            found = np.where(beyond, np.copysign(far, indices), found)
         return found
 
 
@@ -115,6 +118,6 @@ def _width(field: Input, own: Width, wished: tuple[float, bool] | None) -> Width
 
 def _axis(width: Width) -> _Axis:
     if width.scale is None:
-        return _Axis(width.relative, math.inf, 0.0, LARGEST)
+        return _Axis(width.relative, ENDLESS, 1.0, LARGEST)
     whole = round(1 / width.relative)
     return _Axis(width.scale / whole, width.scale, math.log1p(width.relative), whole)

@@ -189,8 +189,7 @@ class Service:
     async def _probe(self) -> object:
         """One prediction past the cache and the counters."""
         predictor = self.model.predictor
-        point = predictor.problem.sample(1, np.random.default_rng())[0]
-        return await predictor.at(point)
+        return await predictor.all_at(predictor.problem.sample(1, np.random.default_rng()), exact=True)
 
     def _gpus(self) -> int:
         gpu = self.model.engines.state().get("gpu", {})

@@ -43,8 +43,9 @@ def hottest(predictor: Predictor, count: int) -> list[dict[str, float]]:
     """The centres of the bins used most, as inputs by name: bin widths may differ where they are used."""
     if predictor.cache is None:
         return []
+    bins = predictor.evaluation.bins
     names = [field.name for field in predictor.problem.inputs]
-    centres = (predictor.bins.centre(predictor.bins.unpack(key)) for key in predictor.cache.hottest(count))
+    centres = (bins.centre(bins.unpack(key)) for key in predictor.cache.hottest(count))
     return [dict(zip(names, centre, strict=True)) for centre in centres]
 
 

@@ -14,8 +14,10 @@ from pinn_inference.engines import Array, Jet
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PredictionError
+from pinn_inference.evaluation import CHUNK, Answer, Evaluation
 from pinn_inference.fallback import Fallback
-from pinn_inference.predictor import CHUNK, Answer, Predictor
+from pinn_inference.gathering import WORTH_IT, Gathering
+from pinn_inference.predictor import Predictor
 from pinn_inference.problems import black_scholes, error_table
 from pinn_inference.problems.black_scholes import BINS, INPUTS, INVARIANTS, OUTPUTS, Formulation
 
@@ -47,13 +49,17 @@ class Counting:
             raise self.fail
         return self._answer or self._engine.jet(z, s)
 
-    async def jets(self, points: Array, deadline_s: float) -> Done:
+    def few(self, points: Array) -> Array:
         self.points += len(points)
         if self.fail:
             raise self.fail
         if self._answer:
-            return Done(np.tile(np.array(self._answer)[:, None], (1, len(points))), self.name)
-        return Done(self._engine.jets(points), self.name)
+            return np.tile(np.array(self._answer)[:, None], (1, len(points)))
+        jets: Array = self._engine.jets(points)
+        return jets
+
+    async def jets(self, points: Array, deadline_s: float) -> Done:
+        return Done(self.few(points), self.name)
 
 
 class Observer:
@@ -79,15 +85,16 @@ def _predictor(
 ) -> Predictor:
     known = error_table.parse((MODEL / "errors.npz").read_bytes()) if table else None
     problem = Formulation(INPUTS, known)
-    return Predictor(
+    evaluation = Evaluation(
         problem=problem,
         engines=engines,
-        fallback=Fallback(problem.solve, problem.solvable, solver),
         tolerances=dict.fromkeys(INVARIANTS, tolerance),
         observer=Observer(),
         bins=Bins(chosen(INPUTS, BINS, {})),
         cache=ResultCache(cache, 1 << 24) if cache else None,
     )
+    fallback = Fallback(problem.solve, problem.solvable, solver)
+    return Predictor(evaluation, fallback, Gathering(evaluation.one, evaluation.few))
 
 
 def _ask(predictor: Predictor, **changes: Any) -> Any:
@@ -95,7 +102,10 @@ def _ask(predictor: Predictor, **changes: Any) -> Any:
 
 
 def _one(predictor: Predictor, exact: bool = False, **changes: Any) -> Answer:
-    return asyncio.run(predictor.one(_ask(predictor, **changes), exact))
+    async def ask() -> Answer:
+        return await predictor.one(_ask(predictor, **changes), exact)
+
+    return asyncio.run(ask())
 
 
 def _many(predictor: Predictor, items: list[dict[str, Any]], exact: bool = False) -> list[Answer]:
@@ -119,6 +129,42 @@ def test_the_second_question_of_a_bin_is_answered_without_the_engine(litert: Lit
     assert (first.method, second.method, engines.points) == ("model", "cache", 1)
     assert second.values[0] == pytest.approx(_price(volatility=0.2001), abs=1e-5)
     assert second.values[0] != first.values[0]
+
+
+def _at_once(predictor: Predictor, items: list[dict[str, Any]]) -> list[Answer]:
+    async def ask() -> list[Answer]:
+        return await asyncio.gather(*(predictor.one(_ask(predictor, **item)) for item in items))
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("count", [WORTH_IT - 1, WORTH_IT, CHUNK + 3])
+def test_who_asks_at_once_gets_what_each_would_get_alone(litert: LiteRtEngine, count: int) -> None:
+    items = _random_items(count)
+    together = _at_once(_predictor(Counting(litert)), items)
+    apart = _predictor(Counting(litert))
+    for item, answer in zip(items, together, strict=True):
+        alone = _one(apart, **item)
+        assert answer.method == alone.method
+        assert answer.values == pytest.approx(alone.values, rel=1e-5, abs=1e-5 * item["strike"])
+
+
+def test_the_same_bin_asked_by_many_at_once_is_evaluated_once(litert: LiteRtEngine) -> None:
+    engines = Counting(litert)
+    answers = _at_once(_predictor(engines), [{}] * (2 * WORTH_IT))
+    assert engines.points == 1
+    assert len({answer.values[0] for answer in answers}) == 1
+
+
+def test_one_that_has_no_answer_takes_nobody_with_it(litert: LiteRtEngine) -> None:
+    answers = _at_once(_predictor(Counting(litert)), [{}] * WORTH_IT + [{"maturity": 5.0}])
+    assert [answer.method for answer in answers] == ["model"] * WORTH_IT + ["solver"]
+
+
+def test_all_who_asked_at_once_are_solved_when_the_engine_fails() -> None:
+    predictor = _predictor(Counting(fail=EngineError("broken", "model_error")))
+    answers = _at_once(predictor, [{"spot": 90.0 + i} for i in range(2 * WORTH_IT)])
+    assert {(answer.method, answer.reason) for answer in answers} == {("solver", "model_error")}
 
 
 def test_a_put_is_answered_from_the_bin_of_its_call(litert: LiteRtEngine) -> None:
@@ -159,7 +205,7 @@ def test_with_size_0_everything_is_evaluated(litert: LiteRtEngine) -> None:
 
 def test_where_a_bin_says_too_little_the_question_is_evaluated(litert: LiteRtEngine) -> None:
     wide = _predictor(Counting(litert))
-    object.__setattr__(wide, "bins", Bins(chosen(INPUTS, BINS, {"volatility": (0.9, True)})))
+    object.__setattr__(wide.evaluation, "bins", Bins(chosen(INPUTS, BINS, {"volatility": (0.9, True)})))
     answers = [_one(wide, volatility=0.26) for _ in range(2)]
     assert [answer.method for answer in answers] == ["model", "model"]
     assert answers[1].values == _one(wide, exact=True, volatility=0.26).values
@@ -278,18 +324,18 @@ def test_an_answer_that_breaks_physics_is_counted_not_cached_and_solved() -> Non
     predictor = _predictor(engines, tolerance=1e-6)
     alone = _one(predictor)
     assert (alone.method, alone.reason) == ("solver", "physics_violation")
-    seen = dict(predictor.observer.seen)  # type: ignore[attr-defined]  # the double above
+    seen = dict(predictor.evaluation.observer.seen)  # type: ignore[attr-defined]  # the double above
     assert {"pde_residual", "gamma_sign"} <= set(seen)
     assert len(predictor.cache or ()) == 0
     answers = _many(predictor, [{"spot": 100.0 + i} for i in range(7)])
     assert {(a.method, a.reason) for a in answers} == {("solver", "physics_violation")}
-    assert predictor.observer.seen["gamma_sign"] == 8  # type: ignore[attr-defined]
+    assert predictor.evaluation.observer.seen["gamma_sign"] == 8  # type: ignore[attr-defined]
 
 
 def test_an_answer_within_tolerance_counts_no_violation(litert: LiteRtEngine) -> None:
     predictor = _predictor(Counting(litert))
     _one(predictor)
-    assert predictor.observer.seen == {}  # type: ignore[attr-defined]
+    assert predictor.evaluation.observer.seen == {}  # type: ignore[attr-defined]
 
 
 # ----------------------------------------------------------------------------------------------- lists

@@ -20,9 +20,10 @@ from pinn_inference.errors import (
     Timeout,
     TooLarge,
 )
+from pinn_inference.evaluation import CHUNK, Answer
 from pinn_inference.logs import log
 from pinn_inference.monitoring import METHODS, SOURCES, Metrics, Source
-from pinn_inference.predictor import CHUNK, Answer, Predictor
+from pinn_inference.predictor import Predictor
 
 RANK: Final = {method: rank for rank, method in enumerate(METHODS)}
 

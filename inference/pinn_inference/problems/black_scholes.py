@@ -443,6 +443,7 @@ class Formulation:
         by_name = {field.name: field for field in self.inputs}
         self._ratio = (by_name["spot"].low, by_name["spot"].high)
         self._ranges = tuple((f.low, f.high) for f in self.inputs[1:])
+        self._columns = np.array(self._ranges).T[:, :, None]
 
     def point(self, question: Any) -> Option:
         """The option of a question that `Question` decoded. Raises InvalidInput or OutOfDomain as `parse` does."""
@@ -507,7 +508,7 @@ class Formulation:
         """The point with these inputs, each held within the trained ranges, and the kind of `like`."""
         spot, *others = values
         if isinstance(spot, np.ndarray):
-            strike, *rest = (np.clip(v, a, b) for v, (a, b) in zip(others, self._ranges, strict=True))
+            strike, *rest = np.clip(np.asarray(others), *self._columns)
             held = np.clip(spot, self._ratio[0] * strike, self._ratio[1] * strike)
             return Option._make((held, strike, *rest, like.sign))
         if self._inside(*values):

@@ -1,0 +1,260 @@
+"""Cache, engine and physics check, for one point, for a few that came together, and for long lists.
+
+A bin is evaluated at its centre and moved to the exact input by the Taylor terms that came with it. So an answer does not depend
+on who asked before, every replica gives the same, and what the move costs in accuracy is in the answer's bound.
+"""
+
+import asyncio
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pinn_inference.bins import Bins
+from pinn_inference.cache import ResultCache
+from pinn_inference.errors import EngineError
+from pinn_inference.problems import Formulation
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Method = Literal["cache", "model", "solver"]
+
+CHUNK: Final = 512
+"""Items treated before other requests get their turn: a millisecond or two of work."""
+
+
+class Answer(NamedTuple):
+    """Outputs in the problem's order, how far each can be from the truth (None: not known), and how it was made."""
+
+    values: Sequence[float]
+    bounds: Sequence[float] | None
+    method: Method
+    engine: str
+    reason: str | None = None
+
+
+class Evaluated(Protocol):
+    """Jets (4, n), the engine that made them, and the reason where it was not the first choice."""
+
+    @property
+    def jets(self) -> Array: ...
+
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def reason(self) -> str | None: ...
+
+
+class Engines(Protocol):
+    """What evaluates the network: at once for one point or a few, by the best engine for many."""
+
+    name: str
+
+    def jet(self, z: float, s: float) -> tuple[float, float, float, float]: ...
+
+    def few(self, points: Array) -> Array: ...
+
+    async def jets(self, points: Array, deadline_s: float) -> Evaluated: ...
+
+
+class Observer(Protocol):
+    """Who is told of what a caller does not see."""
+
+    def violated(self, invariant: str, count: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluates points within the trained domain. Without a `cache` every one is evaluated."""
+
+    problem: Formulation
+    engines: Engines
+    tolerances: Mapping[str, float]
+    observer: Observer
+    bins: Bins
+    cache: ResultCache | None = None
+    timeout: float = 1.0
+
+    # ------------------------------------------------------------------------------------------------- one
+
+    def one(self, point: Any) -> Answer:
+        """Through the cache. Raises EngineError."""
+        if self.cache is None:
+            return self.fresh(point)
+        index = self.bins.index(point)
+        key = self.bins.pack(*index)
+        known = self.cache.get(key)
+        if known is not None:
+            z, s, *jet = _unpack(known)
+            method: Method = "cache"
+        else:
+            centre = self.problem.at(self.bins.centre(index), point)
+            z, s = self.problem.coordinates(centre)
+            jet = list(self.engines.jet(z, s))
+            self._check(centre, self.problem.answer(centre, jet))
+            self.cache.put(key, _pack(z, s, *jet))
+            method = "model"
+        values, bounds = self.problem.near(point, (z, s), jet)
+        if bounds is None or not self.problem.usable(point, bounds):
+            return self.fresh(point)
+        return Answer(values, bounds, method, self.engines.name)
+
+    def fresh(self, point: Any) -> Answer:
+        """At the point itself, past the cache. Raises EngineError."""
+        at = self.problem.coordinates(point)
+        values, bounds = self.problem.near(point, at, self.engines.jet(*at))
+        self._check(point, values)
+        return Answer(values, bounds, "model", self.engines.name)
+
+    def _check(self, point: Any, values: Any) -> None:
+        """Raises EngineError where an answer is no number or breaks an invariant of its equation."""
+        if not self.problem.finite(values):
+            raise EngineError("the model has no finite answer here", "non_finite")
+        tolerances = self.tolerances
+        broken = [name for name, excess in self.problem.excesses(point, values).items() if excess > tolerances[name]]
+        if broken:
+            for name in broken:
+                self.observer.violated(name, 1)
+            raise EngineError(f"the model's answer breaks {', '.join(broken)}", "physics_violation")
+
+    # ------------------------------------------------------------------------------------------------ many
+
+    def few(self, points: Sequence[Any]) -> list[Answer | EngineError]:
+        """The same for at most CHUNK points at once, each with what became of it."""
+        batch = self.problem.stack(points)
+        jets = self._looked_up(batch)
+        if jets.missing:
+            at = self._centres(batch, jets)
+            self._fill(jets, batch, at, self.engines.few(at), self.engines.name, None)
+        return self._finished(batch, jets, points)
+
+    async def many(self, points: Sequence[Any], exact: bool) -> list[Answer | EngineError]:
+        """The same for any number, by the best engine for it, giving way to other requests on the way."""
+        parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
+        batches = [self.problem.stack(part) for part in parts]
+        found = []
+        for batch in batches:
+            found.append(self._looked_up(batch, exact))
+            await asyncio.sleep(0)
+        await self._evaluate([(b, f) for b, f in zip(batches, found, strict=True) if f.missing])
+        answers: list[Answer | EngineError] = []
+        for batch, jets, part in zip(batches, found, parts, strict=True):
+            answers += self._finished(batch, jets, part)
+            await asyncio.sleep(0)
+        return answers
+
+    async def _evaluate(self, lacking: list[tuple[Any, "_Jets"]]) -> None:
+        """What the cache did not have, of all parts in one batch."""
+        if not lacking:
+            return
+        places = [self._centres(batch, jets) for batch, jets in lacking]
+        done = await self.engines.jets(np.concatenate(places), self.timeout)
+        start = 0
+        for (batch, jets), at in zip(lacking, places, strict=True):
+            self._fill(jets, batch, at, done.jets[:, start : start + len(at)], done.engine, done.reason)
+            start += len(at)
+
+    def _looked_up(self, batch: Any, exact: bool = False) -> "_Jets":
+        """What the cache has for the bins of a batch; the first item of each bin that it lacks is to be evaluated."""
+        count = len(batch[0])
+        if self.cache is None or exact:
+            every = {i.to_bytes(4, "big"): [i] for i in range(count)}
+            return _Jets(np.empty((count, 6)), [False] * count, every, None)
+        indices = self.bins.indices(np.stack(batch[: len(self.problem.inputs)], axis=1))
+        rows, hits, missing = np.empty((count, 6)), [False] * count, {}  # type: ignore[var-annotated]
+        raw, size = indices.tobytes(), indices.itemsize * indices.shape[1]
+        for i in range(count):
+            key = raw[i * size : (i + 1) * size]
+            known = self.cache.get(key)
+            if known is None:
+                missing.setdefault(key, []).append(i)
+            else:
+                rows[i], hits[i] = _unpack(known), True
+        return _Jets(rows, hits, missing, indices)
+
+    def _centres(self, batch: Any, jets: "_Jets") -> Array:
+        """The coordinates (m, 2) to evaluate at: centres of the missing bins, or the points themselves past the cache."""
+        first = [places[0] for places in jets.missing.values()]
+        jets.points = type(batch)._make(column[first] for column in batch)
+        if jets.indices is not None:
+            jets.points = self.problem.at(list(self.bins.centres(jets.indices[first]).T), jets.points)
+        return np.stack(self.problem.coordinates(jets.points), axis=1)
+
+    def _fill(self, jets: "_Jets", batch: Any, at: Array, new: Array, engine: str, reason: str | None) -> None:
+        """Puts what was evaluated in its places, and what keeps the invariants into the cache."""
+        sound = self._sound(jets.points, self.problem.answer(jets.points, new))
+        rows = np.concatenate([at, new.T], axis=1)
+        rows[~sound, 2:] = np.nan
+        for (key, places), row, good in zip(jets.missing.items(), rows, sound.tolist(), strict=True):
+            jets.rows[places] = row
+            if good and jets.indices is not None and self.cache is not None:
+                self.cache.put(key, _pack(*row.tolist()))
+        jets.engine, jets.reason = engine, reason
+
+    def _sound(self, points: Any, values: Any) -> Flags:
+        """Which answers are numbers and keep every invariant; the others are told to the observer."""
+        with np.errstate(invalid="ignore"):
+            sound: Flags = np.isfinite(sum(values))
+            for name, excess in self.problem.excesses(points, values).items():
+                broken = excess > self.tolerances[name]
+                if count := int(np.count_nonzero(broken)):
+                    self.observer.violated(name, count)
+                    sound = sound & ~broken
+        return sound
+
+    def _finished(self, batch: Any, jets: "_Jets", points: Sequence[Any]) -> list[Answer | EngineError]:
+        """The answers of a batch. What is too far from its bin's centre is evaluated after all."""
+        at = jets.rows.T
+        with np.errstate(invalid="ignore"):
+            values, bounds = self.problem.near(batch, (at[0], at[1]), at[2:])
+            sound = np.isfinite(at[2]).tolist()
+            near = [True] * len(sound)
+            if jets.indices is not None:
+                near = self.problem.usable(batch, bounds).tolist() if bounds is not None else [False] * len(sound)
+        rows = np.stack(values, axis=1).tolist()
+        limits = np.stack(bounds, axis=1).tolist() if bounds is not None else [None] * len(rows)
+        name, engine, reason = self.engines.name, jets.engine or self.engines.name, jets.reason
+        return [
+            _unsound()
+            if not good
+            else self._again(points[i])
+            if not close
+            else Answer(row, limit, "cache", name)
+            if hit
+            else Answer(row, limit, "model", engine, reason)
+            for i, (row, limit, good, close, hit) in enumerate(zip(rows, limits, sound, near, jets.hits, strict=True))
+        ]
+
+    def _again(self, point: Any) -> Answer | EngineError:
+        try:
+            return self.fresh(point)
+        except EngineError as error:
+            return error
+
+
+@dataclass
+class _Jets:
+    """Coordinates and jets (n, 6) of a batch as far as they are known, and by key the places of those that are not.
+
+    `indices` are the bins, None past the cache; `points` are where the missing ones are evaluated.
+    """
+
+    rows: Array
+    hits: list[bool]
+    missing: dict[bytes, list[int]]
+    indices: NDArray[np.int64] | None
+    points: Any = None
+    engine: str | None = None
+    reason: str | None = None
+
+
+def _unsound() -> EngineError:
+    return EngineError("the model's answer is no number, or breaks an invariant of its equation", "physics_violation")
+
+
+_pack = struct.Struct("6d").pack
+_unpack = struct.Struct("6d").unpack

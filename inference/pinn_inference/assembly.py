@@ -18,7 +18,7 @@ from pinn_inference.artifacts import source
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.cache import ResultCache
 from pinn_inference.engines.choice import Engines, Options
-from pinn_inference.errors import ModelError, SettingsError
+from pinn_inference.errors import ModelError
 from pinn_inference.evaluation import Evaluation, Observer
 from pinn_inference.fallback import Fallback
 from pinn_inference.gathering import Gathering
@@ -144,9 +144,3 @@ def _try(model: Model) -> None:
     at = problem.coordinates(point)
     if not problem.finite(problem.near(point, at, model.engines.jet(*at))[0]):
         raise ModelError(f"the model {model.name} {model.version} gives no finite answer to {point}")
-
-
-def check(settings: Settings) -> None:
-    """Raises SettingsError where settings contradict each other, before anything is loaded."""
-    if settings.gpu_policy == "require" and settings.engine in ("litert", "xla"):
-        raise SettingsError(f"PINN_SERVER_ENGINE is {settings.engine}, which PINN_SERVER_GPU_POLICY=require rules out")

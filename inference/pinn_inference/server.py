@@ -22,7 +22,6 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from pinn_inference import assembly
 from pinn_inference.api.http import App, State
 from pinn_inference.assembly import Model
 from pinn_inference.errors import ListenError, StartError
@@ -83,7 +82,6 @@ class _Process:
     async def run(self) -> int:
         """Serves until SIGTERM or SIGINT."""
         self._listen_for_signals()
-        assembly.check(self.settings)
         service = await Service.open(self.settings, self.state)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_soon)
         watching = service.watch()

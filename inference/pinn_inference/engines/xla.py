@@ -6,7 +6,6 @@ Batch sizes are few and fixed, all compiled before the first question, so that n
 
 import os
 from collections.abc import Iterator
-from importlib import import_module
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -74,7 +73,8 @@ def _tensorflow(device: Device) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else it takes the whole device
-    tf = import_module("tensorflow")  # by name: import-linter keeps every importer of this module free of it
+    import tensorflow as tf
+
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise OSError("TensorFlow sees no GPU: is it built with CUDA, and does the driver show the device?")
     tf.config.experimental.enable_tensor_float_32_execution(False)  # TF32 keeps 10 bits of 23: errors of 1e-3

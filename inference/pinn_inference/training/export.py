@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pinn_inference.network import S_SCALE, Z_SCALE, Array, Network
+from pinn_inference.engines import taylor
+from pinn_inference.network import Array, Network
 
 
 def weights_npz(network: Network) -> bytes:
@@ -34,40 +35,10 @@ def litert(network: Network) -> bytes:
     import tensorflow as tf
 
     module = tf.Module()
-    module.jet = tf.function(lambda points: _jet(tf, network, points))
+    module.jet = tf.function(lambda points: taylor.jets(tf, network, points))
     concrete = module.jet.get_concrete_function(tf.TensorSpec([None, 2], tf.float32, name="points"))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     return bytes(converter.convert())
-
-
-def _jet(tf: Any, network: Network, points: Any) -> Any:
-    """The arithmetic of network.forward, in float32 TensorFlow: four tensors (n, width) a layer instead of one of rank 3."""
-    rows = _features(tf, points)
-    layers = list(zip(network.weights, network.biases, strict=True))
-    for w, b in layers[:-1]:
-        p, p_z, p_zz, p_s = _linear(tf, rows, w, b)
-        t = tf.tanh(p)
-        d1 = 1.0 - t * t
-        rows = [t, d1 * p_z, d1 * (p_zz - 2.0 * t * p_z * p_z), d1 * p_s]
-    return tf.concat(_linear(tf, rows, *layers[-1]), axis=1)
-
-
-def _linear(tf: Any, rows: list[Any], w: Any, b: Any) -> list[Any]:
-    weights = tf.constant(w, tf.float32)
-    value, *derivatives = (tf.matmul(row, weights) for row in rows)
-    return [value + tf.constant(b, tf.float32), *derivatives]
-
-
-def _features(tf: Any, points: Any) -> list[Any]:
-    z, s = points[:, 0:1], points[:, 1:2]
-    zero = tf.zeros_like(z)
-    d = 1.0 / (Z_SCALE + z * z)
-    return [
-        tf.concat([2.0 * z * z * d - 1.0, s / S_SCALE - 1.0], 1),
-        tf.concat([4.0 * Z_SCALE * z * d * d, zero], 1),
-        tf.concat([4.0 * Z_SCALE * d * d * (1.0 - 4.0 * z * z * d), zero], 1),
-        tf.concat([zero, zero + 1.0 / S_SCALE], 1),
-    ]
 
 
 def _npy(array: Any) -> bytes:

@@ -99,7 +99,7 @@ def test_a_reader_finds_ranges_errors_paths_and_limits(shipped: Manifest) -> Non
     for words in (
         "0.05 to 0.6",
         "0.5 to 2 × <code>strike</code>",
-        "3.3e-07",
+        f"{shipped.accuracy.served.largest['price']:.1e}",
         shipped.digest,
         "/predict",
         "10,000",

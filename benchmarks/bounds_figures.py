@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from pinn_inference import assembly, settings
 from pinn_inference.assembly import Model
-from pinn_inference.monitoring import Metrics
 from pinn_inference.evaluation import Answer
+from pinn_inference.monitoring import Metrics
 from pinn_inference.problems.black_scholes import OUTPUTS
 from scipy.special import log_ndtr, ndtr
 

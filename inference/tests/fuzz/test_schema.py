@@ -45,9 +45,13 @@ ADMIN = openapi.admin_document(MANIFEST, OFFERED)
 
 
 def described(document: dict[str, Any]) -> Any:
-    """The operations of a document; a list that is too long is refused with 413, a missing token with 401."""
-    schema = schemathesis.openapi.from_dict(document)
-    schema.config.checks.negative_data_rejection.expected_statuses = ["400", "401", "413"]
+    """The operations of a document, every call with the token; a list that is too long is refused with 413."""
+    paths = {
+        path: {method: {**operation, "security": []} for method, operation in methods.items()}
+        for path, methods in document["paths"].items()
+    }
+    schema = schemathesis.openapi.from_dict({**document, "paths": paths})
+    schema.config.checks.negative_data_rejection.expected_statuses = ["400", "413"]
     return schema
 
 
@@ -65,7 +69,9 @@ def test_the_service_port_does_what_it_says(case: "Case[Any]", target: Target) -
 @thorough
 def test_the_admin_port_does_what_it_says(case: "Case[Any]", target: Target) -> None:
     token = {"authorization": f"Bearer {TOKEN}"}
-    case.call_and_validate(base_url=target.server.admin, checks=CHECKS, timeout=PATIENCE, headers=token)
+    # Some mutants of a query look like the original on the wire.
+    checks = CHECKS if case.method == "POST" else CHECKS[:-1]
+    case.call_and_validate(base_url=target.server.admin, checks=checks, timeout=PATIENCE, headers=token)
 
 
 @pytest.mark.parametrize("port", ["url", "admin"])

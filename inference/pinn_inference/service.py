@@ -217,12 +217,17 @@ class Service:
             raise
         self._metrics.requests.add(("ok", "shadow"))
         replies = [codec.reply(answer, None) for answer in answers]
-        return {"answers": replies, "solver": self._solved(questions) if solver else None, **_label(self.model)}
+        return {"answers": replies, "solver": await self._solved(questions) if solver else None, **_label(self.model)}
 
-    def _solved(self, questions: list[Any]) -> list[dict[str, float]]:
+    async def _solved(self, questions: list[Any]) -> list[dict[str, float]]:
+        """In a thread: it is nobody's answer, and may take as long as a solver takes."""
         problem = self.model.predictor.problem
-        solved = (problem.solve(problem.any_point(question))[0] for question in questions)
-        return [dict(zip(problem.outputs, values, strict=True)) for values in solved]
+
+        def solve() -> list[dict[str, float]]:
+            solved = (problem.solve(problem.any_point(question))[0] for question in questions)
+            return [dict(zip(problem.outputs, values, strict=True)) for values in solved]
+
+        return await asyncio.to_thread(solve)
 
 
 def _page(model: Callable[[], Model]) -> Routes:

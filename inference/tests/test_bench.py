@@ -273,7 +273,8 @@ def test_a_server_that_cannot_start_is_a_sentence(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_cut_short_leaves_no_server_behind(number: signal.Signals) -> None:
     code = (
-        "import sys; from argparse import Namespace; from pinn_inference import bench\n"
+        "import signal, sys; from argparse import Namespace; from pinn_inference import bench\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background inherits that it is ignored\n"
         "given = Namespace(url=None, admin_url=None, iterations=1000000, json=True, compare=None)\n"
         "sys.exit(bench.run(given))"
     )

@@ -6,8 +6,9 @@ on who asked before, every replica gives the same, and what the move costs in ac
 
 import asyncio
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -78,6 +79,7 @@ class Evaluation:
     bins: Bins
     cache: ResultCache | None = None
     timeout: float = 1.0
+    _under_way: dict[bytes, asyncio.Event] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------- one
 
@@ -136,16 +138,37 @@ class Evaluation:
         """The same for any number, by the best engine for it, giving way to other requests on the way."""
         parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
         batches = [self.problem.stack(part) for part in parts]
-        found = []
-        for batch in batches:
-            found.append(self._looked_up(batch, exact))
-            await asyncio.sleep(0)
-        await self._evaluate([(b, f) for b, f in zip(batches, found, strict=True) if f.missing])
+        found = await self._all_looked_up(batches, exact)
+        if others := {event for jets in found for key in jets.missing if (event := self._under_way.get(key))}:
+            await asyncio.gather(*(event.wait() for event in others))
+            found = await self._all_looked_up(batches, exact)
+        with self._announced([key for jets in found if jets.indices is not None for key in jets.missing]):
+            await self._evaluate([(b, f) for b, f in zip(batches, found, strict=True) if f.missing])
         answers: list[Answer | EngineError] = []
         for batch, jets, part in zip(batches, found, parts, strict=True):
             answers += self._finished(batch, jets, part)
             await asyncio.sleep(0)
         return answers
+
+    async def _all_looked_up(self, batches: Sequence[Any], exact: bool) -> list["_Jets"]:
+        found = []
+        for batch in batches:
+            found.append(self._looked_up(batch, exact))
+            await asyncio.sleep(0)
+        return found
+
+    @contextmanager
+    def _announced(self, keys: Sequence[bytes]) -> Iterator[None]:
+        """Who lacks one of these bins meanwhile waits for us instead of evaluating it too."""
+        done = asyncio.Event()
+        self._under_way.update(dict.fromkeys(keys, done))
+        try:
+            yield
+        finally:
+            for key in keys:
+                if self._under_way.get(key) is done:
+                    del self._under_way[key]
+            done.set()
 
     async def _evaluate(self, lacking: list[tuple[Any, "_Jets"]]) -> None:
         """What the cache did not have, of all parts in one batch."""
@@ -186,48 +209,53 @@ class Evaluation:
 
     def _fill(self, jets: "_Jets", batch: Any, at: Array, new: Array, engine: str, reason: str | None) -> None:
         """Puts what was evaluated in its places, and what keeps the invariants into the cache."""
-        sound = self._sound(jets.points, self.problem.answer(jets.points, new))
+        faults = self._faults(jets.points, self.problem.answer(jets.points, new))
         rows = np.concatenate([at, new.T], axis=1)
-        rows[~sound, 2:] = np.nan
-        for (key, places), row, good in zip(jets.missing.items(), rows, sound.tolist(), strict=True):
+        for (key, places), row, fault in zip(jets.missing.items(), rows, faults, strict=True):
             jets.rows[places] = row
-            if good and jets.indices is not None and self.cache is not None:
+            if fault is not None:
+                jets.faults.update(dict.fromkeys(places, fault))
+            elif jets.indices is not None and self.cache is not None:
                 self.cache.put(key, _pack(*row.tolist()))
         jets.engine, jets.reason = engine, reason
 
-    def _sound(self, points: Any, values: Any) -> Flags:
-        """Which answers are numbers and keep every invariant; the others are told to the observer."""
+    def _faults(self, points: Any, values: Any) -> list[str | None]:
+        """Of every answer, why it may not be sent, or None. What breaks an invariant is told to the observer."""
         with np.errstate(invalid="ignore"):
-            sound: Flags = np.isfinite(sum(values))
+            finite: Flags = np.isfinite(sum(values))
+            sound = np.ones_like(finite)
             for name, excess in self.problem.excesses(points, values).items():
-                broken = excess > self.tolerances[name]
+                broken = (excess > self.tolerances[name]) & finite
                 if count := int(np.count_nonzero(broken)):
                     self.observer.violated(name, count)
-                    sound = sound & ~broken
-        return sound
+                    sound &= ~broken
+        if finite.all() and sound.all():
+            return [None] * len(finite)
+        pairs = zip(finite.tolist(), sound.tolist(), strict=True)
+        return [None if f and s else "physics_violation" if f else "non_finite" for f, s in pairs]
 
     def _finished(self, batch: Any, jets: "_Jets", points: Sequence[Any]) -> list[Answer | EngineError]:
         """The answers of a batch. What is too far from its bin's centre is evaluated after all."""
         at = jets.rows.T
         with np.errstate(invalid="ignore"):
             values, bounds = self.problem.near(batch, (at[0], at[1]), at[2:])
-            sound = np.isfinite(at[2]).tolist()
-            near = [True] * len(sound)
+            near = [True] * len(points)
             if jets.indices is not None:
-                near = self.problem.usable(batch, bounds).tolist() if bounds is not None else [False] * len(sound)
+                near = self.problem.usable(batch, bounds).tolist() if bounds is not None else [False] * len(points)
         rows = np.stack(values, axis=1).tolist()
         limits = np.stack(bounds, axis=1).tolist() if bounds is not None else [None] * len(rows)
         name, engine, reason = self.engines.name, jets.engine or self.engines.name, jets.reason
-        return [
-            _unsound()
-            if not good
-            else self._again(points[i])
-            if not close
-            else Answer(row, limit, "cache", name)
-            if hit
-            else Answer(row, limit, "model", engine, reason)
-            for i, (row, limit, good, close, hit) in enumerate(zip(rows, limits, sound, near, jets.hits, strict=True))
-        ]
+        answers: list[Answer | EngineError] = []
+        for i, (row, limit, close, hit) in enumerate(zip(rows, limits, near, jets.hits, strict=True)):
+            if i in jets.faults:
+                answers.append(_fault(jets.faults[i]))
+            elif not close:
+                answers.append(self._again(points[i]))
+            elif hit:
+                answers.append(Answer(row, limit, "cache", name))
+            else:
+                answers.append(Answer(row, limit, "model", engine, reason))
+        return answers
 
     def _again(self, point: Any) -> Answer | EngineError:
         try:
@@ -240,7 +268,8 @@ class Evaluation:
 class _Jets:
     """Coordinates and jets (n, 6) of a batch as far as they are known, and by key the places of those that are not.
 
-    `indices` are the bins, None past the cache; `points` are where the missing ones are evaluated.
+    `indices` are the bins, None past the cache; `points` are where the missing ones are evaluated; `faults` are the places whose
+    answers may not be sent, and why.
     """
 
     rows: Array
@@ -250,10 +279,12 @@ class _Jets:
     points: Any = None
     engine: str | None = None
     reason: str | None = None
+    faults: dict[int, str] = field(default_factory=dict)
 
 
-def _unsound() -> EngineError:
-    return EngineError("the model's answer is no number, or breaks an invariant of its equation", "physics_violation")
+def _fault(reason: str) -> EngineError:
+    broken = "is no number" if reason == "non_finite" else "breaks an invariant of its equation"
+    return EngineError(f"the model's answer {broken}", reason)
 
 
 _pack = struct.Struct("6d").pack

@@ -59,6 +59,7 @@ class Counting:
         return jets
 
     async def jets(self, points: Array, deadline_s: float) -> Done:
+        await asyncio.sleep(0.01)  # as a worker process would: others come in between
         return Done(self.few(points), self.name)
 
 
@@ -211,6 +212,33 @@ def test_where_a_bin_says_too_little_the_question_is_evaluated(litert: LiteRtEng
     assert answers[1].values == _one(wide, exact=True, volatility=0.26).values
 
 
+def test_lists_that_want_the_same_bins_at_the_same_time_evaluate_them_once(litert: LiteRtEngine) -> None:
+    engines = Counting(litert)
+    predictor = _predictor(engines)
+    items = [{"spot": 90.0 + i} for i in range(40)]
+
+    async def all_at_once() -> list[list[Answer]]:
+        questions = [_ask(predictor, **item) for item in items]
+        return await asyncio.gather(*(predictor.many(questions) for _ in range(5)))
+
+    lists = asyncio.run(all_at_once())
+    assert engines.points == 40
+    assert [answer.values for answer in lists[0]] == [answer.values for answer in lists[4]]
+
+
+def test_who_waited_for_a_list_that_failed_evaluates_for_itself(litert: LiteRtEngine) -> None:
+    engines = Counting(litert, fail=EngineError("broken", "gpu_error"))
+    predictor = _predictor(engines)
+
+    async def both() -> list[list[Answer]]:
+        first = asyncio.create_task(predictor.many([_ask(predictor)]))
+        second = asyncio.create_task(predictor.many([_ask(predictor)]))
+        return [await first, await second]
+
+    assert [answers[0].reason for answers in asyncio.run(both())] == ["gpu_error", "gpu_error"]
+    assert engines.points == 2
+
+
 def test_a_list_goes_through_the_cache_and_equal_bins_are_evaluated_once(litert: LiteRtEngine) -> None:
     engines = Counting(litert)
     predictor = _predictor(engines)
@@ -312,8 +340,13 @@ def test_an_engine_that_fails_without_the_solver_is_an_error_of_its_reason() -> 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_an_answer_that_is_no_number_is_never_sent(bad: float) -> None:
     engines = Counting(answer=(0.0, 0.0, bad, 0.0))
-    assert _one(_predictor(engines)).reason == "non_finite"
-    assert _many(_predictor(engines), [{}])[0].method == "solver"
+    answers = [
+        _one(_predictor(engines)),
+        *_many(_predictor(engines), [{}]),
+        *_many(_predictor(engines), [{}], exact=True),
+    ]
+    answers += _at_once(_predictor(engines), [{}] * WORTH_IT)
+    assert {(answer.method, answer.reason) for answer in answers} == {("solver", "non_finite")}
     with pytest.raises(PredictionError) as caught:
         _one(_predictor(engines, solver=False))
     assert caught.value.error_type == "non_finite"

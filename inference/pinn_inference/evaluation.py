@@ -188,15 +188,16 @@ class Evaluation:
             every = {i.to_bytes(4, "big"): [i] for i in range(count)}
             return _Jets(np.empty((count, 6)), [False] * count, every, None)
         indices = self.bins.indices(np.stack(batch[: len(self.problem.inputs)], axis=1))
-        rows, hits, missing = np.empty((count, 6)), [False] * count, {}  # type: ignore[var-annotated]
-        raw, size = indices.tobytes(), indices.itemsize * indices.shape[1]
+        hits, missing = [True] * count, {}  # type: ignore[var-annotated]
+        raw, size, found = indices.tobytes(), indices.itemsize * indices.shape[1], []
         for i in range(count):
             key = raw[i * size : (i + 1) * size]
             known = self.cache.get(key)
             if known is None:
                 missing.setdefault(key, []).append(i)
-            else:
-                rows[i], hits[i] = _unpack(known), True
+                hits[i], known = False, NOTHING
+            found.append(known)
+        rows = np.frombuffer(b"".join(found)).reshape(count, 6).copy()
         return _Jets(rows, hits, missing, indices)
 
     def _centres(self, batch: Any, jets: "_Jets") -> Array:
@@ -211,12 +212,16 @@ class Evaluation:
         """Puts what was evaluated in its places, and what keeps the invariants into the cache."""
         faults = self._faults(jets.points, self.problem.answer(jets.points, new))
         rows = np.concatenate([at, new.T], axis=1)
-        for (key, places), row, fault in zip(jets.missing.items(), rows, faults, strict=True):
-            jets.rows[places] = row
+        jets.rows[[place for places in jets.missing.values() for place in places]] = np.repeat(
+            rows, [len(places) for places in jets.missing.values()], axis=0
+        )
+        raw, size = rows.tobytes(), len(NOTHING)
+        keep = self.cache if jets.indices is not None else None
+        for i, ((key, places), fault) in enumerate(zip(jets.missing.items(), faults, strict=True)):
             if fault is not None:
                 jets.faults.update(dict.fromkeys(places, fault))
-            elif jets.indices is not None and self.cache is not None:
-                self.cache.put(key, _pack(*row.tolist()))
+            elif keep is not None:
+                keep.put(key, raw[i * size : (i + 1) * size])
         jets.engine, jets.reason = engine, reason
 
     def _faults(self, points: Any, values: Any) -> list[str | None]:
@@ -286,6 +291,9 @@ def _fault(reason: str) -> EngineError:
     broken = "is no number" if reason == "non_finite" else "breaks an invariant of its equation"
     return EngineError(f"the model's answer {broken}", reason)
 
+
+NOTHING: Final = bytes(48)
+"""In the place of what the cache did not have: coordinates and jet, six floats."""
 
 _pack = struct.Struct("6d").pack
 _unpack = struct.Struct("6d").unpack

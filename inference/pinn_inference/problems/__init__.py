@@ -48,6 +48,9 @@ class Formulation(Protocol):
     def outputs(self) -> tuple[str, ...]: ...
 
     @property
+    def invariants(self) -> tuple[str, ...]: ...
+
+    @property
     def bins(self) -> Mapping[str, Width]: ...
 
     @property

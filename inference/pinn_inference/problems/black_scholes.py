@@ -436,7 +436,10 @@ class Formulation:
     bins: Final = BINS
 
     def __init__(self, inputs: Sequence[Input], table: ErrorTable | None) -> None:
-        self.inputs = tuple(inputs)
+        """Raises ValueError, with a sentence, where ranges or table are not those of this problem."""
+        self.inputs = _in_order(inputs)
+        if table is not None and len(table.values) != len(ERROR_ROWS):
+            raise ValueError(f"the error table has {len(table.values)} rows, not {len(ERROR_ROWS)}")
         self.Question = _question(self.inputs)
         self._fields = attrgetter(*(field.name for field in self.inputs))
         self._table = table
@@ -571,6 +574,20 @@ class Formulation:
     def solve(self, point: Option) -> tuple[Greeks, Greeks]:
         """The reference solver's answer and its bounds."""
         return solve(point), solver_bounds(point)
+
+
+def _in_order(inputs: Sequence[Input]) -> tuple[Input, ...]:
+    """The inputs as `Option` has them: a manifest may name them in any order, and the formulas go by place."""
+    by_name = {field.name: field for field in inputs}
+    if len(by_name) != len(inputs) or by_name.keys() != {field.name for field in INPUTS}:
+        raise ValueError(f"the inputs with a range are {_names(inputs) or 'none'}; they must be {_names(INPUTS)}")
+    for ours in INPUTS:
+        field = by_name[ours.name]
+        if field.per != ours.per:
+            raise ValueError(f"the range of {field.name} is per {field.per}; it must be per {ours.per}")
+        if not field.low <= field.high:
+            raise ValueError(f"the range of {field.name} is {field.low:g} to {field.high:g}: the low end is the higher")
+    return tuple(by_name[field.name] for field in INPUTS)
 
 
 def _question(inputs: Sequence[Input]) -> type[msgspec.Struct]:

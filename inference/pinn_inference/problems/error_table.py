@@ -5,8 +5,10 @@ numbers of a cell mean is the problem's business.
 """
 
 import io
+import zipfile
+import zlib
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +58,22 @@ class ErrorTable:
 
 def parse(content: bytes) -> ErrorTable:
     """Of the bytes of errors.npz. Raises ValueError when they are none."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        if set(arrays.files) != {"steps", "values"}:
-            raise ValueError(f"{FILE} has {', '.join(sorted(arrays.files))}, not steps and values")
-        steps, values = np.asarray(arrays["steps"], np.float64), np.asarray(arrays["values"], np.float64)
-    if steps.shape != (2,) or values.ndim != 3 or not (np.isfinite(values).all() and (values >= 0).all()):
+    try:
+        found = _arrays(content)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{FILE} is no file of arrays: {error}") from None
+    if set(found) != {"steps", "values"}:
+        raise ValueError(f"{FILE} has {', '.join(sorted(found)) or 'nothing'}, not steps and values")
+    steps, values = (np.asarray(found[name], np.float64) for name in ("steps", "values"))
+    if values.ndim != 3 or not values.size or not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"{FILE} holds no table of finite, non-negative numbers")
+    if steps.shape != (2,) or not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise ValueError(f"{FILE} holds no size of a cell: steps are two positive numbers")
     return ErrorTable(float(steps[0]), float(steps[1]), values)
+
+
+def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array, not steps and values")
+        return dict(arrays)

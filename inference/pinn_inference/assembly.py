@@ -9,16 +9,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
 
-import numpy as np
-
-from pinn_inference import bins
+from pinn_inference import bins, trial
 from pinn_inference.api import docs, openapi
 from pinn_inference.api.predict import Codec
 from pinn_inference.artifacts import source
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.cache import ResultCache
 from pinn_inference.engines.choice import Engines, Options
-from pinn_inference.errors import ModelError
+from pinn_inference.errors import ModelError, PinnError
 from pinn_inference.evaluation import Evaluation, Observer
 from pinn_inference.fallback import Fallback
 from pinn_inference.gathering import Gathering
@@ -78,8 +76,19 @@ def fetch(settings: Settings) -> Artifact:
 
 
 def load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
-    """A model ready to answer; it has answered a question. Raises ModelError, or SettingsError for a cache it cannot have."""
+    """A model ready to answer; it has passed its trial. Raises ModelError, or SettingsError for a cache it cannot have."""
+    try:
+        return _load(artifact, settings, observer)
+    except PinnError:
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"the model {artifact.name} {artifact.version} cannot be loaded: {said}") from error
+
+
+def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
     problem = formulation(artifact)
+    trial.promises(artifact.manifest, problem)
     options = Options(
         engine=settings.engine,
         policy=settings.gpu_policy,
@@ -88,7 +97,8 @@ def load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
     )
     engines = Engines(artifact.files["model.tflite"], artifact.files["weights.npz"], options)
     model = Model(artifact, engines, _predictor(artifact, problem, engines, settings, observer), offered(settings))
-    _try(model)
+    trial.passed(model.predictor.evaluation)
+    _ = model.openapi, model.page  # nobody is to find out later that they cannot be made
     return model
 
 
@@ -100,9 +110,9 @@ def formulation(artifact: Artifact) -> Formulation:
         raise ModelError(f"the model solves {manifest.problem!r}; this server knows {', '.join(PROBLEMS)}")
     table = artifact.files.get(error_table.FILE)
     try:
-        return problem(manifest.ranges(), error_table.parse(table) if table else None)
+        return problem(manifest.ranges(), error_table.parse(table) if table is not None else None)
     except (ValueError, KeyError) as error:
-        raise ModelError(f"the model's {error_table.FILE} or inputs cannot be read: {error}") from None
+        raise ModelError(f"the model's {error_table.FILE} or inputs cannot be used: {error}") from None
 
 
 def offered(settings: Settings) -> openapi.Offered:
@@ -135,12 +145,3 @@ def _predictor(
     )
     fallback = Fallback(problem.solve, problem.solvable, settings.fallback_solver)
     return Predictor(evaluation, fallback, Gathering(evaluation.one, evaluation.few))
-
-
-def _try(model: Model) -> None:
-    """One question of the middle of its ranges. Raises ModelError when the answer is none."""
-    problem = model.predictor.problem
-    point = problem.sample(1, np.random.default_rng(0))[0]
-    at = problem.coordinates(point)
-    if not problem.finite(problem.near(point, at, model.engines.jet(*at))[0]):
-        raise ModelError(f"the model {model.name} {model.version} gives no finite answer to {point}")

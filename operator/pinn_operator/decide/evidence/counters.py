@@ -1,0 +1,107 @@
+"""From what the counters of the pods say to what happened since the last tick, for canary and stable over the same span.
+
+Raw readings are differenced, series by series: `rate()` extrapolates, and evidence must neither lose nor invent an event. The
+last readings are part of the evidence and outlive the operator, so that a restart neither erases nor counts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Final, Literal
+
+Arm = Literal["canary", "stable"]
+Counts = Mapping[str, float]
+
+STALE_AFTER: Final = 2.5
+"""Intervals after which a sample is no news: one may be missed, not two."""
+KEPT_PODS: Final = 500
+"""Readings kept, those of vanished pods among them: one that comes back is not counted again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The counters of one pod that should be readable, and when they were read. None: they could not be."""
+
+    arm: Arm
+    pod: str
+    at: float
+    counts: Counts | None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a pod said last."""
+
+    at: float
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """The readings that have been counted already; `at` is the last tick that counted."""
+
+    at: float | None = None
+    pods: Mapping[str, Known] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Increments:
+    """What was counted since the last tick that counted, by arm."""
+
+    seconds: float
+    canary: Counts
+    stable: Counts
+
+
+def advance(
+    before: Counters, samples: Collection[Sample], names: Collection[str], now: float, interval: float
+) -> tuple[Counters, Increments | str]:
+    """The increments of all names, or the reason there are none: then nothing is counted for either arm, and the next good
+    tick brings it all. The first reading of all is where counting begins: take it before the canary gets traffic."""
+    for sample in samples:
+        if trouble := trouble_with(sample, names, now, interval):
+            return before, trouble
+    sums: dict[Arm, dict[str, float]] = {"canary": dict.fromkeys(names, 0.0), "stable": dict.fromkeys(names, 0.0)}
+    pods = dict(before.pods)
+    for sample in samples:
+        counts = {name: float((sample.counts or {})[name]) for name in names}
+        last = pods.get(sample.pod)
+        if last is not None and sample.at <= last.at:
+            continue  # the same reading again, or an older one by another way
+        pods[sample.pod] = Known(sample.at, counts)
+        if before.at is not None:
+            for name, more in increments(last.counts if last else {}, counts).items():
+                sums[sample.arm][name] += more
+    seconds = 0.0 if before.at is None else max(0.0, now - before.at)
+    return Counters(now, bounded(pods)), Increments(seconds, sums["canary"], sums["stable"])
+
+
+def trouble_with(sample: Sample, names: Collection[str], now: float, interval: float) -> str | None:
+    """Why a sample is no news, in a sentence."""
+    if sample.counts is None:
+        return f"the metrics of pod {sample.pod} cannot be read"
+    if now - sample.at > STALE_AFTER * interval:
+        return f"the metrics of pod {sample.pod} are {now - sample.at:.0f} s old"
+    for name in names:
+        value = sample.counts.get(name)
+        if value is None:
+            return f"the metrics of pod {sample.pod} lack {name}"
+        if not isfinite(value) or value < 0:
+            return f"the metrics of pod {sample.pod} say {name} is {value}"
+    return None
+
+
+def increments(before: Counts, now: Counts) -> Counts:
+    """A pod not seen before counts from zero, and so does one of whose counters any has fallen: its process is a new one."""
+    began_anew = any(now[name] < before.get(name, 0.0) for name in now)
+    return {name: value - (0.0 if began_anew else before.get(name, 0.0)) for name, value in now.items()}
+
+
+def bounded(pods: Mapping[str, Known]) -> Mapping[str, Known]:
+    """The newest readings; those dropped are of pods that are long gone."""
+    if len(pods) <= KEPT_PODS:
+        return pods
+    newest = sorted(pods, key=lambda pod: pods[pod].at, reverse=True)[:KEPT_PODS]
+    return {pod: pods[pod] for pod in newest}

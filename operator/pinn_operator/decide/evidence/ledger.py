@@ -1,0 +1,275 @@
+"""All that is known about a rollout, and what one more reading adds to it. It is stored, so it is plain data of bounded size.
+
+A reading is counted once or not at all; what it adds is a product, so a restart of the operator loses nothing. Which detector
+answers which question is said in docs/concepts/evidence.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from math import log
+from typing import Final
+
+from pinn_operator.decide.evidence import eprocess as e
+from pinn_operator.decide.evidence.counters import Arm, Counters, Counts, Increments, Sample, advance
+from pinn_operator.decide.evidence.eprocess import Detector
+from pinn_operator.decide.evidence.gates import BAKE_DOUBT, BETA, Gate, Limit
+from pinn_operator.decide.evidence.hard import Restarts, Window, unready_since
+from pinn_operator.decide.evidence.memory import Memory
+from pinn_operator.decide.evidence.rules import MEMORY, Rules, Sustained
+
+SICK: Final = log(20)
+"""Log-evidence above which an arm is taken to be in breach where no alarm hangs on it."""
+CEILING: Final = log(1000)
+"""Stable's evidence is cut off here, so that it is soon well again when an incident is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Events, those that are surely bad, and those that may be."""
+
+    events: float = 0.0
+    bad: float = 0.0
+    maybe: float = 0.0
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(self.events + other.events, self.bad + other.bad, self.maybe + other.maybe)
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """Whether each arm breaks one limit. `of` is the limit as it was when this began, `share` the one in force: in the bake
+    stable's own rate may raise it. The sums are of this step."""
+
+    of: str
+    share: float
+    canary: Detector = field(default_factory=Detector)
+    stable: Detector = field(default_factory=Detector)
+    canary_sum: Sum = Sum()
+    stable_sum: Sum = Sum()
+
+    @property
+    def stable_is_sick(self) -> bool:
+        return self.stable.log_evidence > SICK
+
+    def at_a_new_step(self, mass: float, share: float) -> Breach:
+        """The evidence goes on, unless the limit is another one now; the sums begin anew."""
+        canary = self.canary if share == self.share else self.canary.emptied()
+        return Breach(self.of, share, canary.at_a_new_step(mass), self.stable.at_a_new_step(mass))
+
+    def after(self, canary: Sum, stable: Sum) -> Breach:
+        """With one more tick. When stable is well again, what was held against the canary meanwhile is void."""
+        own, others = _bet(self.canary, canary, self.share), _bet(self.stable, stable, self.share, CEILING)
+        recovered = self.stable_is_sick and others.log_evidence <= SICK
+        return replace(
+            self,
+            canary=own.emptied() if recovered else own,
+            stable=others,
+            canary_sum=self.canary_sum + canary,
+            stable_sum=self.stable_sum + stable,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known about one gate. `together` and `apart` compare the arms, `passing` is of this step only; `stable_before` is
+    what stable did in the steps, by which the bake goes."""
+
+    promote: Breach | None = None
+    abort: Breach | None = None
+    together: Detector = field(default_factory=Detector)
+    apart: Detector = field(default_factory=Detector)
+    passing: Detector = field(default_factory=Detector)
+    stable_before: Sum = Sum()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one tick delivers. `restarts` are counts by pod of the canary, `ready` says whether an arm has a ready server,
+    `memory` is resident bytes without the cache by pod of the canary, `alike` whether both arms run on like hardware."""
+
+    now: float
+    interval: float
+    samples: tuple[Sample, ...] = ()
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    ready: Mapping[Arm, bool] = field(default_factory=dict)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    alike: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Everything that is stored. `mass` is what the steps to come may still spend of the detectors' mass, `counted` the seconds
+    of this step that counters tell of, `trouble` why the last tick told nothing."""
+
+    counters: Counters = field(default_factory=Counters)
+    gates: Mapping[str, Known] = field(default_factory=dict)
+    bake: bool = False
+    mass: float = 1.0
+    step_mass: float = 0.0
+    step_began: float = 0.0
+    counted: float = 0.0
+    trouble: str | None = None
+    alike: bool = True
+    windows: Mapping[str, Window] = field(default_factory=dict)
+    restarts: Restarts = field(default_factory=Restarts)
+    unready: Mapping[str, float | None] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+
+
+def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bake: bool = False) -> Ledger:
+    """A step begins; `steps_left` counts it too. Passing is proven anew, evidence of failing goes on."""
+    share = ledger.mass / max(1, steps_left)
+    ledger = replace(ledger, mass=ledger.mass - share, step_mass=share, bake=bake, step_began=now, counted=0.0)
+    known = {gate.name: _at_a_new_step(ledger, gate, ledger.gates.get(gate.name, Known())) for gate in rules.gates}
+    return replace(ledger, gates=known, restarts=ledger.restarts.at_a_new_step())
+
+
+def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
+    known = _with_limits(ledger, gate, known)
+    bound = (
+        e.PSI * e.upper_bound(known.stable_before.bad, known.stable_before.events, BAKE_DOUBT) if ledger.bake else 0.0
+    )
+    return replace(
+        known,
+        promote=_raised(known.promote, gate.promote, bound, ledger.step_mass),
+        abort=_raised(known.abort, gate.abort, bound, ledger.step_mass),
+        together=known.together.at_a_new_step(ledger.step_mass),
+        apart=known.apart.at_a_new_step(ledger.step_mass),
+        passing=Detector(),
+    )
+
+
+def _raised(breach: Breach | None, limit: Limit | None, bound: float, mass: float) -> Breach | None:
+    """The breach at a new step. A bound of 1 means that nothing is known about stable: then the limit stands as it is."""
+    if breach is None or limit is None:
+        return None
+    return breach.at_a_new_step(mass, max(limit.share, bound) if bound < 1 else limit.share)
+
+
+def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
+    """One more reading. What the API server says counts even when the counters cannot be read."""
+    ledger = replace(
+        ledger,
+        restarts=ledger.restarts.after(reading.restarts),
+        unready={arm: unready_since(ledger.unready.get(arm), reading.now, up) for arm, up in reading.ready.items()},
+        memory=_looked(ledger.memory.after(reading.now, reading.memory), rules, reading.now),
+        alike=reading.alike,
+    )
+    counters, found = advance(ledger.counters, reading.samples, rules.counters, reading.now, reading.interval)
+    if isinstance(found, str):
+        return replace(ledger, trouble=found)
+    return replace(
+        ledger,
+        counters=counters,
+        trouble=None,
+        counted=ledger.counted + found.seconds,
+        gates={gate.name: _counted(ledger, gate, found) for gate in rules.gates},
+        windows={key: window for limit in rules.hard for key, window in _watched(ledger, limit, reading.now, found)},
+    )
+
+
+def _looked(memory: Memory, rules: Rules, now: float) -> Memory:
+    """With a look at the growth, where one is due."""
+    allowed = rules.memory.growth_per_hour
+    return memory if allowed is None else memory.looked(now, allowed, rules.alpha(MEMORY), BETA)
+
+
+def _watched(ledger: Ledger, limit: Sustained, now: float, found: Increments) -> list[tuple[str, Window]]:
+    arms: list[tuple[Arm, Counts]] = [("canary", found.canary), ("stable", found.stable)]
+    return [
+        (key, ledger.windows.get(key, Window()).after(now, limit.span, counts[limit.total], counts[limit.bad]))
+        for arm, counts in arms
+        for key in [window_of(limit, arm)]
+    ]
+
+
+def window_of(limit: Sustained, arm: Arm) -> str:
+    """The key under which a window is kept."""
+    return f"{limit.name}/{arm}"
+
+
+def _counted(ledger: Ledger, gate: Gate, found: Increments) -> Known:
+    """What the tick adds to a gate."""
+    known = _with_limits(ledger, gate, ledger.gates.get(gate.name, Known()))
+    known = replace(
+        known,
+        promote=_with(known.promote, gate, gate.promote, found),
+        abort=_with(known.abort, gate, gate.abort, found),
+    )
+    if gate.promote is None:
+        return known
+    canary, stable = (sum_of(gate, gate.promote, counts) for counts in (found.canary, found.stable))
+    return replace(
+        _compared(known, canary, stable) if ledger.alike or not gate.hardware else known,
+        passing=_passing(known.passing, canary, gate.promote.share),
+        stable_before=known.stable_before if ledger.bake else known.stable_before + stable,
+    )
+
+
+def _with_limits(ledger: Ledger, gate: Gate, known: Known) -> Known:
+    """What is known about the limits as they are now: a limit that was changed is judged anew."""
+    changed = [
+        limit is not None and (breach is None or breach.of != identity(limit))
+        for breach, limit in ((known.promote, gate.promote), (known.abort, gate.abort))
+    ]
+    if known.promote is not None and changed[0]:
+        known = Known(abort=known.abort)
+    return replace(
+        known,
+        promote=_new(ledger, gate.promote) if changed[0] else known.promote if gate.promote else None,
+        abort=_new(ledger, gate.abort) if changed[1] else known.abort if gate.abort else None,
+    )
+
+
+def _new(ledger: Ledger, limit: Limit | None) -> Breach | None:
+    mass = Detector(mass=ledger.step_mass)
+    return Breach(identity(limit), limit.share, mass, mass) if limit else None
+
+
+def identity(limit: Limit) -> str:
+    """What makes two limits the same."""
+    return f"{limit.surely} <= {limit.share:.6g}"
+
+
+def _with(breach: Breach | None, gate: Gate, limit: Limit | None, found: Increments) -> Breach | None:
+    if breach is None or limit is None:
+        return None
+    return breach.after(sum_of(gate, limit, found.canary), sum_of(gate, limit, found.stable))
+
+
+def sum_of(gate: Gate, limit: Limit, counts: Counts) -> Sum:
+    """The events of the tick that a limit speaks of. Two counters may be read a moment apart: none exceeds the total."""
+    events = counts[gate.total]
+    bad = min(events, counts[limit.surely]) if limit.surely else 0.0
+    maybe = min(events, counts[limit.maybe]) if limit.maybe else events
+    return Sum(events, bad, max(bad, maybe))
+
+
+def _bet(detector: Detector, seen: Sum, share: float, ceiling: float = float("inf")) -> Detector:
+    """Against "at most that share is bad". A tick without events tells nothing."""
+    if seen.events <= 0:
+        return detector
+    return detector.after([e.log_tick(seen.bad / seen.events, share, bet) for bet in e.BETS], ceiling)
+
+
+def _compared(known: Known, canary: Sum, stable: Sum) -> Known:
+    """Against "at most psi times as often as stable". A tick without bad events says nothing about whose they are."""
+    bad, events = (canary.bad, stable.bad), (canary.events, stable.events)
+    if min(events) <= 0 or sum(bad) <= 0:
+        return known
+    observed, expected = e.apart(bad, events)
+    return replace(
+        known,
+        together=known.together.after([e.log_relative(bad, events, odds) for odds in e.ODDS]),
+        apart=known.apart.after([e.log_tick(observed, expected, bet) for bet in e.APART_BETS]),
+    )
+
+
+def _passing(detector: Detector, seen: Sum, share: float) -> Detector:
+    """Against "at least that share is bad"; what may be bad counts as bad."""
+    if seen.events <= 0:
+        return detector
+    better = [e.log_absolute(seen.maybe, seen.events, share, share * part) for part in e.BETTER]
+    return detector.after(better)

@@ -1,0 +1,150 @@
+"""Whether memory grows: a slope that outliers do not move, with honest limits, looked at rarely enough to be believed.
+
+Resident bytes without the cache's own, minima of five-minute blocks (what garbage collection leaves), Theil-Sen slope, Sen's
+limits for it, widened because neighbouring blocks are alike. Looks at 15 min, 30 min, 1 h and so on; look j spends
+1/((j+1)(j+2)) of the chance of error, so that all looks together spend it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from math import inf, sqrt
+from statistics import NormalDist, fmean, median
+from typing import Final, Literal
+
+BLOCK: Final = 300.0
+FIRST_LOOK: Final = 900.0
+KEPT_BLOCKS: Final = 288
+"""A day of them."""
+KEPT_PODS: Final = 8
+"""Pods watched: those seen first. A leak is in the program, not in a pod."""
+HOUR: Final = 3600.0
+
+Growth = Literal["Grows", "Steady", "Undecided"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The smallest amount of memory within five minutes, in bytes; `at` counts blocks since 1970."""
+
+    at: int
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the last look found, in bytes an hour, of the pod that grows most."""
+
+    number: int
+    slope: float
+    low: float
+    high: float
+    verdict: Growth
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is known of the canary's memory since a moment."""
+
+    since: float | None = None
+    looks: int = 0
+    pods: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
+    look: Look | None = None
+
+    def after(self, now: float, bytes_by_pod: Mapping[str, float]) -> Memory:
+        """With one more reading."""
+        pods = dict(self.pods)
+        for pod, amount in bytes_by_pod.items():
+            if pod in pods or len(pods) < KEPT_PODS:
+                pods[pod] = with_block(pods.get(pod, ()), int(now // BLOCK), amount)
+        return replace(self, since=now if self.since is None else self.since, pods=pods)
+
+    def looked(self, now: float, allowed: float, alpha: float, beta: float) -> Memory:
+        """With a look, where one is due. `allowed` is in bytes an hour; alpha and beta are the chances of a false alarm and of a
+        false pass in all looks together."""
+        if self.since is None or now - self.since < FIRST_LOOK * 2**self.looks:
+            return self
+        while now - self.since >= FIRST_LOOK * 2 ** (self.looks + 1):
+            self = replace(self, looks=self.looks + 1)  # looks missed while nobody looked are not made up for
+        spent = 1 / ((self.looks + 1) * (self.looks + 2) * max(1, len(self.pods)))
+        found = [
+            self._look(finished(blocks, now), allowed, alpha * spent, beta * spent) for blocks in self.pods.values()
+        ]
+        return replace(self, looks=self.looks + 1, look=max(found, key=_alarming, default=None))
+
+    def _look(self, blocks: Sequence[Block], allowed: float, alpha: float, beta: float) -> Look:
+        slope, low = slope_and_low(blocks, alpha)
+        high = -slope_and_low([replace(block, least=-block.least) for block in blocks], beta)[1]
+        verdict: Growth = "Grows" if low > allowed else "Steady" if high < allowed else "Undecided"
+        return Look(self.looks, slope, low, high, verdict)
+
+    def grown(self, span: float) -> float:
+        """By how many bytes the memory of a pod grew within the span, at most over pods; 0 before the span was watched."""
+        return max((growth(blocks, span) for blocks in self.pods.values()), default=0.0)
+
+    def projected(self, now: float, until: float) -> float | None:
+        """Bytes that the fullest pod will surely have reached by then, by the last look's lower limit; None without one."""
+        if self.look is None or self.look.low == -inf:
+            return None
+        last = max((blocks[-1].least for blocks in self.pods.values() if blocks), default=0.0)
+        return last + max(0.0, self.look.low) * max(0.0, until - now) / HOUR
+
+
+def with_block(blocks: tuple[Block, ...], at: int, amount: float) -> tuple[Block, ...]:
+    """The blocks with one more reading in the latest."""
+    if blocks and blocks[-1].at == at:
+        return (*blocks[:-1], Block(at, min(blocks[-1].least, amount)))
+    return (*blocks, Block(at, amount))[-KEPT_BLOCKS:]
+
+
+def finished(blocks: Sequence[Block], now: float) -> Sequence[Block]:
+    """Without the block that is still being filled."""
+    return [block for block in blocks if block.at < int(now // BLOCK)]
+
+
+def growth(blocks: Sequence[Block], span: float) -> float:
+    """The last block against the one a span before it."""
+    if not blocks:
+        return 0.0
+    before = [block for block in blocks if block.at <= blocks[-1].at - span / BLOCK]
+    return blocks[-1].least - before[-1].least if before else 0.0
+
+
+def slope_and_low(blocks: Sequence[Block], doubt: float) -> tuple[float, float]:
+    """The Theil-Sen slope in bytes an hour, and a limit it is below with a probability of at most `doubt`.
+
+    Sen (1968): under no trend Kendall's S has the variance n(n-1)(2n+5)/18; here times (1+r)/(1-r), r the correlation of
+    neighbouring residuals. -inf where so few blocks cannot exclude any slope.
+    """
+    count = len(blocks)
+    slopes = sorted(
+        (later.least - earlier.least) / ((later.at - earlier.at) * BLOCK / HOUR)
+        for place, earlier in enumerate(blocks)
+        for later in blocks[place + 1 :]
+    )
+    if not slopes:
+        return 0.0, -inf
+    slope = median(slopes)
+    widened = count * (count - 1) * (2 * count + 5) / 18 * alikeness(blocks, slope)
+    rank = (len(slopes) - NormalDist().inv_cdf(1 - doubt) * sqrt(widened)) / 2
+    return slope, slopes[int(rank) - 1] if rank >= 1 else -inf
+
+
+def alikeness(blocks: Sequence[Block], slope: float) -> float:
+    """(1+r)/(1-r), at least 1: by how much the variance grows when neighbours are alike. r is corrected for being estimated
+    from few blocks, after Kendall: such estimates are too low by (1+4r)/n."""
+    residuals = [block.least - slope * block.at * BLOCK / HOUR for block in blocks]
+    middle, count = fmean(residuals), len(residuals)
+    spread = sum((one - middle) ** 2 for one in residuals)
+    if spread <= 0:
+        return 1.0
+    r = sum((a - middle) * (b - middle) for a, b in pairwise(residuals)) / spread
+    r += (1 + 4 * r) / count
+    return (1 + min(max(r, 0.0), 0.95)) / (1 - min(max(r, 0.0), 0.95))
+
+
+def _alarming(look: Look) -> tuple[int, float]:
+    """The look that counts among those at several pods: the worst."""
+    return ("Steady", "Undecided", "Grows").index(look.verdict), look.slope

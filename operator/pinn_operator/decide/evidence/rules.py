@@ -1,0 +1,88 @@
+"""What a rollout is judged by, read from the spec: gates, hard limits, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pinn_operator.api.spec import Spec
+from pinn_operator.api.units import bytes_of, seconds, unless_off
+from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Gate, gates_of, share, slow
+
+MEMORY: Final = "memoryGrowthPerHour"
+
+
+@dataclass(frozen=True, slots=True)
+class Sustained:
+    """A hard limit on a counter: its share of the total, kept up for a span of seconds."""
+
+    name: str
+    bad: str
+    total: str
+    share: float
+    span: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimits:
+    """What memory may do: bytes an hour, bytes within a span of seconds, and the limit of the container. None: anything."""
+
+    growth_per_hour: float | None = None
+    growth: tuple[float, float] | None = None
+    container: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a rollout is judged by. `unavailable` are the seconds that no server of the canary may be ready."""
+
+    gates: tuple[Gate, ...]
+    hard: tuple[Sustained, ...] = ()
+    unavailable: float | None = None
+    memory: MemoryLimits = MemoryLimits()
+
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """Every counter that is needed, in order."""
+        of_gates = {name for gate in self.gates for name in gate.counters}
+        return tuple(sorted(of_gates | {name for limit in self.hard for name in (limit.bad, limit.total)}))
+
+    def alpha(self, name: str) -> float:
+        """A gate's share of the chance of a false alarm. Half is for errors, which nobody wants to see late; the others have
+        equal parts of the rest."""
+        names = {gate.name for gate in self.gates} | ({MEMORY} if self.memory.growth_per_hour is not None else set())
+        whole, others = ALPHA - BAKE_DOUBT, len(names - {ERRORS})
+        if not others or ERRORS not in names:
+            return whole / max(1, len(names))
+        return whole / 2 if name == ERRORS else whole / 2 / others
+
+
+def rules_of(spec: Spec) -> Rules:
+    """The rules that an object states."""
+    rollback = spec.sla.rollback
+    grown = unless_off(bytes_of, rollback.memory_growth.above)
+    allowed = unless_off(bytes_of, spec.sla.promote.memory_growth_per_hour)
+    container = spec.resources.limits.get("memory")
+    return Rules(
+        gates=gates_of(spec),
+        hard=tuple(_hard_limits(spec)),
+        unavailable=unless_off(seconds, rollback.unavailable.for_),
+        memory=MemoryLimits(
+            growth_per_hour=None if allowed is None else float(allowed),
+            growth=None if grown is None else (float(grown), seconds(rollback.memory_growth.for_)),
+            container=None if container is None else float(bytes_of(container)),
+        ),
+    )
+
+
+def _hard_limits(spec: Spec) -> Iterator[Sustained]:
+    """A hard latency between two bounds of the histogram is judged by the higher one: it must be surely broken."""
+    rollback = spec.sla.rollback
+    if limit := share("errors", rollback.error_rate.above):
+        span = seconds(rollback.error_rate.for_)
+        yield Sustained("rollback.errorRate", "errors", "requests", limit.share, span, limit.text)
+    if (limit := slow(0.05, rollback.latency_p95.above)) and limit.surely:
+        span = seconds(rollback.latency_p95.for_)
+        yield Sustained("rollback.latencyP95", limit.surely, "timed", limit.share, span, limit.text)

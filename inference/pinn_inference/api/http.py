@@ -26,8 +26,8 @@ JSON = "application/json"
 HELD: Final = 64 * 1024 * 1024
 """Bytes of long bodies that all requests together may hold before they are answered: a bound on memory, whoever asks."""
 
-SHORT: Final = 65536
-"""A body of at most so many bytes is read in one go, and is not counted as held."""
+SHORT: Final = 16384
+"""A body of at most so many bytes is read in one go, and is not counted as held: how many are sent at a time is bounded."""
 
 Headed = tuple[tuple[str, str], ...]
 
@@ -85,8 +85,8 @@ class Request(Protocol):
         ...
 
     @property
-    def complete(self) -> bool:
-        """Whether its body has been read."""
+    def read_at(self) -> float | None:
+        """When its body had been read, by time.perf_counter(); None before."""
         ...
 
     async def body(self) -> bytes:
@@ -187,45 +187,41 @@ class _Request:
     _limit: int
     _memory: _Held
     trace: dict[str, str] | None = None
-    _body: bytes | None = None
+    read_at: float | None = None
+    _body: bytes = b""
     _mine: int = 0
 
     @property
     def query(self) -> str:
         return str(self._scope.query_string)
 
-    @property
-    def complete(self) -> bool:
-        return self._body is not None
-
     async def body(self) -> bytes:
         """The whole body, read once. Raises TooLarge before reading more than the limit."""
-        if self._body is None:
+        if self.read_at is None:
             try:
-                self._body = await self._read()
+                self._body = await (self._protocol() if self._short() else self._pieces())
             except ProtocolClosed:
                 raise InvalidInput("the body ends before it is complete, or is not chunked as HTTP says") from None
+            self.read_at = time.perf_counter()
         return self._body
 
     def release(self) -> None:
         """It has been answered."""
         self._memory.total -= self._mine
 
-    async def _read(self) -> bytes:
+    def _short(self) -> bool:
+        """Whether it may be read in one go. Raises TooLarge or UnsupportedMedia for what is not read at all."""
         if (encoding := self.headers.get("content-encoding")) is not None and encoding.lower() != "identity":
             raise UnsupportedMedia(
                 f"content-encoding is {encoding[:64]!r}; send the body as it is, without compression"
             )
         stated = self.headers.get("content-length")
         if stated is None:
-            return await self._pieces()
+            return False
         length = int(stated)  # the HTTP library has refused what is no length
         if length > self._limit:
             raise self._too_large()
-        if length > SHORT:
-            return await self._pieces()
-        content: bytes = await self._protocol()
-        return content
+        return length <= SHORT
 
     async def _pieces(self) -> bytes:
         content = bytearray()

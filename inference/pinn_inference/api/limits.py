@@ -1,7 +1,8 @@
 """How much is taken at once, and for how long: so many requests evaluated, so many waiting their turn, so much time each.
 
 What comes beyond is told at once to come back later (429, never 503, which would have a proxy take the server out of
-service): a queue without a bound answers everyone too late. Whoever is slow to send its body is cut off, and keeps no turn.
+service): a queue without a bound answers everyone too late. Whoever is still sending its body takes nobody's place, and is cut
+off when that takes too long.
 """
 
 import asyncio
@@ -14,13 +15,16 @@ from typing import Any, Final
 from pinn_inference.api.http import Answer, Endpoint, Request, Routes
 from pinn_inference.errors import Overloaded, PinnError, Timeout, TooSlow
 
+SENDERS: Final = 2048
+"""Requests whose bodies may be on their way at once: with http.SHORT a bound on memory, and far above any honest number."""
+
 STALL: Final = 0.1
 """Seconds by which a timer is late when more than a busy loop is to blame."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`concurrency` requests evaluated at once, `queue` more waiting or still sending, `timeout` seconds for each."""
+    """`concurrency` requests evaluated at once, `queue` more waiting; `timeout` seconds to send one, and to answer it."""
 
     concurrency: int = 64
     queue: int = 256
@@ -29,16 +33,30 @@ class Limits:
 
 @dataclass(slots=True)
 class Limiter:
-    """Counts requests from their head to their answer and lets `concurrency` of them work, first come, first served."""
+    """Counts requests that are being sent, apart, and those that are complete, until they are answered; lets `concurrency` of
+    these work, first come, first served.
+    """
 
     concurrency: int
     queue: int
+    senders: int = SENDERS
+    sending: int = 0
     inside: int = 0
     working: int = 0
     _waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
+    def receive(self) -> None:
+        """The head of a request has come. Raises Overloaded when too many others are being sent; else it must be `received`."""
+        if self.sending >= self.senders:
+            raise Overloaded(f"{self.sending} requests are being sent already; come back in a second")
+        self.sending += 1
+
+    def received(self) -> None:
+        """It is complete, or will never be."""
+        self.sending -= 1
+
     def arrive(self) -> None:
-        """A request has come. Raises Overloaded when there is no room; else it must `leave`."""
+        """A request is complete. Raises Overloaded when there is no room; else it must `leave`."""
         if self.inside >= self.concurrency + self.queue:
             raise Overloaded(f"the server is busy with {self.inside} requests already; come back in a second")
         self.inside += 1
@@ -110,6 +128,11 @@ class Deadlines:
                 self._arm(self._seconds)
         return task
 
+    def again(self, task: Watched) -> None:
+        """Begins its time anew."""
+        if task is not None and self._running.pop(task, None) is not None:
+            self._running[task] = time.monotonic() + self._seconds
+
     def met(self, task: Watched) -> bool:
         """Ends it; False when the task was cancelled here for being late."""
         return task is None or self._running.pop(task, None) is not None
@@ -146,16 +169,24 @@ class _Guarded:
 
     async def __call__(self, request: Request) -> Answer:
         limiter = self.limiter
-        limiter.arrive()
+        limiter.receive()
         task = self.deadlines.watch()
         try:
-            await request.body()
-            if not limiter.take():
-                await limiter.turn()
             try:
-                return await self.inner(request)
+                await request.body()
             finally:
-                limiter.done()
+                limiter.received()
+            self.deadlines.again(task)
+            limiter.arrive()
+            try:
+                if not limiter.take():
+                    await limiter.turn()
+                try:
+                    return await self.inner(request)
+                finally:
+                    limiter.done()
+            finally:
+                limiter.leave()
         except asyncio.CancelledError:
             if task is None or self.deadlines.met(task):
                 raise  # somebody else's
@@ -163,10 +194,9 @@ class _Guarded:
             raise self._late(request) from None
         finally:
             self.deadlines.met(task)
-            limiter.leave()
 
     def _late(self, request: Request) -> PinnError:
-        if request.complete:
+        if request.read_at is not None:
             return Timeout(f"no answer within {self.timeout:g} s; send fewer items at a time, or try again")
         return TooSlow(f"the body did not arrive within {self.timeout:g} s")
 

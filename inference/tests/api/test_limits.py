@@ -83,13 +83,54 @@ async def test_a_body_that_does_not_arrive_is_cut_off_with_408_and_kept_no_turn(
     desk.go_on.set()
     server = app(desk, Limits(timeout=0.2), limiter)
     slow = asyncio.create_task(ask(server, wire=Wire(b"never", arrived=asyncio.Event())))
-    await until(lambda: limiter.inside == 1)
+    await until(lambda: limiter.sending == 1)
     assert (await ask(server, wire=Wire(b"quick"))).status == 200
     late = await slow
     assert late.status == 408
     assert "body did not arrive within 0.2 s" in late.json["error"]
     assert desk.asked == ["quick"]
-    assert (limiter.inside, limiter.working) == (0, 0)
+    assert (limiter.sending, limiter.inside, limiter.working) == (0, 0, 0)
+
+
+async def test_who_has_not_finished_asking_takes_nobodys_place() -> None:
+    desk, limiter = Desk(), Limiter(1, 1)
+    desk.go_on.set()
+    server = app(desk, Limits(), limiter)
+    arrived = asyncio.Event()
+    slow = [asyncio.create_task(ask(server, wire=Wire(b"slow", arrived=arrived))) for _ in range(10)]
+    await until(lambda: limiter.sending == 10)
+    assert (await ask(server, wire=Wire(b"quick"))).status == 200
+    arrived.set()
+    assert (await slow[0]).status == 200
+    await asyncio.gather(*slow)
+    assert (limiter.sending, limiter.inside) == (0, 0)
+
+
+async def test_more_senders_than_memory_is_planned_for_are_told_to_come_back() -> None:
+    limiter, arrived = Limiter(1, 1, senders=2), asyncio.Event()
+    desk = Desk()
+    desk.go_on.set()
+    server = app(desk, Limits(), limiter)
+    slow = [asyncio.create_task(ask(server, wire=Wire(b"slow", arrived=arrived))) for _ in range(2)]
+    await until(lambda: limiter.sending == 2)
+    refused = await ask(server)
+    assert refused.status == 429
+    assert "2 requests are being sent" in refused.json["error"]
+    arrived.set()
+    assert [wire.status for wire in await asyncio.gather(*slow)] == [200, 200]
+    assert (await ask(server)).status == 200
+
+
+async def test_the_time_for_an_answer_begins_when_its_question_is_complete() -> None:
+    """Else a caller who sends slowly could have the server miss its own limit."""
+    arrived, desk = asyncio.Event(), Desk()
+    asking = asyncio.create_task(ask(app(desk, Limits(timeout=0.3)), wire=Wire(b"slow", arrived=arrived)))
+    await asyncio.sleep(0.2)
+    arrived.set()
+    await until(lambda: desk.asked == ["slow"])
+    complete = time.perf_counter()
+    assert (await asking).status == 504
+    assert time.perf_counter() - complete > 0.25
 
 
 async def test_an_answer_that_takes_too_long_is_504() -> None:

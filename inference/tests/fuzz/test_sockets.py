@@ -198,7 +198,7 @@ def test_who_sends_a_byte_now_and_then_is_cut_off_too(impatient: ServerProcess) 
 
 def test_many_who_never_finish_keep_nobody_else_out(impatient: ServerProcess) -> None:
     with ExitStack() as stack:
-        for _ in range(200):
+        for _ in range(400):  # more than are worked on and wait together
             slow = stack.enter_context(socket.create_connection(("127.0.0.1", impatient.port), timeout=30))
             slow.sendall(HEAD + b"content-length: 1000\r\n\r\n{")
         client = Client(impatient.port)
@@ -222,15 +222,18 @@ def test_who_asks_and_never_reads_fills_nobodys_memory(target: Target) -> None:
 
 
 def test_health_answers_while_everything_else_is_full() -> None:
+    long = b"[" + b",".join([BODY] * 10_000) + b"]"
+    work = HEAD + CLOSE + b"content-length: %d\r\n\r\n" % len(long) + long
     with ServerProcess.started(timeout="20s", concurrency="1", queue="2", drain="0") as server, ExitStack() as stack:
         client = Client(server.port)
-        for _ in range(3):
-            slow = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
-            slow.sendall(HEAD + b"expect: 100-continue\r\ncontent-length: 10\r\n\r\n")
-            assert slow.recv(100).startswith(b"HTTP/1.1 100")  # it is inside
-        refused = client.predict(BODY)
-        assert refused.status == 429
-        assert "busy with 3 requests" in refused.sentence
+        busy = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(9)]
+        for connection in busy:
+            stack.enter_context(connection).sendall(work[:-1])
+        for connection in busy:  # all are complete at once
+            connection.sendall(work[-1:])
+        process.eventually(lambda: server.metrics()['pinn_requests_total{outcome="overloaded",source="live"}'] >= 1)
         for path in ("/health", "/v2/health/live", "/v2/health/ready"):
             assert client.send("GET", path).status == 200
-        assert 'pinn_requests_total{outcome="overloaded",source="live"}' in server.metrics()
+        answers = [connection.makefile("rb").read() for connection in busy]
+        assert {status(answer) for answer in answers} == {200, 429}
+        assert any(b"busy with 3 requests" in answer for answer in answers)

@@ -29,6 +29,15 @@ PROBLEMS: Final = {black_scholes.NAME: black_scholes.Formulation}
 
 
 @dataclass(frozen=True)
+class _Label:
+    """What a codec needs of a model: not the model itself, which holds the codec. A circle would outlive a reload."""
+
+    name: str
+    version: str
+    predictor: Predictor
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that is loaded: what answers, what describes it, since when."""
 
@@ -51,7 +60,7 @@ class Model:
     @cached_property
     def codec(self) -> Codec:
         """Its questions and answers as JSON."""
-        return Codec(self)
+        return Codec(_Label(self.name, self.version, self.predictor))
 
     @cached_property
     def openapi(self) -> bytes:

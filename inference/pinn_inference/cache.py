@@ -53,6 +53,12 @@ class ResultCache:
             self.bytes -= _weight(old, gone)
             self.evictions += 1
 
+    def clear(self) -> None:
+        """Lets everything go."""
+        self._entries.clear()
+        self._uses.clear()
+        self.bytes = 0
+
     def hottest(self, count: int) -> list[bytes]:
         """The most used keys among the recently used, most used first."""
         recent = islice(reversed(self._entries), count * LOOKED_AT)

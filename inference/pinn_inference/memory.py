@@ -4,6 +4,7 @@ Read from the kernel's own files: resident memory from /proc, the limit from the
 """
 
 import asyncio
+import gc
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -56,6 +57,16 @@ def threshold(text: str, most: int | None) -> int | None:
     if not re.fullmatch(r"(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%", text):
         raise ValueError('must be a share such as "90%", or an amount of memory such as "900Mi"')
     return int(Decimal(text[:-1]) * most / 100) or None if most is not None else None
+
+
+def settle() -> None:
+    """Collects all garbage, and spares what is left: to look through a model again and again would be felt as latency.
+
+    What was spared before is looked through once more, or a circle in a model that was replaced would stay for ever.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 async def watch(

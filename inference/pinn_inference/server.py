@@ -22,6 +22,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
+from pinn_inference import memory
 from pinn_inference.api.http import App, State
 from pinn_inference.assembly import Model
 from pinn_inference.errors import ListenError, StartError
@@ -119,9 +120,8 @@ class _Process:
 
 
 def _spare_the_collector() -> None:
-    """What is loaded stays: looking through it again and again for garbage would be felt as latency. Requests make no cycles."""
-    gc.collect()
-    gc.freeze()
+    """What is loaded stays, and requests make no cycles: there is next to nothing to look for."""
+    memory.settle()
     gc.set_threshold(20_000, 20, 20)
 
 

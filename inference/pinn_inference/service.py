@@ -1,16 +1,18 @@
 """One server's parts at work together: the model in use and its reloads, both ports, warm-up, and what is watched meanwhile."""
 
 import asyncio
+import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from pinn_inference import assembly, looplag, memory, warmup
+from pinn_inference import assembly, looplag, memory, trial, warmup
 from pinn_inference.api import docs, health, openapi
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
@@ -18,7 +20,7 @@ from pinn_inference.api.limits import Limits, guarded
 from pinn_inference.api.predict import PredictEndpoint, counted
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model
-from pinn_inference.errors import PinnError, RequestError
+from pinn_inference.errors import EngineError, PinnError, RequestError
 from pinn_inference.logs import event
 from pinn_inference.models import Holder, ModelCache
 from pinn_inference.monitoring import Metrics
@@ -26,6 +28,9 @@ from pinn_inference.settings import Settings
 
 MODELS_KEPT: Final = 1
 """Loaded models beside the one in use: one server serves one, so a second would only hold memory."""
+
+CLOSING: Final = 5.0
+"""Seconds that closing waits for what runs in the background: a model that is being retired, or loaded."""
 
 JSON: Final = "application/json"
 
@@ -43,8 +48,10 @@ class Service:
     ) -> None:
         self._settings, self._state, self._metrics = settings, state, metrics
         self._cache, self._holder = cache, holder
-        self._previous: Model | None = None
-        self._reloading: set[asyncio.Task[object]] = set()
+        self._previous: dict[str, str] | None = None
+        self._turn = asyncio.Lock()
+        self._closing = asyncio.Event()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._gauges()
         state.checks.append(lambda: self.model.engines.complaint() or "")
 
@@ -57,7 +64,7 @@ class Service:
         )
         holder = await Holder.open(cache, partial(assembly.fetch, settings))
         service = cls(settings, state, metrics, cache, holder)
-        await service._take_up(None)
+        await service._take_up()
         return service
 
     @property
@@ -109,21 +116,25 @@ class Service:
 
     def reload_soon(self) -> None:
         """Reads the model anew, in the background."""
-        task = asyncio.create_task(self.reload())
-        self._reloading.add(task)
-        task.add_done_callback(self._reloading.discard)
+        self._in_background(self.reload())
 
     async def reload(self) -> dict[str, Any]:
         """Reads the model anew and changes over to it; says what came of it. A bad one never replaces a good one."""
-        before = self.model
-        done = await self._holder.reload()
-        if self.model is not before:
-            await self._take_up(before)
+        async with self._turn:  # two at once would each start the new model's workers
+            before = self.model
+            done = await self._holder.reload()
+            if self.model is not before:
+                self._previous = _label(before)
+                await self._take_up()
+                self._in_background(self._retire(before))
         return {"result": done.result, "detail": done.sentence, "seconds": round(done.seconds, 3), **self.describe()}
 
     async def close(self) -> None:
         """Ends workers and threads."""
+        self._closing.set()
         self._cache.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSING)
         self.model.predictor.fallback.close()
         await self.model.engines.close()
 
@@ -134,21 +145,32 @@ class Service:
             **_label(model),
             "loaded_at": model.loaded_at.isoformat(),
             "engines": model.engines.state(),
-            "previous": _label(previous) if previous else None,
+            "previous": previous,
             "last_reload": {"result": last.result, "detail": last.sentence} if last else None,
         }
 
     # --------------------------------------------------------------------------------------------- parts
 
-    async def _take_up(self, before: Model | None) -> None:
-        """Starts the workers of the model in use, and ends those of the one before, whose last requests may still run."""
+    async def _take_up(self) -> None:
+        """Starts the workers of the model in use."""
         self._metrics.know(tuple(self.model.artifact.manifest.tolerances))
         await self.model.engines.start()
-        if before is not None:
-            self._previous = before
-            await asyncio.sleep(self._settings.timeout)
-            before.predictor.fallback.close()
-            await before.engines.close()
+
+    async def _retire(self, old: Model) -> None:
+        """Ends the workers of a model that was replaced, once its last requests are answered, and frees its memory."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), self._settings.timeout)
+        old.predictor.fallback.close()
+        await old.engines.close()
+        if old.predictor.cache is not None:
+            old.predictor.cache.clear()
+        del old
+        memory.settle()  # the collector's own next turn might be hours away
+
+    def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _taken(self) -> int:
         """What a restart would give back: the cache is meant to be large."""
@@ -176,20 +198,36 @@ class Service:
             lambda: metrics.hits.counts["live",],
             lambda: metrics.misses.counts["live",],
         ]
-        if self.model.predictor.cache is None:
-            cached = health.cache_off()
-        else:
-            cached = health.cache(lambda: self._cache_figures()[0], *counts)
+        on, off = health.cache(lambda: self._cache_figures()[0], *counts), health.cache_off()
         return {
-            "pinn_cache": cached,
-            "pinn_model": health.model(self._probe),
+            "pinn_cache": lambda: (off if self.model.predictor.cache is None else on)(),
+            "pinn_model": self._model_tried(),
             "tensorflow": health.tensorflow(self._gpus, lambda: self.model.engines.complaint() or ""),
         }
 
-    async def _probe(self) -> object:
-        """One prediction past the cache and the counters."""
-        predictor = self.model.predictor
-        return await predictor.all_at(predictor.problem.sample(1, np.random.default_rng()), exact=True)
+    def _model_tried(self) -> health.Component:
+        """One answer of the model itself, past cache, counters and fallback; degraded where callers get the solver's instead."""
+        failed = ""
+
+        def ask() -> None:
+            nonlocal failed
+            failed = ""
+            predictor = self.model.predictor
+            try:
+                trial.unobserved(predictor.evaluation).fresh(*predictor.problem.sample(1, np.random.default_rng()))
+            except EngineError as error:
+                if not predictor.fallback.solver:
+                    raise
+                failed = f"failed: {error}"
+
+        component = health.model(ask, lambda: "the reference solver answers instead" if failed else "")
+
+        async def report() -> health.Report:
+            found = component()
+            found = await found if inspect.isawaitable(found) else found
+            return {**found, "prediction_test": failed} if failed else found
+
+        return report
 
     def _gpus(self) -> int:
         gpu = self.model.engines.state().get("gpu", {})

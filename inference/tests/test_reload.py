@@ -1,0 +1,155 @@
+"""A reload leaves nothing behind, however many are asked for at once, and nobody waits for what it clears away."""
+
+import asyncio
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pinn_inference import memory, settings
+from pinn_inference.api.http import State
+from pinn_inference.engines.choice import Engines
+from pinn_inference.errors import EngineError
+from pinn_inference.service import Service
+
+from .rewritten import rewritten
+
+
+class Place:
+    """A folder in which a test puts one model after the other."""
+
+    def __init__(self, shipped: Path, folder: Path) -> None:
+        self._shipped, self.folder = shipped, folder
+        self._count = 0
+
+    def put(self, **changed: bytes | None) -> None:
+        """Another model each time, by its digest."""
+        self._count += 1
+        rewritten(self._shipped, self.folder, lambda m: m.update(description=f"number {self._count}"), **changed)
+
+    async def service(self, **chosen: Any) -> Service:
+        given: dict[str, Any] = {"model_uri": f"file://{self.folder}", "timeout": 0.01, **chosen}
+        return await Service.open(settings.load(**given), State())
+
+
+@pytest.fixture
+def place(models: Path, tmp_path: Path) -> Place:
+    found = Place(models / "black-scholes/2.0.0", tmp_path / "model")
+    found.put()
+    return found
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_model_that_was_replaced_is_gone_with_its_cache(place: Place) -> None:
+    service = await place.service()
+    try:
+        first, cache = weakref.ref(service.model), service.model.predictor.cache
+        assert cache is not None
+        assert service.model.codec
+        memory.settle()  # as before serving: what is frozen is not collected by the way
+        await service.model.predictor.all_at(service.model.predictor.problem.sample(20, np.random.default_rng(3)))
+        assert len(cache) > 0
+        place.put()
+        assert (await service.reload())["result"] == "swapped"
+        await _until(lambda: first() is None)
+        assert (len(cache), cache.bytes) == (0, 0)
+    finally:
+        await service.close()
+
+
+async def test_what_was_before_is_still_named(place: Place) -> None:
+    service = await place.service()
+    before = service.model.artifact.digest
+    place.put()
+    said = await service.reload()
+    await service.close()
+    assert said["previous"] == {"name": "black-scholes", "version": "2.0.0", "digest": before}
+
+
+async def test_reloads_at_once_start_each_models_workers_once_and_end_them_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Engines] = []
+    ended: list[Engines] = []
+
+    async def start(self: Engines) -> None:
+        started.append(self)
+        await asyncio.sleep(0.01)
+
+    async def close(self: Engines) -> None:
+        ended.append(self)
+
+    monkeypatch.setattr(Engines, "start", start)
+    monkeypatch.setattr(Engines, "close", close)
+    service = await place.service()
+    place.put()
+    said = await asyncio.gather(*(service.reload() for _ in range(3)))
+    assert [one["result"] for one in said] == ["swapped", "unchanged", "unchanged"]
+    await service.close()
+    assert len(started) == len(set(started)) == 2
+    assert ended == started
+
+
+async def test_a_reload_is_answered_before_the_old_model_is_cleared_away_and_closing_waits_for_that(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+    close = Engines.close
+
+    async def closed(self: Engines) -> None:
+        await close(self)
+        ended.append(self)
+
+    monkeypatch.setattr(Engines, "close", closed)
+    service = await place.service(timeout=3600.0)
+    place.put()
+    async with asyncio.timeout(30):
+        assert (await service.reload())["result"] == "swapped"
+        assert ended == []
+        await service.close()
+    assert len(ended) == 2
+
+
+async def test_whether_the_cache_is_on_is_said_of_the_model_in_use(place: Place) -> None:
+    place.put(errors__npz=None)
+    service = await place.service()
+    cached = service._components()["pinn_cache"]
+    assert cached()["enabled"] is False  # type: ignore[index]
+    place.put()
+    await service.reload()
+    assert "enabled" not in cached()  # type: ignore[operator]
+    await service.close()
+
+
+@pytest.mark.parametrize(("solver", "status"), [(True, "degraded"), (False, "unhealthy")])
+async def test_a_model_that_no_longer_answers_is_seen_though_the_solver_does_and_is_not_counted(
+    place: Place, monkeypatch: pytest.MonkeyPatch, solver: bool, status: str
+) -> None:
+    service = await place.service(fallback_solver=solver)
+    probe = service._components()["pinn_model"]
+    assert (await probe())["status"] == "healthy"  # type: ignore[misc]
+    violations = dict(service._metrics.violations.counts)
+
+    def nonsense(_: Engines, z: float, s: float) -> tuple[float, ...]:
+        return (z + 50.0, 50.0, 50.0, 50.0)
+
+    monkeypatch.setattr(Engines, "jet", nonsense)
+    found = await probe()  # type: ignore[misc]
+    assert found["status"] == status
+    assert "breaks" in found["prediction_test"]
+    assert service._metrics.violations.counts == violations
+
+    def lost(*_: object) -> None:
+        raise EngineError("gone", "model_error")
+
+    monkeypatch.setattr(Engines, "jet", lost)
+    assert (await probe())["prediction_test"] == "failed: gone"  # type: ignore[misc]
+    monkeypatch.undo()
+    assert (await probe())["status"] == "healthy"  # type: ignore[misc]
+    await service.close()

@@ -2,7 +2,7 @@
 
 Single points and small batches stay in this process, on LiteRT: no round trip is as fast. From a measured size on, batches go
 to worker processes, one a GPU or one XLA worker on the CPU; when those cannot answer, LiteRT does, if the policy allows it,
-and the answer says why.
+and the answer says why. Where a GPU is required and none is ready, nothing is evaluated at all.
 """
 
 import asyncio
@@ -30,7 +30,10 @@ XLA_MEMORY: Final = 1 << 30
 """What must be free before TensorFlow is started beside us; it takes half of it."""
 
 XLA_TRIED_FROM: Final = 4096
-"""The batch that starts the XLA worker for a trial, unless a size was set."""
+"""The batch that starts the XLA worker for a trial, and the one assumed to be a GPU's before one was measured, unless a size was
+set."""
+
+NO_GPU: Final = "no GPU is visible here"
 
 MEASURING: Final = 30.0
 """Seconds a worker may take for a batch while it is measured; its first batch of a size may be slow."""
@@ -44,7 +47,7 @@ WORKER: Final = (sys.executable, "-m", "pinn_inference.engines.worker")
 class Options:
     """What a person decides. `from_batch`: the smallest batch for a worker, None to measure it.
 
-    `cpu_fallback`: whether LiteRT answers when a GPU cannot; never with the policy `require`.
+    `cpu_fallback`: whether the CPU answers when a GPU cannot; never with the policy `require`.
     `gpus`, `command`, `free_memory`, `cores`: where a test puts its own.
     """
 
@@ -81,66 +84,114 @@ class Engines:
         self._xla: Pool | None = None
         self._xla_refused: str | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._strict = False
 
     @property
     def _wants_gpu(self) -> bool:
         return self.options.policy != "never" and self.options.engine in {"auto", "gpu"}
 
     async def start(self) -> None:
-        """Starts the workers that are wanted from the beginning; does not wait for them."""
+        """Starts the workers that are wanted from the beginning; does not wait for them.
+
+        The policy holds from here on: before, nobody is served, and the model answers one question to show that it can.
+        """
+        self._strict = self.options.policy == "require"
         if self._gpu:
             self._gpu.start()
         elif self._wants_gpu:
-            event("no GPU is visible here", 30, policy=self.options.policy)
+            event(NO_GPU, 30, policy=self.options.policy)
         if self.options.engine == "xla":
             self._start_xla()
 
     async def close(self) -> None:
-        """Ends every worker; LiteRT goes on answering."""
+        """Ends every worker; LiteRT goes on answering, unless a GPU is required."""
         pools = [pool for pool in (self._gpu, self._xla) if pool]
         await asyncio.gather(*(pool.close() for pool in pools), *self._closing)
 
     def jet(self, z: float, s: float) -> Jet:
-        """(N, N_z, N_zz, N_s) at one point."""
+        """(N, N_z, N_zz, N_s) at one point. Raises EngineError while a required GPU is not there."""
+        if self._strict:
+            self._keep_to_policy()
         return self._litert.jet(z, s)
 
     def few(self, points: Array) -> Array:
-        """(4, n) at `points` (n, 2), so few that nobody has to be let in between."""
+        """(4, n) at `points` (n, 2), so few that nobody has to be let in between. Raises EngineError as `jet` does."""
+        if self._strict:
+            self._keep_to_policy()
         return self._litert.jets(points)
 
     async def jets(self, points: Array, deadline_s: float) -> Evaluated:
         """Jets of `points` (n, 2). Raises EngineError when no engine that may answer did so in time."""
         ends = asyncio.get_running_loop().time() + deadline_s
-        pool, reason = self._worker_for(len(points)), None
+        if self._strict:
+            self._keep_to_policy()
+        reason, pool = self._why_no_gpu(len(points)), self._worker_for(len(points))
         if pool:
             falls = self._falls_back(pool)
             try:
                 # Half the time for the worker, so that there is some left to answer without it.
                 jets = await pool.jets(points, deadline_s / 2 if falls else deadline_s)
-                return Evaluated(jets, pool.name)
+                return Evaluated(jets, pool.name, reason)
             except EngineError as error:
                 if not falls:
                     raise
-                reason = None if pool.starting else error.reason
+                reason = reason or (None if pool.starting else error.reason)
         return Evaluated(await self._jets_here(points, ends), self.name, reason)
 
     def complaint(self) -> str | None:
         """Why no traffic should come here, or None: a GPU is required and none is ready."""
-        if self.options.policy != "require" or (self._gpu and self._gpu.ready):
-            return None
-        if self._gpu is None:
-            return "the GPU policy is require and no GPU is visible here"
-        said = next((w.last_error for w in self._gpu.workers if w.last_error), None)
-        return f"the GPU policy is require and no GPU worker is ready: {said or 'still starting'}"
+        return self._said_of("require")
+
+    def degraded(self) -> str | None:
+        """Why answers come from less than what is preferred, or None: a GPU is preferred and none is ready."""
+        return self._said_of("prefer")
 
     def state(self) -> dict[str, Any]:
-        """For detailed health: each engine, and from which batch size it is asked."""
+        """For detailed health: each engine, and from which batch size it is asked (None: at none, or not measured yet)."""
         pools = [pool for pool in (self._gpu, self._xla) if pool]
+        off = {"gpu": NO_GPU if self._wants_gpu and not self._gpu else None, "xla": self._xla_refused}
         return {
             "litert": {"status": "ready"},
-            **{p.name: {"from_batch": self._threshold(p), "workers": p.state()} for p in pools},
-            **({"xla": {"status": "off", "reason": self._xla_refused}} if self._xla_refused else {}),
+            **{p.name: {"from_batch": self._threshold(p.name), "workers": p.state()} for p in pools},
+            **{name: {"status": "off", "reason": why} for name, why in off.items() if why},
         }
+
+    # ------------------------------------------------------------------------------------------- the policy
+
+    def _missing(self) -> EngineError | None:
+        """Why no GPU would take a call though one is wanted, or None."""
+        if not self._wants_gpu:
+            return None
+        if self._gpu is None:
+            return EngineError(NO_GPU, "gpu_error")
+        lack = self._gpu.lack()
+        return EngineError(f"no GPU worker is ready: {lack[0]}", lack[1]) if lack else None
+
+    def _said_of(self, policy: Policy) -> str | None:
+        missing = self._missing() if self.options.policy == policy else None
+        return f"the GPU policy is {policy} and {missing}" if missing else None
+
+    def _keep_to_policy(self) -> None:
+        """Raises EngineError while a GPU is required and none is ready."""
+        missing = self._missing()
+        if missing:
+            raise missing
+
+    def _why_no_gpu(self, count: int) -> str | None:
+        """The reason why the CPU answers what would be a GPU's, or None. Raises EngineError where it may not."""
+        missing = self._missing()
+        if missing is None or not self._would_be_a_gpus(count):
+            return None
+        if not self.options.cpu_fallback:
+            raise missing
+        return None if self._gpu and self._gpu.starting else missing.reason
+
+    def _would_be_a_gpus(self, count: int) -> bool:
+        """Whether a GPU would be asked if it were there; its crossover may never have been measured."""
+        threshold = self._threshold("gpu")
+        if threshold is None and "gpu" not in self._from:
+            threshold = XLA_TRIED_FROM
+        return threshold is not None and count >= threshold
 
     # ------------------------------------------------------------------------------------------- choosing
 
@@ -148,7 +199,7 @@ class Engines:
         """The workers for a batch of this size, started if this is the first that large."""
         if self.options.engine != "auto":
             pool = self._gpu if self.options.engine == "gpu" else self._xla
-            return pool if pool and count >= (self.options.from_batch or 1) else None
+            return pool if pool and self._is_worth_it(pool, count) else None
         if self._gpu:
             return self._gpu if self._is_worth_it(self._gpu, count) else None
         if self._xla is None and not self._xla_refused and count >= (self.options.from_batch or XLA_TRIED_FROM):
@@ -156,11 +207,12 @@ class Engines:
         return self._xla if self._xla and self._is_worth_it(self._xla, count) else None
 
     def _is_worth_it(self, pool: Pool, count: int) -> bool:
-        threshold = self._threshold(pool)
+        threshold = self._threshold(pool.name)
         return threshold is not None and count >= threshold
 
-    def _threshold(self, pool: Pool) -> int | None:
-        return self.options.from_batch or self._from.get(pool.name)
+    def _threshold(self, name: str) -> int | None:
+        """From which batch on these workers are asked; None when at no size, or when that is not known yet."""
+        return self.options.from_batch or (1 if self.options.engine != "auto" else self._from.get(name))
 
     def _falls_back(self, pool: Pool) -> bool:
         return pool is not self._gpu or (self.options.cpu_fallback and self.options.policy != "require")

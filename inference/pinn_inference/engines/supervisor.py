@@ -79,6 +79,11 @@ class Worker:
         return self.status == "ready"
 
     @property
+    def reason(self) -> str:
+        """What a call is told while it is not: of what kind the last failure was."""
+        return self._reason
+
+    @property
     def outstanding(self) -> int:
         """Points waiting or being evaluated."""
         return self._in_flight + sum(len(call.points) for call in self._calls)
@@ -97,7 +102,7 @@ class Worker:
     async def jets(self, points: Array, deadline_s: float) -> Array:
         """Jets (4, n) of at most `capacity` points (n, 2). Raises EngineError, at the latest when the deadline has passed."""
         if not self.ready:
-            raise EngineError(f"{self.recipe.device} is not ready: {self.last_error or 'starting'}", self._reason)
+            raise EngineError(f"{self.recipe.device} is not ready: {self.last_error or 'starting'}", self.reason)
         if len(self._calls) >= self.recipe.waiting:
             raise EngineError(f"{len(self._calls)} calls wait for {self.recipe.device} already", "timeout")
         call = _Call(points, asyncio.get_running_loop().time() + deadline_s)
@@ -248,6 +253,13 @@ class Pool:
     def starting(self) -> bool:
         """Whether no device has failed yet and none is ready."""
         return all(worker.status == "starting" for worker in self.workers)
+
+    def lack(self) -> tuple[str, str] | None:
+        """The sentence and the reason for which none would take a call, or None while one would."""
+        if self.ready:
+            return None
+        failed = next((worker for worker in self.workers if worker.last_error), self.workers[0])
+        return failed.last_error or "still starting", failed.reason
 
     def start(self) -> None:
         """Starts every device; returns at once."""

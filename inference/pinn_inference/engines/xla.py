@@ -75,11 +75,26 @@ def _tensorflow(device: Device) -> Any:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # else it takes the whole device
     import tensorflow as tf
 
+    if device == "gpu":
+        _fail_at_once(tf)
     if device == "gpu" and not tf.config.list_physical_devices("GPU"):
         raise OSError("TensorFlow sees no GPU: is it built with CUDA, and does the driver show the device?")
     tf.config.experimental.enable_tensor_float_32_execution(False)  # TF32 keeps 10 bits of 23: errors of 1e-3
     tf.config.threading.set_inter_op_parallelism_threads(1)
     return tf
+
+
+def _fail_at_once(tf: Any) -> None:
+    """Has an allocation that finds no memory on the GPU fail, rather than wait ten seconds for somebody to free some.
+
+    One graph runs at a time and its sizes are fixed, so nobody here will. Waiting would make a timeout of every `gpu_oom`, and
+    the process would be replaced for it. There is no variable for this; `TF_GPU_ALLOCATOR=cuda_malloc_async` does not wait
+    either, but ends the process on devices without memory pools. TensorFlow takes such options only as eager mode begins.
+    """
+    config = tf.compat.v1.ConfigProto()
+    config.gpu_options.experimental.disallow_retry_on_allocation_failure = True
+    tf.compat.v1.disable_eager_execution()
+    tf.compat.v1.enable_eager_execution(config=config)
 
 
 def _description(tf: Any, device: Device) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -133,12 +134,153 @@ async def test_a_required_gpu_keeps_the_server_unready_until_it_is_ready_and_aga
         )
 
 
-async def test_a_required_gpu_that_is_not_there_is_a_complaint_and_a_preferred_one_is_not(model: Model) -> None:
+async def test_a_required_gpu_that_is_not_there_is_a_complaint_and_a_preferred_one_a_degradation(model: Model) -> None:
     async with engines(Options(policy="require", gpus=()), model) as made:
         assert made.complaint() == "the GPU policy is require and no GPU is visible here"
+        assert made.degraded() is None
+        assert made.state()["gpu"] == {"status": "off", "reason": "no GPU is visible here"}
     async with engines(Options(policy="prefer", gpus=()), model) as made:
         assert made.complaint() is None
-        assert (await made.jets(some_points(5000), 60)).engine == "litert"
+        assert made.degraded() == "the GPU policy is prefer and no GPU is visible here"
+    async with engines(Options(gpus=()), model) as made:
+        assert (made.complaint(), made.degraded()) == (None, None)
+        assert "gpu" not in made.state()
+
+
+async def test_a_preferred_gpu_is_a_degradation_until_it_is_ready_and_again_when_it_fails(
+    tmp_path: Path, model: Model
+) -> None:
+    async with engines(options(tmp_path, "slow"), model) as made:
+        assert made.degraded() == "the GPU policy is prefer and no GPU worker is ready: still starting"
+        (tmp_path / "start").touch()
+        await until(lambda: made.degraded() is None)
+        (tmp_path / "start").unlink()
+        assert (await made.jets(np.repeat(faulty(Fault.EXIT), 150, axis=0), 60)).reason == "gpu_error"
+        await until(made.degraded)
+        assert made.degraded() == "the GPU policy is prefer and no GPU worker is ready: the worker ended with code 3"
+        assert made.complaint() is None
+
+
+def ways_to_ask(made: Engines) -> list[Callable[[], Any]]:
+    """One point, a few, a short list and a long one."""
+
+    async def at_once(ask: Callable[[], Any]) -> Any:
+        return ask()
+
+    return [
+        lambda: at_once(lambda: made.jet(0.3, 0.2)),
+        lambda: at_once(lambda: made.few(some_points(20))),
+        lambda: made.jets(some_points(1), 60),
+        lambda: made.jets(some_points(5000), 60),
+    ]
+
+
+@pytest.mark.parametrize("engine", ["auto", "gpu"])
+async def test_nothing_is_evaluated_while_a_required_gpu_is_not_there(model: Model, engine: Any) -> None:
+    async with engines(Options(policy="require", engine=engine, gpus=()), model) as made:
+        for ask in ways_to_ask(made):
+            with pytest.raises(EngineError, match="no GPU is visible here") as told:
+                await ask()
+            assert told.value.reason == "gpu_error"
+
+
+@pytest.mark.parametrize("engine", ["auto", "gpu"])
+async def test_a_required_gpu_that_is_down_stops_every_answer_and_one_that_is_up_none(
+    tmp_path: Path, model: Model, engine: Any
+) -> None:
+    async with engines(options(tmp_path, "slow", policy="require", engine=engine), model) as made:
+        for ask in ways_to_ask(made):
+            with pytest.raises(EngineError, match="still starting"):
+                await ask()
+        (tmp_path / "start").touch()
+        await gpu_ready(made)
+        for ask in ways_to_ask(made):
+            await ask()
+        assert np.allclose(made.jet(0.3, 0.2), model.exact(np.array([[0.3, 0.2]]))[:, 0], atol=1e-5)
+        (tmp_path / "start").unlink()
+        with pytest.raises(EngineError):
+            await made.jets(np.repeat(faulty(Fault.EXIT), 150, axis=0), 60)
+        for ask in ways_to_ask(made):
+            with pytest.raises(EngineError, match="ended with code 3") as told:
+                await ask()
+            assert told.value.reason == "gpu_error"
+
+
+async def test_a_model_that_is_being_loaded_shows_that_it_answers_before_its_required_gpu_is_up(model: Model) -> None:
+    made = Engines(model.tflite, model.weights, Options(policy="require", gpus=()))
+    assert np.isfinite(made.jet(0.3, 0.2)).all()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [({}, choice.XLA_TRIED_FROM), ({"from_batch": 100}, 100), ({"engine": "gpu"}, 1)],
+)
+async def test_without_a_preferred_gpu_what_would_have_gone_there_has_a_reason_and_nothing_else_has(
+    model: Model, chosen: dict[str, Any], count: int
+) -> None:
+    lacking: dict[str, Any] = {"policy": "prefer", "gpus": (), "cores": lambda: 1, "free_memory": lambda: 0, **chosen}
+    async with engines(Options(**lacking), model) as made:
+        done = await made.jets(some_points(count), 60)
+        assert (done.engine, done.reason) == ("litert", "gpu_error")
+        if count > 1:
+            done = await made.jets(some_points(count - 1), 60)
+            assert (done.engine, done.reason) == ("litert", None)
+    async with engines(Options(**lacking, cpu_fallback=False), model) as made:
+        with pytest.raises(EngineError, match="no GPU is visible here") as told:
+            await made.jets(some_points(count), 60)
+        assert told.value.reason == "gpu_error"
+        if count > 1:
+            assert (await made.jets(some_points(count - 1), 60)).reason is None
+        assert np.isfinite(made.jet(0.3, 0.2)).all()
+
+
+async def test_a_preferred_gpu_that_is_not_there_leaves_large_batches_to_xla_with_the_reason(
+    tmp_path: Path, model: Model
+) -> None:
+    async with engines(options(tmp_path, gpus=()), model) as made:
+        await made.jets(some_points(100), 60)
+        await until(lambda: made.state()["xla"]["workers"][0]["status"] == "ready")
+        done = await made.jets(some_points(100), 60)
+        assert (done.engine, done.reason) == ("xla", "gpu_error")
+
+
+async def test_a_preferred_gpu_that_never_came_up_is_a_reason_though_its_crossover_is_not_known(
+    tmp_path: Path, model: Model
+) -> None:
+    down: dict[str, Any] = {"start": "refuse", "first_pause": 3600.0, "from_batch": None}
+    async with engines(options(tmp_path, **down), model) as made:
+        await until(lambda: made.state()["gpu"]["workers"][0]["status"] == "degraded")
+        assert made.state()["gpu"]["from_batch"] is None
+        assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).reason == "gpu_error"
+        assert (await made.jets(some_points(choice.XLA_TRIED_FROM - 1), 60)).reason is None
+    async with engines(options(tmp_path, **down, cpu_fallback=False), model) as made:
+        with pytest.raises(EngineError) as told:
+            await made.jets(some_points(choice.XLA_TRIED_FROM), 60)
+        assert told.value.reason == "gpu_error"
+
+
+@pytest.mark.parametrize(("gain", "reason"), [(64, "gpu_error"), (None, None)])
+async def test_a_gpu_that_went_down_is_a_reason_from_the_size_on_that_was_measured(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, gain: int | None, reason: str | None
+) -> None:
+    decided: Callable[[Any, Any], int | None] = lambda here, there: gain  # noqa: E731 - the measurement's outcome
+    monkeypatch.setattr(crossover, "crossover", decided)
+    async with engines(options(tmp_path, from_batch=None, first_pause=3600.0), model) as made:
+        await gpu_ready(made)
+        assert made.state()["gpu"]["from_batch"] == gain
+        os.kill(int((tmp_path / "starts").read_text()), signal.SIGKILL)
+        await until(made.degraded)
+        assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).reason == reason
+        assert (await made.jets(some_points(64), 60)).reason == reason
+        assert (await made.jets(some_points(63), 60)).reason is None
+
+
+async def test_while_the_gpu_rests_after_it_was_out_of_memory_that_is_the_reason(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path, first_pause=3600.0), model) as made:
+        await gpu_ready(made)
+        assert (await made.jets(np.repeat(faulty(Fault.OUT_OF_MEMORY), 150, axis=0), 60)).reason == "gpu_oom"
+        await until(made.degraded)
+        assert (await made.jets(some_points(150), 60)).reason == "gpu_oom"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -202,8 +202,17 @@ class Service:
         return {
             "pinn_cache": lambda: (off if self.model.predictor.cache is None else on)(),
             "pinn_model": self._model_tried(),
-            "tensorflow": health.tensorflow(self._gpus, lambda: self.model.engines.complaint() or ""),
+            "tensorflow": self._tensorflow(),
         }
+
+    def _tensorflow(self) -> health.Component:
+        """What is installed and wanted, and each engine: its workers, and from which batch size it is asked."""
+
+        def why() -> str:
+            return self.model.engines.complaint() or self.model.engines.degraded() or ""
+
+        installed = health.tensorflow(self._gpus, why)
+        return lambda: {**cast("health.Report", installed()), "engines": self.model.engines.state()}
 
     def _model_tried(self) -> health.Component:
         """One answer of the model itself, past cache, counters and fallback; degraded where callers get the solver's instead."""

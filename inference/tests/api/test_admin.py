@@ -59,6 +59,35 @@ async def test_without_a_configured_token_it_is_closed_and_says_how_to_open_it(m
     assert "PINN_SERVER_ADMIN_TOKEN" in answer.json["error"]
 
 
+async def test_keys_that_take_a_while_to_find_hold_nobody_up() -> None:
+    """They are found, and written, with others served in between."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def found(count: int) -> Sequence[Mapping[str, Any]]:
+        await asyncio.sleep(0)
+        return [{"x": i} for i in range(count)]
+
+    routes = Admin(bytes, dict, found, _never, _never, TOKEN).routes()
+    running = asyncio.create_task(others())
+    head = {"authorization": f"Bearer {TOKEN}"}
+    answer = await ask(
+        App(routes, State()), method="GET", path="/cache/hottest", query_string="keys=9999", headers=head
+    )
+    running.cancel()
+    assert answer.json == {"keys": [{"x": i} for i in range(9999)]}
+    assert turns >= 1 + 9999 // admin_module.PORTION
+
+
+async def _never(*_: object) -> Mapping[str, Any]:
+    raise AssertionError("nobody asked for it")
+
+
 async def test_as_many_hot_keys_are_given_as_asked_for() -> None:
     assert (await send("GET", "/cache/hottest", query="keys=2")).json == {"keys": [{"x": 0}, {"x": 1}]}
     assert len((await send("GET", "/cache/hottest")).json["keys"]) == 3

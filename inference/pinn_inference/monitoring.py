@@ -19,6 +19,9 @@ Source = Literal["live", "shadow", "probe", "warmup"]
 OUTCOMES: Final[tuple[Outcome, ...]] = ("ok", "refused", "overloaded", "error")
 SOURCES: Final[tuple[Source, ...]] = ("live", "shadow", "probe", "warmup")
 METHODS: Final = ("cache", "model", "solver")
+"""How an item is made, the quickest first."""
+ENDINGS: Final = (*METHODS, "none")
+"""How a call's slowest item was made; none: no answer within the time limit."""
 ERROR_TYPES: Final = ("internal", "non_finite", "physics_violation", "model_error", "gpu_error", "gpu_oom", "timeout")
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
 LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -77,10 +80,11 @@ class Metrics:
         self.hits = Tally(*((s,) for s in SOURCES))
         self.misses = Tally(*((s,) for s in SOURCES))
         self.fallbacks = Tally(*((r, s) for r in REASONS for s in SOURCES))
+        self.fallback_calls = Tally(*((s,) for s in SOURCES))
         self.errors = Tally(*((e,) for e in ERROR_TYPES))
         self.violations = Tally()
         self.latency: Mapping[tuple[str, str], Distribution] = {
-            (method, source): Distribution(BUCKETS) for method in METHODS for source in SOURCES
+            (method, source): Distribution(BUCKETS) for method in ENDINGS for source in SOURCES
         }
         self.lag = Distribution(LAG_BUCKETS)
         self._registry = CollectorRegistry()
@@ -114,7 +118,7 @@ class Metrics:
         yield _counter("pinn_predictions", "Items answered, by how", ("method", "source"), self.items)
         yield _counter(
             "pinn_cache_hits",
-            "Calls whose every item came from a bin that was evaluated before",
+            "Calls with an item from a bin that was evaluated before, and none that had to be evaluated",
             ("source",),
             self.hits,
         )
@@ -131,9 +135,15 @@ class Metrics:
         yield CounterMetricFamily("pinn_model_cache_hits", "Models found loaded already", looked_up)
         yield _counter(
             "pinn_fallback",
-            "Calls with an item that was answered by less than the first choice, by reason",
+            "Calls with an item that was answered by less than the first choice, by reason: once for each, so do not add them up",
             ("reason", "source"),
             self.fallbacks,
+        )
+        yield _counter(
+            "pinn_fallback_calls",
+            "Calls with an item that was answered by less than the first choice, whatever the reasons",
+            ("source",),
+            self.fallback_calls,
         )
         yield _counter("pinn_prediction_errors", "Valid questions left without an answer", ("error_type",), self.errors)
         yield _counter(
@@ -158,7 +168,7 @@ class Metrics:
     def _latency(self) -> Metric:
         family = HistogramMetricFamily(
             "pinn_prediction_latency_seconds",
-            "From the parsed head of a /predict call to its answer, by how the slowest item was made",
+            "From a complete question to its answer, the queue included, by how the slowest item was made (none: 504)",
             labels=("method", "source"),
         )
         for labels, distribution in self.latency.items():

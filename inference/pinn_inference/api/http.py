@@ -15,6 +15,7 @@ from pinn_inference.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    PredictionError,
     RequestError,
     Timeout,
     TooLarge,
@@ -110,6 +111,7 @@ class App:
     access_log: bool = False
     _held: "_Held" = field(default_factory=lambda: _Held())
     _refusals: Sparing = field(default_factory=Sparing)
+    _failures: Sparing = field(default_factory=Sparing)
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answers one request."""
@@ -148,9 +150,10 @@ class App:
             return await self._endpoint(path, method)(request)
         except RequestError as error:
             return self._refuse(error, path, method)
-        except Timeout as error:
-            event(str(error), logging.WARNING, method=method, path=path, status=error.status)
-            return failure(error.status, str(error))
+        except (PredictionError, Timeout) as error:
+            status = error.status if isinstance(error, Timeout) else 500
+            self._failures.event(str(error), logging.WARNING, method=method, path=path, status=status)
+            return failure(status, str(error))
         except Exception:  # noqa: BLE001 - the last line of defence: a bug answers 500 and is logged, it never hangs a caller
             log.exception("a request failed in a way nobody foresaw")
             return failure(500, "internal error; the server's log says more")
@@ -258,12 +261,38 @@ def failure(status: int, sentence: str, headers: Headed = ()) -> Answer:
     return Answer(status, msgspec.json.encode({"error": plain}), headers=headers)
 
 
-def decode(body: bytes) -> object:
-    """A JSON document. Raises InvalidInput when it is none; NaN and Infinity are not JSON."""
+def decode(body: bytes | msgspec.Raw) -> object:
+    """A JSON document. Raises InvalidInput when it is none; NaN and Infinity are not JSON, but 1e999 is, and infinite."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the body is not JSON: {error} (NaN and Infinity are not JSON either)") from None
+    except msgspec.ValidationError:
+        return _read(_INFINITE, body)
+    except _NOT_JSON as error:
+        raise _no_json(error) from None
+
+
+def decode_items(body: bytes) -> list[msgspec.Raw]:
+    """The items of a JSON list, for `decode`. Raises InvalidInput when it is none."""
+    items: list[msgspec.Raw] = _read(_ITEMS, body)
+    return items
+
+
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_INFINITE: Final = msgspec.json.Decoder(float_hook=float)
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _read(decoder: msgspec.json.Decoder[Any], body: bytes | msgspec.Raw) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"the body has something that cannot be read: {error}") from None
+    except _NOT_JSON as error:
+        raise _no_json(error) from None
+
+
+def _no_json(error: Exception) -> InvalidInput:
+    return InvalidInput(f"the body is not JSON: {error} (NaN and Infinity are not JSON either)")
 
 
 def _options(allowed: str) -> Endpoint:

@@ -1,6 +1,7 @@
 """POST /predict: one object or a list of them in, outputs out, each saying how it was made and how wrong it can be."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,23 +10,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from pinn_inference.api import counting
 from pinn_inference.api.http import Answer as HttpAnswer
-from pinn_inference.api.http import Endpoint, Request, Routes, decode, failure, ok
-from pinn_inference.errors import (
-    InvalidInput,
-    OutOfDomain,
-    Overloaded,
-    PredictionError,
-    RequestError,
-    Timeout,
-    TooLarge,
-)
+from pinn_inference.api.http import Endpoint, Request, Routes, decode, decode_items
+from pinn_inference.errors import InvalidInput, OutOfDomain, TooLarge
 from pinn_inference.evaluation import CHUNK, Answer
-from pinn_inference.logs import log
-from pinn_inference.monitoring import METHODS, SOURCES, Metrics, Source
+from pinn_inference.monitoring import SOURCES, Metrics, Source
 from pinn_inference.predictor import Predictor
 
-RANK: Final = {method: rank for rank, method in enumerate(METHODS)}
+_PLACE: Final = re.compile(r"at `\$(?:\[(\d+)\])?(?:\.(\w+))?")
+"""Where msgspec stopped: `$[3].spot` is the fourth item's spot."""
 
 
 class Loaded(Protocol):
@@ -51,16 +45,29 @@ class Codec:
         self.outputs = self.problem.outputs
         question = self.problem.Question
         self._decode = msgspec.json.Decoder(question | list[question]).decode  # type: ignore[valid-type]  # made at run time
+        self._list = list[question]  # type: ignore[valid-type]
         self._label = {"name": model.name, "version": model.version}
 
-    def questions(self, body: bytes) -> Any:
-        """One question or a list of them. Raises InvalidInput with a sentence that names the field."""
+    def questions(self, body: bytes, most: int | None = None) -> Any:
+        """One question or a list of them. Raises InvalidInput with a sentence that names the field, or TooLarge.
+
+        Where an item cannot be read, a list of more than `most` is refused for its length: no list holds the server up.
+        """
         try:
             return self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            document = decode(body)
-            self._complain(document)
+            self._complain(body, str(error), most)
             raise InvalidInput(f"the body cannot be read: {error}") from None
+
+    def converted(self, items: list[object]) -> list[Any]:
+        """The same of a list that has been decoded already."""
+        try:
+            return msgspec.convert(items, self._list)
+        except msgspec.ValidationError as error:
+            place, _ = _named(str(error))
+            if place is not None:
+                self._complain_of(items[place], f"item {place}: ")
+            raise InvalidInput(f"items cannot be read: {error}") from None
 
     def reply(self, answer: Answer, wanted: Sequence[str] | None) -> dict[str, Any]:
         """One answer as it is written."""
@@ -76,28 +83,42 @@ class Codec:
         values["model"] = self._label  # type: ignore[assignment]
         return values
 
-    def _complain(self, document: object) -> None:
-        """Finds what the typed decoder refused, and says it as a person would."""
-        if not isinstance(document, list):
-            self._complain_of(document)
-            return
-        for place, item in enumerate(document):
-            try:
-                self._complain_of(item)
-            except InvalidInput as error:
-                raise InvalidInput(f"item {place}: {error}") from None
+    def _complain(self, body: bytes, said: str, most: int | None) -> None:
+        """Finds what the typed decoder refused, where it stopped, and says it as a person would."""
+        place, field = _named(said)
+        item: bytes | msgspec.Raw = body
+        where = ""
+        if place is not None:
+            items = decode_items(body)
+            if most is not None:
+                _bounded(len(items), most)
+            item, where = items[place], f"item {place}: "
+        try:
+            document = decode(item)
+        except InvalidInput:
+            if field and "out of range" in said:
+                raise InvalidInput(f"{where}{field} is too large for a number") from None
+            raise
+        self._complain_of(document, where)
 
-    def _complain_of(self, item: object) -> None:
-        if isinstance(item, dict):
-            outputs, exact = item.get("outputs"), item.get("exact", False)
-            if outputs is not None and not (
-                isinstance(outputs, list) and all(isinstance(name, str) and name in self.outputs for name in outputs)
-            ):
-                raise InvalidInput(f"outputs must be a list with some of {', '.join(self.outputs)}")
-            if not isinstance(exact, bool):
-                raise InvalidInput("exact must be true or false")
-        with suppress(OutOfDomain):  # that is not why the decoder refused it
-            self.problem.parse(item)
+    def _complain_of(self, item: object, where: str) -> None:
+        try:
+            self._check_wishes(item)
+            with suppress(OutOfDomain):  # that is not why the decoder refused it
+                self.problem.parse(item)
+        except InvalidInput as error:
+            raise InvalidInput(f"{where}{error}") from None
+
+    def _check_wishes(self, item: object) -> None:
+        if not isinstance(item, dict):
+            return
+        outputs, exact = item.get("outputs"), item.get("exact", False)
+        if outputs is not None and not (
+            isinstance(outputs, list) and all(isinstance(name, str) and name in self.outputs for name in outputs)
+        ):
+            raise InvalidInput(f"outputs must be a list with some of {', '.join(self.outputs)}")
+        if not isinstance(exact, bool):
+            raise InvalidInput("exact must be true or false")
 
 
 @dataclass(frozen=True)
@@ -111,51 +132,38 @@ class PredictEndpoint:
     async def __call__(self, request: Request) -> HttpAnswer:
         """Answers one call. Raises RequestError for the caller's mistakes, PredictionError for ours."""
         codec, source = self.codec(), source_of(request)
-        asked = codec.questions(await request.body())
+        asked = codec.questions(await request.body(), self.max_batch)
         if isinstance(asked, list):
             return await self._many(codec, asked, source)
         wanted = _wanted(asked)
         answer = await codec.predictor.one(asked, asked.exact)
-        self._count(answer, asked.exact, source, codec)
-        return _made(codec.reply(answer, wanted), answer.method)
+        made = counting.one(self.metrics, answer, not asked.exact and codec.predictor.cache is not None, source)
+        return _made(codec.reply(answer, wanted), made)
 
     async def _many(self, codec: Codec, asked: list[Any], source: Source) -> HttpAnswer:
         if not asked:
             raise InvalidInput("the list is empty; send at least one item")
-        if len(asked) > self.max_batch:
-            raise TooLarge(f"the list has {len(asked)} items; at most {self.max_batch} are taken at a time")
+        _bounded(len(asked), self.max_batch)
         wanted = [_wanted(question, place) for place, question in enumerate(asked)]
         exact = any(question.exact for question in asked)
         answers = await codec.predictor.many(asked, exact)
-        replies: list[dict[str, Any]] = []
-        for start in range(0, len(answers), CHUNK):
-            part = slice(start, start + CHUNK)
-            replies += [codec.reply(a, w) for a, w in zip(answers[part], wanted[part], strict=True)]
-            await asyncio.sleep(0)
-        return _made(replies, self._count_all(answers, exact, source, codec))
+        replies = await _replies(codec, answers, wanted)
+        made = counting.many(self.metrics, answers, not exact and codec.predictor.cache is not None, source)
+        return _made(replies, made)
 
-    def _count(self, answer: Answer, exact: bool, source: Source, codec: Codec) -> None:
-        metrics, method = self.metrics, answer.method
-        metrics.items.add((method, source))
-        if method == "cache":
-            metrics.hits.add((source,))
-        elif method == "model" and not exact and codec.predictor.cache is not None:
-            metrics.misses.add((source,))
-        if answer.reason is not None:
-            metrics.fallbacks.add((answer.reason, source))
 
-    def _count_all(self, answers: list[Answer], exact: bool, source: Source, codec: Codec) -> str:
-        """Counts a list as the one call it is; returns how its slowest item was made."""
-        metrics = self.metrics
-        methods = [answer.method for answer in answers]
-        slowest = max(set(methods), key=lambda method: RANK[method])
-        for method in set(methods):
-            metrics.items.add((method, source), methods.count(method))
-        if codec.predictor.cache is not None and not exact and slowest != "solver":
-            (metrics.hits if slowest == "cache" else metrics.misses).add((source,))
-        for reason in {answer.reason for answer in answers if answer.reason is not None}:
-            metrics.fallbacks.add((reason, source))
-        return slowest
+async def shadowed(codec: Codec, items: list[object], metrics: Metrics) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Items as questions, and as the model answers them, past the cache; counted as a call of /predict with source shadow."""
+    since = time.perf_counter()
+    try:
+        questions = codec.converted(items)
+        answers = await codec.predictor.many(questions, exact=True)
+        replies = await _replies(codec, answers, [None] * len(answers))
+    except Exception as error:
+        counting.failed(metrics, error, "shadow", since)
+        raise
+    counting.answered(metrics, counting.many(metrics, answers, False, "shadow"), "shadow", since)
+    return questions, replies
 
 
 def counted(routes: Routes, metrics: Metrics) -> Routes:
@@ -172,31 +180,14 @@ class _Counted:
     metrics: Metrics
 
     async def __call__(self, request: Request) -> HttpAnswer:
-        started = time.perf_counter()
         source = source_of(request)
         try:
             answer = await self.inner(request)
-        except RequestError as error:
-            self.metrics.requests.add(("overloaded" if isinstance(error, Overloaded) else "refused", source))
+        except Exception as error:
+            counting.failed(self.metrics, error, source, request.read_at)
             raise
-        except Timeout:
-            self._failed("timeout", source)
-            raise
-        except PredictionError as error:
-            self._failed(error.error_type, source)
-            return failure(500, str(error))
-        except Exception:  # noqa: BLE001 - a bug is an error counted, not a connection lost
-            log.exception("a prediction failed")
-            self._failed("internal", source)
-            return failure(500, "internal error; see the server's log")
-        self.metrics.requests.add(("ok", source))
-        if answer.made:
-            self.metrics.latency[answer.made, source].observe(time.perf_counter() - started)
+        counting.answered(self.metrics, answer.made, source, request.read_at)
         return answer
-
-    def _failed(self, error_type: str, source: Source) -> None:
-        self.metrics.requests.add(("error", source))
-        self.metrics.errors.add((error_type,))
 
 
 def source_of(request: Request) -> Source:
@@ -205,8 +196,33 @@ def source_of(request: Request) -> Source:
     return stated if stated in SOURCES else "live"
 
 
+async def _replies(
+    codec: Codec, answers: Sequence[Answer], wanted: Sequence[Sequence[str] | None]
+) -> list[dict[str, Any]]:
+    """Answers as they are written, giving way to other requests on the way."""
+    replies: list[dict[str, Any]] = []
+    for start in range(0, len(answers), CHUNK):
+        part = slice(start, start + CHUNK)
+        replies += [codec.reply(a, w) for a, w in zip(answers[part], wanted[part], strict=True)]
+        await asyncio.sleep(0)
+    return replies
+
+
+def _bounded(count: int, most: int) -> None:
+    if count > most:
+        raise TooLarge(f"the list has {count} items; at most {most} are taken at a time")
+
+
+def _named(said: str) -> tuple[int | None, str | None]:
+    """The item and the field that msgspec's sentence is about, as far as it names them."""
+    match = _PLACE.search(said)
+    if match is None:
+        return None, None
+    return (int(match[1]) if match[1] else None), match[2]
+
+
 def _made(value: object, method: str) -> HttpAnswer:
-    return ok(value)._replace(made=method)
+    return HttpAnswer(200, msgspec.json.encode(value), made=method)
 
 
 def _wanted(question: Any, place: int | None = None) -> Sequence[str] | None:

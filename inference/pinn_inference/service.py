@@ -9,7 +9,6 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, cast
 
-import msgspec
 import numpy as np
 
 from pinn_inference import assembly, looplag, memory, trial, warmup
@@ -17,10 +16,10 @@ from pinn_inference.api import docs, health, openapi
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
 from pinn_inference.api.limits import Limits, guarded
-from pinn_inference.api.predict import PredictEndpoint, counted
+from pinn_inference.api.predict import PredictEndpoint, counted, shadowed
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model
-from pinn_inference.errors import EngineError, PinnError, RequestError
+from pinn_inference.errors import EngineError, PinnError
 from pinn_inference.logs import event
 from pinn_inference.models import Holder, ModelCache
 from pinn_inference.monitoring import Metrics
@@ -255,20 +254,14 @@ class Service:
 
     async def _shadow(self, items: list[object], solver: bool) -> dict[str, Any]:
         """Items as the model answers them, past the cache and apart from live traffic, and as the solver does."""
-        codec = self.model.codec
-        try:
-            questions = codec.questions(msgspec.json.encode(items))
-            answers = await codec.predictor.many(questions, exact=True)
-        except RequestError:
-            self._metrics.requests.add(("refused", "shadow"))
-            raise
-        self._metrics.requests.add(("ok", "shadow"))
-        replies = [codec.reply(answer, None) for answer in answers]
-        return {"answers": replies, "solver": await self._solved(questions) if solver else None, **_label(self.model)}
+        model = self.model  # a reload on the way changes nothing here
+        questions, replies = await shadowed(model.codec, items, self._metrics)
+        solved = await self._solved(model, questions) if solver else None
+        return {"answers": replies, "solver": solved, **_label(model)}
 
-    async def _solved(self, questions: list[Any]) -> list[dict[str, float]]:
+    async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, float]]:
         """In a thread: it is nobody's answer, and may take as long as a solver takes."""
-        problem = self.model.predictor.problem
+        problem = model.predictor.problem
 
         def solve() -> list[dict[str, float]]:
             solved = (problem.solve(problem.any_point(question))[0] for question in questions)

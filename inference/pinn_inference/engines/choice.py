@@ -93,7 +93,7 @@ class Engines:
     async def start(self) -> None:
         """Starts the workers that are wanted from the beginning; does not wait for them.
 
-        The policy holds from here on: before, nobody is served, and the model answers one question to show that it can.
+        The policy holds from here on: before, nobody is served, and a model that is loaded is tried on LiteRT.
         """
         self._strict = self.options.policy == "require"
         if self._gpu:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,19 +87,31 @@ class _Process:
         service = await Service.open(self.settings, self.state)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_soon)
         watching = service.watch()
-        await service.warm_up()
-        listeners = [await _Listener.open(app, self.settings.host, port) for app, port in service.apps()]
-        _spare_the_collector()
-        self.state.ready = True
-        _announce(self.settings, service.model, [listener.port for listener in listeners])
-        await self.told.wait()
-        await self._drain()
-        await asyncio.gather(*(listener.close() for listener in listeners))
+        await self._unless_told(service.warm_up())
+        if not self.told.is_set():
+            await self._serve(service)
         for task in watching:
             task.cancel()
         await service.close()
         event("stopped")
         return 0
+
+    async def _serve(self, service: Service) -> None:
+        listeners = [await _Listener.open(app, self.settings.host, port) for app, port in service.apps()]
+        _spare_the_collector()
+        self.state.ready = not self.told.is_set()
+        _announce(self.settings, service.model, [listener.port for listener in listeners])
+        await self.told.wait()
+        await self._drain()
+        await asyncio.gather(*(listener.close() for listener in listeners))
+
+    async def _unless_told(self, work: Coroutine[Any, Any, None]) -> None:
+        """To its end, or until the process is told to stop."""
+        working, told = asyncio.create_task(work), asyncio.create_task(self.told.wait())
+        await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (working, told):
+            task.cancel()
+        await asyncio.wait({working, told})
 
     async def _drain(self) -> None:
         if self.settings.drain > 0 and self.state.draining:

@@ -99,8 +99,9 @@ class Service:
             async with asyncio.timeout(warmup.LIMIT):
                 token = settings.admin_token.get_secret_value()
                 count = await warmup.run(self.model.codec, settings.warm_up, settings.warm_up_keys, token)
-        except (PinnError, OSError, TimeoutError) as error:
-            said = str(error) or f"it took longer than {warmup.LIMIT:g} s"
+        except Exception as error:  # noqa: BLE001 - whatever the other server says, this one serves
+            known = isinstance(error, PinnError | OSError)
+            said = (str(error) if known else repr(error)) or f"it took longer than {warmup.LIMIT:g} s"
             event(f"the cache starts cold: {said}", logging.WARNING, source=settings.warm_up)
             return
         event("warm", keys=count, source=settings.warm_up, seconds=round(time.perf_counter() - started, 3))

@@ -7,11 +7,15 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
+from pinn_inference.api.admin import MOST_KEYS
 from pinn_inference.api.predict import Codec
 from pinn_inference.errors import ModelError, PinnError
 from pinn_inference.predictor import Predictor
@@ -34,40 +38,78 @@ async def run(codec: Codec, source: str, keys: int, token: str) -> int:
         for start in range(0, len(points), PORTION):
             await predictor.all_at(points[start : start + PORTION])
     else:
-        for item in await asyncio.to_thread(_ask, source, keys, token):
+        for item in await _asked(source, min(keys, MOST_KEYS), token):
             await _warm(codec, item)
     return len(predictor.cache or ())
 
 
-def hottest(predictor: Predictor, count: int) -> list[dict[str, float]]:
-    """The centres of the bins used most, as inputs by name: bin widths may differ where they are used."""
+async def hottest(predictor: Predictor, count: int) -> list[dict[str, float]]:
+    """The centres of the bins used most, as inputs by name: bin widths may differ where they are used.
+
+    Each is held within the trained ranges, as it is where the bin is evaluated: that of the last bin may lie beyond.
+    """
     if predictor.cache is None:
         return []
-    bins = predictor.evaluation.bins
-    names = [field.name for field in predictor.problem.inputs]
-    centres = (bins.centre(bins.unpack(key)) for key in predictor.cache.hottest(count))
-    return [dict(zip(names, centre, strict=True)) for centre in centres]
+    problem, bins = predictor.problem, predictor.evaluation.bins
+    names = [field.name for field in problem.inputs]
+    like = problem.sample(1, np.random.default_rng(0))[0]
+    keys = await predictor.cache.hottest(count)
+    found: list[dict[str, float]] = []
+    for start in range(0, len(keys), PORTION):
+        indices = np.frombuffer(b"".join(keys[start : start + PORTION]), np.int64).reshape(-1, len(names))
+        centres = problem.at(list(bins.centres(indices).T), like)[: len(names)]
+        found += [dict(zip(names, centre, strict=True)) for centre in np.stack(centres, axis=1).tolist()]
+        await asyncio.sleep(0)
+    return found
 
 
 async def _warm(codec: Codec, item: object) -> None:
-    """One bin. What this model cannot answer, another one could: it is left out."""
+    """One bin. What this model cannot answer, another one could: it is left out, as is what is no question."""
+    if not isinstance(item, dict):
+        return
     try:
         await codec.predictor.one(codec.questions(msgspec.json.encode(item)))
     except PinnError:
         return
 
 
+async def _asked(address: str, keys: int, token: str) -> list[Any]:
+    """In a thread of its own: nobody who is told to stop meanwhile waits for it."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="warm-up")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, _ask, address, keys, token)
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for the address that was set, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """To nowhere: the answer counts as what it is."""
+
+
 def _ask(address: str, keys: int, token: str) -> list[Any]:
     url = f"{address.rstrip('/')}/cache/hottest?keys={keys}"
-    request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})  # noqa: S310 - settings allow http(s)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
     try:
+        request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})  # noqa: S310 - settings allow http(s)
         with opener.open(request, timeout=LIMIT / 2) as answer:
-            found = json.loads(answer.read(LARGEST))["keys"]
+            content = answer.read(LARGEST)
     except urllib.error.HTTPError as error:
-        raise ModelError(f"{url} answers {error.code}: {error.read(500).decode(errors='replace')}") from None
-    except (ValueError, KeyError, TypeError):
-        raise ModelError(f"{url} answers something else than hottest keys") from None
+        raise ModelError(f"{url} answers {error.code}: {_complaint(error)}") from None
+    except (HTTPException, ValueError) as error:
+        raise ModelError(f"{url} cannot be asked: {type(error).__name__}: {error}") from None
+    try:
+        found = json.loads(content)["keys"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        found = None
     if not isinstance(found, list):
         raise ModelError(f"{url} answers something else than hottest keys")
     return found[:keys]
+
+
+def _complaint(error: urllib.error.HTTPError) -> str:
+    with suppress(HTTPException, OSError):
+        return error.read(500).decode(errors="replace") or str(error.reason)
+    return str(error.reason)

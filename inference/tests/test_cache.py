@@ -47,13 +47,13 @@ def test_the_same_key_again_is_no_second_entry() -> None:
     assert (len(cache), cache.bytes, cache.get(_key(1))) == (1, before, b"two")
 
 
-def test_the_hottest_keys_come_most_used_first() -> None:
+async def test_the_hottest_keys_come_most_used_first() -> None:
     cache = ResultCache(100, 1 << 20)
     for number in range(10):
         cache.put(_key(number), b"")
         for _ in range(number % 4):
             cache.get(_key(number))
-    hottest = cache.hottest(4)
+    hottest = await cache.hottest(4)
     assert {int.from_bytes(key, "big") for key in hottest[:2]} == {3, 7}
     assert {int.from_bytes(key, "big") for key in hottest[2:]} <= {2, 6}
-    assert cache.hottest(0) == []
+    assert await cache.hottest(0) == []

@@ -4,7 +4,6 @@ Plain argparse, and each command imports what it needs when it runs: a server's 
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -90,7 +89,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         answer = asyncio.run(model.predictor.one(question, exact=True))
     except PinnError as error:
         return _fail(str(error))
-    print(json.dumps(model.codec.reply(answer, None), indent=2))
+    print(msgspec.json.format(msgspec.json.encode(model.codec.reply(answer, None)), indent=2).decode())
     return 0
 
 

@@ -21,6 +21,12 @@ from pinn_inference.predictor import Predictor
 _PLACE: Final = re.compile(r"at `\$(?:\[(\d+)\])?(?:\.(\w+))?")
 """Where msgspec stopped: `$[3].spot` is the fourth item's spot."""
 
+LONG: Final = 4096
+"""Bytes of an item that is not looked at again for a better sentence: no honest one has so many."""
+
+COMMAS: Final = 20
+"""The same for a list, for each item it may have: an honest item has four to fourteen."""
+
 
 class Loaded(Protocol):
     """A model that is being served."""
@@ -46,7 +52,11 @@ class Codec:
         question = self.problem.Question
         self._decode = msgspec.json.Decoder(question | list[question]).decode  # type: ignore[valid-type]  # made at run time
         self._list = list[question]  # type: ignore[valid-type]
-        self._label = {"name": model.name, "version": model.version}
+        self._label = msgspec.Raw(msgspec.json.encode({"name": model.name, "version": model.version}))
+        numbers = [(name, float) for name in self.outputs]
+        self._bounds = msgspec.defstruct("Bounds", numbers, gc=False)
+        made = [("method", str), ("engine", str), ("reason", str | None), ("error_bound", Any), ("model", msgspec.Raw)]
+        self._reply = msgspec.defstruct("Reply", [*numbers, *made], gc=False)
 
     def questions(self, body: bytes, most: int | None = None) -> Any:
         """One question or a list of them. Raises InvalidInput with a sentence that names the field, or TooLarge.
@@ -55,9 +65,11 @@ class Codec:
         """
         try:
             return self._decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except msgspec.ValidationError as error:
             self._complain(body, str(error), most)
             raise InvalidInput(f"the body cannot be read: {error}") from None
+        except NOT_JSON as error:
+            raise no_json(error) from None
 
     def converted(self, items: list[object]) -> list[Any]:
         """The same of a list that has been decoded already."""
@@ -69,37 +81,36 @@ class Codec:
                 self._complain_of(items[place], f"item {place}: ")
             raise InvalidInput(f"items cannot be read: {error}") from None
 
-    def reply(self, answer: Answer, wanted: Sequence[str] | None) -> dict[str, Any]:
-        """One answer as it is written."""
-        values, bounds = dict(zip(self.outputs, answer.values, strict=True)), answer.bounds
-        limits = None if bounds is None else dict(zip(self.outputs, bounds, strict=True))
-        if wanted is not None:
-            values = {name: values[name] for name in wanted}
-            limits = None if limits is None else {name: limits[name] for name in wanted}
-        values["method"] = answer.method  # type: ignore[assignment]  # numbers first, then how they were made
-        values["engine"] = answer.engine  # type: ignore[assignment]
-        values["reason"] = answer.reason  # type: ignore[assignment]
-        values["error_bound"] = limits  # type: ignore[assignment]
-        values["model"] = self._label  # type: ignore[assignment]
-        return values
+    def reply(self, answer: Answer, wanted: Sequence[str] | None) -> msgspec.Struct | dict[str, Any]:
+        """One answer as it is written: the numbers first, then how they were made."""
+        values, bounds, method, engine, reason = answer
+        if wanted is None:
+            limits = None if bounds is None else self._bounds(*bounds)
+            return self._reply(*values, method, engine, reason, limits, self._label)
+        places = [self.outputs.index(name) for name in wanted]
+        return {
+            **{self.outputs[place]: values[place] for place in places},
+            "method": method,
+            "engine": engine,
+            "reason": reason,
+            "error_bound": None if bounds is None else {self.outputs[place]: bounds[place] for place in places},
+            "model": self._label,
+        }
 
     def _complain(self, body: bytes, said: str, most: int | None) -> None:
-        """Finds what the typed decoder refused, where it stopped, and says it as a person would."""
+        """Finds what the typed decoder refused, where it stopped, and says it as a person would; not of what would take long."""
         place, field = _named(said)
-        item: bytes | msgspec.Raw = body
-        where = ""
+        item, where = body, ""
         if place is not None:
+            if most is not None and body.count(b",") > most * COMMAS:
+                return
             items = decode_items(body)
-            if most is not None:
-                _bounded(len(items), most)
-            item, where = items[place], f"item {place}: "
-        try:
-            document = decode(item)
-        except InvalidInput:
-            if field and "out of range" in said:
-                raise InvalidInput(f"{where}{field} is too large for a number") from None
-            raise
-        self._complain_of(document, where)
+            _bounded(len(items), len(items) if most is None else most)
+            item, where = bytes(items[place]), f"item {place}: "
+        if field and "out of range" in said:
+            self._complain_of_number(item, field, where)
+        if len(item) <= LONG:
+            self._complain_of(decode(item), where)
 
     def _complain_of(self, item: object, where: str) -> None:
         try:
@@ -200,7 +211,7 @@ async def _replies(
     codec: Codec, answers: Sequence[Answer], wanted: Sequence[Sequence[str] | None]
 ) -> list[dict[str, Any]]:
     """Answers as they are written, giving way to other requests on the way."""
-    replies: list[dict[str, Any]] = []
+    replies: list[Any] = []
     for start in range(0, len(answers), CHUNK):
         part = slice(start, start + CHUNK)
         replies += [codec.reply(a, w) for a, w in zip(answers[part], wanted[part], strict=True)]

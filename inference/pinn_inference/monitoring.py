@@ -6,7 +6,7 @@ costs a lock each time, and a request has ten of them. One call is one event, ho
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
@@ -68,6 +68,7 @@ class Gauges:
         self.cache: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self.model: Callable[[], tuple[str, str, str] | None] = lambda: None
         self.model_cache: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.reloads: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
 
 
 class Metrics:
@@ -132,6 +133,12 @@ class Metrics:
         yield GaugeMetricFamily("pinn_cache_bytes", "Bytes the result cache holds, by its own account", held)
         yield CounterMetricFamily("pinn_cache_evictions", "Entries that had to go for newer ones", evictions)
         yield CounterMetricFamily("pinn_model_loads", "Models loaded", loads)
+        reloads = CounterMetricFamily(
+            "pinn_model_reloads", "Reloads asked for, by what came of them", labels=("result",)
+        )
+        for result, count in self.gauges.reloads():
+            reloads.add_metric((result,), count)
+        yield reloads
         yield CounterMetricFamily("pinn_model_cache_hits", "Models found loaded already", looked_up)
         yield _counter(
             "pinn_fallback",

@@ -186,7 +186,9 @@ class Service:
         gauges = self._metrics.gauges
         gauges.cache = self._cache_figures
         gauges.model = lambda: (self.model.name, self.model.version, self.model.artifact.digest)
-        gauges.model_cache = lambda: (self._cache.counts.misses, self._cache.counts.hits)
+        counts = self._cache.counts
+        gauges.model_cache = lambda: (counts.misses - counts.failures, counts.hits)
+        gauges.reloads = self._holder.reloads.items
 
     def _cache_figures(self) -> tuple[int, int, int]:
         cache = self.model.predictor.cache

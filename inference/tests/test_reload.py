@@ -63,6 +63,21 @@ async def test_a_model_that_was_replaced_is_gone_with_its_cache(place: Place) ->
         await service.close()
 
 
+async def test_loads_are_counted_that_were_done_and_reloads_by_what_came_of_them(place: Place) -> None:
+    service = await place.service()
+    await service.reload()
+    place.put()
+    await service.reload()
+    place.put(model__tflite=b"no graph")
+    assert (await service.reload())["result"] == "failed"
+    said = service._metrics.text().decode().splitlines()
+    await service.close()
+    assert "pinn_model_loads_total 2.0" in said
+    assert [f'pinn_model_reloads_total{{result="{r}"}} 1.0' in said for r in ("swapped", "unchanged", "failed")] == [
+        True
+    ] * 3
+
+
 async def test_what_was_before_is_still_named(place: Place) -> None:
     service = await place.service()
     before = service.model.artifact.digest
@@ -140,9 +155,8 @@ async def test_a_model_that_no_longer_answers_is_seen_though_the_solver_does_and
         return (z + 50.0, 50.0, 50.0, 50.0)
 
     monkeypatch.setattr(Engines, "jet", nonsense)
-    found = await probe()  # type: ignore[misc]
-    assert found["status"] == status
-    assert "breaks" in found["prediction_test"]
+    asked = [await probe() for _ in range(40)]  # type: ignore[misc]  # at random; far from the strike no network matters
+    assert {one["status"] for one in asked if "breaks" in one["prediction_test"]} == {status}
     assert service._metrics.violations.counts == violations
 
     def lost(*_: object) -> None:

@@ -20,6 +20,9 @@ Keys and values are bytes and counts small integers, so the garbage collector ha
 LOOKED_AT: Final = 20
 """The hottest n keys are sought among the n times this most recently used, so that asking stays short."""
 
+COUNTED: Final = 8192
+"""Keys whose uses are counted: far more than a canary is warmed with, and a megabyte at most."""
+
 PORTION: Final = 5000
 """Keys looked at before other requests get their turn: half a millisecond."""
 
@@ -42,7 +45,10 @@ class ResultCache:
         value = self._entries.get(key)
         if value is not None:
             self._entries.move_to_end(key)
-            self._uses[key] = self._uses.get(key, 0) + 1
+            uses = self._uses
+            uses[key] = uses.get(key, 0) + 1
+            if len(uses) > COUNTED:
+                self._forget()
         return value
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -57,6 +63,12 @@ class ResultCache:
             self._uses.pop(old, None)
             self.bytes -= _weight(old, gone)
             self.evictions += 1
+
+    def _forget(self) -> None:
+        """Halves every count; what was used once is counted afresh when it is used again."""
+        self._uses = {key: uses // 2 for key, uses in self._uses.items() if uses > 1}
+        if len(self._uses) > COUNTED // 2:
+            self._uses.clear()
 
     def clear(self) -> None:
         """Lets everything go."""

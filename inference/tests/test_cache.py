@@ -2,7 +2,7 @@
 
 import sys
 
-from pinn_inference.cache import ENTRY_BYTES, ResultCache
+from pinn_inference.cache import COUNTED, ENTRY_BYTES, ResultCache
 
 
 def _key(number: int) -> bytes:
@@ -57,3 +57,15 @@ async def test_the_hottest_keys_come_most_used_first() -> None:
     assert {int.from_bytes(key, "big") for key in hottest[:2]} == {3, 7}
     assert {int.from_bytes(key, "big") for key in hottest[2:]} <= {2, 6}
     assert await cache.hottest(0) == []
+
+
+async def test_counting_uses_takes_bounded_memory_and_still_knows_the_hottest() -> None:
+    cache = ResultCache(5 * COUNTED, 1 << 30)
+    for number in range(4 * COUNTED):
+        cache.put(_key(number), b"")
+    for number in range(4 * COUNTED):
+        cache.get(_key(number))
+        cache.get(_key(7))
+        assert len(cache._uses) <= COUNTED
+    cache.get(_key(7))
+    assert (await cache.hottest(1))[0] == _key(7)

@@ -30,6 +30,9 @@ HELD: Final = 64 * 1024 * 1024
 SHORT: Final = 16384
 """A body of at most so many bytes is read in one go, and is not counted as held: how many are sent at a time is bounded."""
 
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for a body that is no JSON; msgspec.ValidationError among them is for JSON other than was wanted."""
+
 Headed = tuple[tuple[str, str], ...]
 
 
@@ -267,8 +270,8 @@ def decode(body: bytes | msgspec.Raw) -> object:
         return msgspec.json.decode(body)
     except msgspec.ValidationError:
         return _read(_INFINITE, body)
-    except _NOT_JSON as error:
-        raise _no_json(error) from None
+    except NOT_JSON as error:
+        raise no_json(error) from None
 
 
 def decode_items(body: bytes) -> list[msgspec.Raw]:
@@ -277,7 +280,6 @@ def decode_items(body: bytes) -> list[msgspec.Raw]:
     return items
 
 
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _INFINITE: Final = msgspec.json.Decoder(float_hook=float)
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -287,11 +289,12 @@ def _read(decoder: msgspec.json.Decoder[Any], body: bytes | msgspec.Raw) -> Any:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"the body has something that cannot be read: {error}") from None
-    except _NOT_JSON as error:
-        raise _no_json(error) from None
+    except NOT_JSON as error:
+        raise no_json(error) from None
 
 
-def _no_json(error: Exception) -> InvalidInput:
+def no_json(error: Exception) -> InvalidInput:
+    """The refusal of a body for one of NOT_JSON."""
     return InvalidInput(f"the body is not JSON: {error} (NaN and Infinity are not JSON either)")
 
 

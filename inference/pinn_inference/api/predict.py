@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from pinn_inference.api import counting
+from pinn_inference.api.http import NOT_JSON, Endpoint, Request, Routes, decode, decode_items, no_json
 from pinn_inference.api.http import Answer as HttpAnswer
-from pinn_inference.api.http import Endpoint, Request, Routes, decode, decode_items
 from pinn_inference.errors import InvalidInput, OutOfDomain, TooLarge
 from pinn_inference.evaluation import CHUNK, Answer
 from pinn_inference.monitoring import SOURCES, Metrics, Source
@@ -21,11 +21,11 @@ from pinn_inference.predictor import Predictor
 _PLACE: Final = re.compile(r"at `\$(?:\[(\d+)\])?(?:\.(\w+))?")
 """Where msgspec stopped: `$[3].spot` is the fourth item's spot."""
 
-LONG: Final = 4096
-"""Bytes of an item that is not looked at again for a better sentence: no honest one has so many."""
+COMMAS: Final = 1000
+"""In an item that is looked at again for a better sentence: an honest one has fourteen at most."""
 
-COMMAS: Final = 20
-"""The same for a list, for each item it may have: an honest item has four to fourteen."""
+COMMAS_EACH: Final = 20
+"""The same for a list, for each item it may have."""
 
 
 class Loaded(Protocol):
@@ -102,14 +102,14 @@ class Codec:
         place, field = _named(said)
         item, where = body, ""
         if place is not None:
-            if most is not None and body.count(b",") > most * COMMAS:
+            if most is not None and body.count(b",") > most * COMMAS_EACH:
                 return
             items = decode_items(body)
             _bounded(len(items), len(items) if most is None else most)
             item, where = bytes(items[place]), f"item {place}: "
         if field and "out of range" in said:
-            self._complain_of_number(item, field, where)
-        if len(item) <= LONG:
+            raise InvalidInput(f"{where}{field} is too large for a number")
+        if item.count(b",") <= COMMAS:
             self._complain_of(decode(item), where)
 
     def _complain_of(self, item: object, where: str) -> None:

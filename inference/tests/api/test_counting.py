@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from pinn_inference import assembly
+from pinn_inference.api import predict as predict_module
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import App, State
 from pinn_inference.api.limits import Limits, guarded
@@ -234,3 +236,24 @@ def test_only_the_item_that_cannot_be_read_is_looked_at_again(desk: Desk, monkey
 def test_a_list_too_long_is_refused_for_that_whatever_is_in_it(desk: Desk) -> None:
     with pytest.raises(TooLarge, match="81 items; at most 80"):
         desk.codec.questions(msgspec.json.encode([OPTION] * 80 + [{}]), 80)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" + b"1," * 3000 + b"1]", "$[0]"), (b"[" + b"[]," * 3000 + b"{}]", "$[0]"),
+        (b'{"spot":[' + b"[]," * 3000 + b"1]}", "$.spot"),
+        (b'[{"kind":[' + b"{}," * 1500 + b'1]}]', "$[0].kind"),
+    ],
+)  # fmt: skip
+def test_nobody_looks_twice_at_what_no_honest_caller_sends(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, body: bytes, said: str
+) -> None:
+    """A list of a million lists takes half a second to decode, only to be refused."""
+
+    def looked(_: object) -> object:
+        raise AssertionError("it was decoded again")
+
+    monkeypatch.setattr(predict_module, "decode", looked)
+    with pytest.raises(InvalidInput, match=f"^the body cannot be read: .*{re.escape(said)}"):
+        desk.codec.questions(body, 100)

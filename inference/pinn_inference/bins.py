@@ -16,8 +16,8 @@ from pinn_inference.errors import SettingsError
 from pinn_inference.problems import Input, Width
 
 Array = NDArray[np.float64]
-LARGEST: Final = 2**53
-"""Bins from the middle to either end of a range: beyond it a float no longer tells neighbours apart."""
+LARGEST: Final = 2**31 - 1
+"""Bins from the middle to either end of a range: four bytes of a key."""
 
 
 ENDLESS: Final = 1e300
@@ -41,8 +41,8 @@ class Bins:
     def __init__(self, widths: Sequence[Width]) -> None:
         self._axes = tuple(_axis(width) for width in widths)
         self._columns = tuple(np.array(column, dtype=np.float64) for column in zip(*self._axes, strict=True))
-        self.pack = struct.Struct(f"{len(self._axes)}q").pack
-        self.unpack = struct.Struct(f"{len(self._axes)}q").unpack
+        self.pack = struct.Struct(f"{len(self._axes)}i").pack
+        self.unpack = struct.Struct(f"{len(self._axes)}i").unpack
 
     def index(self, values: Sequence[float]) -> list[int]:
         """The bin of each input."""
@@ -68,7 +68,7 @@ class Bins:
                 found.append(-scale * exp((-i - whole) * growth))
         return found
 
-    def indices(self, values: Array) -> NDArray[np.int64]:
+    def indices(self, values: Array) -> NDArray[np.int32]:
         """The bins of n points: (n, inputs) of both."""
         step, scale, growth, whole = self._columns
         beyond = np.abs(values) > scale
@@ -76,9 +76,9 @@ class Bins:
         if beyond.any():
             far = whole + np.floor(np.log(np.maximum(np.abs(values) / scale, 1.0)) / growth + 0.5)
             found = np.where(beyond, np.copysign(far, values), found)
-        return found.astype(np.int64)
+        return found.astype(np.int32)
 
-    def centres(self, indices: NDArray[np.int64]) -> Array:
+    def centres(self, indices: NDArray[np.int32]) -> Array:
         """The centres of n bins: (n, inputs) of both."""
         step, scale, growth, whole = self._columns
         beyond = np.abs(indices) > whole
@@ -99,10 +99,12 @@ def chosen(inputs: Sequence[Input], own: Mapping[str, Width], wished: Mapping[st
         raise SettingsError(
             f"PINN_SERVER_CACHE_BIN_WIDTHS names {unknown[0]!r}, which is no input of the model; it has {', '.join(names)}"
         )
-    return [_width(field, own[field.name], wished.get(field.name)) for field in inputs]
+    highs = {field.name: max(abs(field.low), abs(field.high)) for field in inputs}
+    largest = {field.name: highs[field.name] * (highs[field.per] if field.per else 1.0) for field in inputs}
+    return [_width(f, own[f.name], wished.get(f.name), largest[f.name]) for f in inputs]
 
 
-def _width(field: Input, own: Width, wished: tuple[float, bool] | None) -> Width:
+def _width(field: Input, own: Width, wished: tuple[float, bool] | None, largest: float) -> Width:
     if wished is None:
         return own
     number, relative = wished
@@ -111,9 +113,14 @@ def _width(field: Input, own: Width, wished: tuple[float, bool] | None) -> Width
             f"PINN_SERVER_CACHE_BIN_WIDTHS: the width of {field.name} must be above 0, and below 100% where it is relative"
         )
     width = Width(number, own.scale if relative else None)
-    if max(abs(field.low), abs(field.high)) / _axis(width).step > LARGEST:
+    if _count(_axis(width), largest) > LARGEST:
         raise SettingsError(f"PINN_SERVER_CACHE_BIN_WIDTHS: the width of {field.name} is too small to tell bins apart")
     return width
+
+
+def _count(axis: _Axis, x: float) -> float:
+    """Bins from 0 to x."""
+    return x / axis.step if x <= axis.scale else axis.whole + math.log(x / axis.scale) / axis.growth
 
 
 def _axis(width: Width) -> _Axis:

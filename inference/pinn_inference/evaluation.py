@@ -280,7 +280,7 @@ class _Jets:
     rows: Array
     hits: list[bool]
     missing: dict[bytes, list[int]]
-    indices: NDArray[np.int64] | None
+    indices: NDArray[np.int32] | None
     points: Any = None
     engine: str | None = None
     reason: str | None = None

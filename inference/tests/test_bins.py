@@ -12,7 +12,7 @@ from pinn_inference.problems import Width
 from pinn_inference.problems.black_scholes import BINS, INPUTS
 
 RELATIVE, ABSOLUTE = Width(0.01, 0.05), Width(0.25, None)
-numbers = st.floats(-1e9, 1e9)
+numbers = st.floats(-1e8, 1e8)
 
 
 @given(numbers)
@@ -61,6 +61,14 @@ def test_a_wished_width_replaces_the_default() -> None:
     assert widths[3] == Width(0.001, None)
 
 
+def test_the_largest_strike_and_spot_have_bins_of_the_smallest_width_that_is_taken() -> None:
+    widths = chosen(INPUTS, BINS, {"strike": (1.0, False), "spot": (1e-6, True)})
+    bins = Bins(widths)
+    values = [2e9, 1e9, 2.0, 0.1, 0.1, 0.6]
+    assert bins.unpack(bins.pack(*bins.index(values))) == tuple(bins.index(values))
+    assert bins.indices(np.array([values]))[0].tolist() == pytest.approx(bins.index(values), abs=1)
+
+
 @pytest.mark.parametrize(
     ("wish", "words"),
     [
@@ -70,6 +78,8 @@ def test_a_wished_width_replaces_the_default() -> None:
         ({"volatility": (1.0, True)}, "below 100%"),
         ({"strike": (math.inf, False)}, "strike must be above 0"),
         ({"strike": (1e-12, False)}, "too small to tell bins apart"),
+        ({"spot": (1e-3, False)}, "the width of spot is too small"),  # its range is a multiple of the strike's
+        ({"rate": (1e-10, True)}, "the width of rate is too small"),
     ],
 )
 def test_a_width_that_makes_no_bins_is_refused_by_name(wish: dict[str, tuple[float, bool]], words: str) -> None:

@@ -102,10 +102,12 @@ class Codec:
         place, field = _named(said)
         item, where = body, ""
         if place is not None:
-            if most is not None and body.count(b",") > most * COMMAS_EACH:
-                return
+            if most is not None:
+                _bounded(place + 1, most, "at least ")
+                if body.count(b",") > most * COMMAS_EACH:
+                    return
             items = decode_items(body)
-            _bounded(len(items), len(items) if most is None else most)
+            _bounded(len(items), most or len(items))
             item, where = bytes(items[place]), f"item {place}: "
         if field and "out of range" in said:
             raise InvalidInput(f"{where}{field} is too large for a number")
@@ -219,9 +221,9 @@ async def _replies(
     return replies
 
 
-def _bounded(count: int, most: int) -> None:
+def _bounded(count: int, most: int, or_more: str = "") -> None:
     if count > most:
-        raise TooLarge(f"the list has {count} items; at most {most} are taken at a time")
+        raise TooLarge(f"the list has {or_more}{count} items; at most {most} are taken at a time")
 
 
 def _named(said: str) -> tuple[int | None, str | None]:

@@ -233,9 +233,12 @@ def test_only_the_item_that_cannot_be_read_is_looked_at_again(desk: Desk, monkey
     assert len(seen) == 1
 
 
-def test_a_list_too_long_is_refused_for_that_whatever_is_in_it(desk: Desk) -> None:
-    with pytest.raises(TooLarge, match="81 items; at most 80"):
-        desk.codec.questions(msgspec.json.encode([OPTION] * 80 + [{}]), 80)
+@pytest.mark.parametrize(("place", "said"), [(0, "has 81 items"), (79, "has 81 items"), (80, "has at least 81 items")])
+def test_a_list_too_long_is_refused_for_that_whatever_is_in_it(desk: Desk, place: int, said: str) -> None:
+    items: list[object] = [OPTION] * 81
+    items[place] = {}
+    with pytest.raises(TooLarge, match=f"{said}; at most 80"):
+        desk.codec.questions(msgspec.json.encode(items), 80)
 
 
 @pytest.mark.parametrize(

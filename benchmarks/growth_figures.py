@@ -73,11 +73,20 @@ def measure() -> dict[str, Any]:
         return summary(filled, readings, outcome, time.monotonic() - began)
 
 
+def turned_over(held: dict[str, float]) -> bool:
+    """Whether as many entries were given up as it holds."""
+    return held.get("pinn_cache_evictions_total", 0) > held.get("pinn_cache_size", 0) > 0
+
+
 async def fill(target: Server) -> int:
-    """Asks new questions until the cache gives entries up; returns how many it took. At most FILL_AT_MOST."""
+    """Asks new questions until the cache has given up all it held when it was full; returns how many that took.
+
+    Being full is not enough: a dictionary's table doubles once while its entries are replaced for the first time, a step of 9 MiB
+    that belongs to the cache and comes once. At most FILL_AT_MOST.
+    """
     asked, step = 0, 10_000
     questions = (Question("new", body(option)) for option in random_options(0))
-    while asked < FILL_AT_MOST and not cache(target).get("pinn_cache_evictions_total"):
+    while asked < FILL_AT_MOST and not turned_over(cache(target)):
         await ask(target, islice(questions, step))
         asked += step
     say(f"{asked:9,} predictions to fill the cache: {cache(target) or 'the server has none'}")

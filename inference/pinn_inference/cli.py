@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     _model_options(serve)
     serve.add_argument("--model-name", metavar="NAME", help="default black-scholes")
     serve.add_argument("--model-uri", metavar="URI", help="builtin:// (default) or file:///path/of/the/folder")
-    serve.add_argument("--host", help="address to listen on; default 0.0.0.0")
+    serve.add_argument("--host", help="address to listen on; default: all, 0.0.0.0 or ::")
     serve.add_argument("--port", type=int, help="predictions and health; default 8080, 0 takes a free one")
     serve.add_argument("--admin-port", type=int, metavar="PORT", help="metrics; default 8081, 0 takes a free one")
     serve.add_argument("--log-format", choices=("json", "console"), help="default: console at a terminal, else json")

@@ -29,7 +29,7 @@ from pinn_inference.assembly import Model
 from pinn_inference.errors import ListenError, StartError
 from pinn_inference.logs import event
 from pinn_inference.service import Service
-from pinn_inference.settings import Settings, unknown
+from pinn_inference.settings import EVERYWHERE, Settings, unknown
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 BACKLOG: Final = 1024
@@ -44,7 +44,7 @@ HEAD: Final = 64 * 1024
 """Bytes a head may have, and of a body read ahead: what each of CONNECTIONS may hold."""
 
 GRACE: Final = 5.0
-"""Seconds for what is in flight once the socket is closed."""
+"""Seconds, at least, for what is in flight once the socket is closed; more where a request may take longer."""
 
 CURL: Final = (
     "curl -s {url}/predict -d "
@@ -103,7 +103,7 @@ class _Process:
         _announce(self.settings, service.model, [listener.port for listener in listeners])
         await self.told.wait()
         await self._drain()
-        await asyncio.gather(*(listener.close() for listener in listeners))
+        await asyncio.gather(*(listener.close(grace(self.settings.timeout)) for listener in listeners))
 
     async def _unless_told(self, work: Coroutine[Any, Any, None]) -> None:
         """To its end, or until the process is told to stop."""
@@ -149,10 +149,10 @@ class _Listener:
     @classmethod
     async def open(cls, app: App, host: str, port: int) -> "_Listener":
         """Listens on host:port, a free port when it is 0. Raises ListenError when that cannot be."""
-        port = _free(host, port)
+        address, port = _free(host, port)
         server = Server(
             app,
-            host,
+            address,
             port,
             interface=Interfaces.RSGI,
             http=HTTPModes.http1,
@@ -169,28 +169,43 @@ class _Listener:
         await asyncio.wait({waiting, listener._task}, return_when=asyncio.FIRST_COMPLETED)
         if not listening.is_set():
             waiting.cancel()
-            raise ListenError(f"cannot listen on {host}:{port}: {listener._task.exception()}")
+            raise ListenError(f"cannot listen on {_bracketed(host)}:{port}: {listener._task.exception()}")
         return listener
 
-    async def close(self) -> None:
+    async def close(self, seconds: float) -> None:
         """Stops accepting, finishes what is in flight, closes idle connections; a caller who never ends is left behind."""
         self._server.stop()
-        await asyncio.wait([self._task], timeout=GRACE)
+        _, unfinished = await asyncio.wait([self._task], timeout=seconds)
+        if unfinished:
+            event("connections are cut in the middle of a request", logging.WARNING, port=self.port, waited=seconds)
 
 
-def _free(host: str, port: int) -> int:
-    """The port, once it is known to be free: granian shares a taken one silently (SO_REUSEPORT)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ListenError(f"cannot listen on {host}:{port}: {(error.strerror or str(error)).lower()}") from None
-        return int(probe.getsockname()[1])
+def grace(timeout: float) -> float:
+    """Seconds for what is in flight: as long as a request may take, and a second to send the answer."""
+    return max(GRACE, timeout + 1)
+
+
+def _free(host: str, port: int) -> tuple[str, int]:
+    """An address of the host, and the port once it is known to be free: granian shares a taken one silently (SO_REUSEPORT)."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            found = probe.getsockname()
+    except (OSError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        raise ListenError(f"cannot listen on {_bracketed(host)}:{port}: {said.lower()}") from None
+    return str(found[0]), int(found[1])
+
+
+def _bracketed(host: str) -> str:
+    """As it stands before a port."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _announce(settings: Settings, model: Model, ports: list[int]) -> None:
-    host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - compared, not bound
+    host = "127.0.0.1" if settings.host in EVERYWHERE else _bracketed(settings.host)
     url, admin = (f"http://{host}:{port}" for port in ports)
     event("serving", model=f"{model.name} {model.version}", digest=model.artifact.digest, url=url, admin=admin)
     if settings.log_format == "console":

@@ -2,9 +2,10 @@
 
 import os
 import re
+import socket
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -88,11 +89,24 @@ def default_models() -> Path:
     return checkout if checkout.is_dir() else Path("/models")
 
 
+def host_here() -> str:
+    """Every address of the machine: `::` where IPv6 leads out, which takes IPv4 callers too unless the kernel forbids it."""
+    any4, any6 = EVERYWHERE
+    try:
+        shared = Path("/proc/sys/net/ipv6/bindv6only").read_text(encoding="ascii").strip() == "0"
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect(("2001:db8::1", 9))  # sends nothing: it only looks for a way
+    except OSError:
+        return any4
+    return any6 if shared else any4
+
+
 def log_format_here() -> LogFormat:
     """Plain lines for a person at a terminal, JSON for everything else."""
     return "console" if sys.stderr.isatty() else "json"
 
 
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - a pod is reached on its own address
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, BeforeValidator(seconds)]
 Bytes = Annotated[int, BeforeValidator(count_of_bytes), Field(ge=0)]
@@ -111,7 +125,7 @@ class Settings(BaseSettings):
     model_uri: str = "builtin://"
     model_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     models_dir: Path = Field(default_factory=default_models)
-    host: str = "0.0.0.0"  # noqa: S104 - a pod is reached on its own address
+    host: str = Field(default_factory=host_here)
     port: Port = 8080
     admin_port: Port = 8081
     drain: Seconds = 5.0

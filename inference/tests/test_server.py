@@ -14,7 +14,7 @@ from pinn_inference import assembly
 from pinn_inference import server as server_module
 from pinn_inference.errors import ModelError
 from pinn_inference.monitoring import Metrics
-from pinn_inference.server import GRACE, explain
+from pinn_inference.server import GRACE, explain, grace
 from pinn_inference.settings import Settings
 
 from .drain_load import Clients, ready
@@ -163,6 +163,39 @@ async def test_a_caller_who_never_finishes_asking_does_not_hold_the_process() ->
         writer.close()
 
 
+async def test_a_connection_that_outlasts_its_time_is_cut_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    class Endless:
+        async def serve(self) -> None:
+            await asyncio.Event().wait()
+
+        def stop(self) -> None:
+            """Somebody never finishes."""
+
+    await server_module._Listener(Endless(), 8080).close(0.01)
+    assert "cut in the middle of a request" in caplog.text
+
+
+def test_what_is_in_flight_has_as_long_as_a_request_may_take() -> None:
+    assert (grace(0.5), grace(1.0), grace(30.0)) == (GRACE, GRACE, 31.0)
+
+
+async def test_a_caller_whose_request_may_take_long_is_not_cut_short() -> None:
+    """Longer than the least that is given: the body comes when that is over."""
+    body = json.dumps(OPTION).encode()
+    head = b"POST /predict HTTP/1.1\r\nhost: pinn\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with ServerProcess.started(drain="0", timeout="30s") as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(head + body[:1])
+        await writer.drain()
+        assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+        server.terminate()
+        await asyncio.sleep(GRACE + 1)  # that this time passes is what is tested
+        writer.write(body[1:])
+        assert b"HTTP/1.1 200 OK" in await reader.read()
+        writer.close()
+        assert await asyncio.to_thread(server.wait) == 0
+
+
 async def test_a_draining_server_answers_but_is_not_ready() -> None:
     with ServerProcess.started(drain="30s") as server:
         with server.client() as client:
@@ -211,6 +244,21 @@ def test_a_taken_port_is_one_sentence() -> None:
         done = run("serve", "--host", "127.0.0.1", "--port", str(port), "--admin-port", "0")
     assert done.returncode == 1
     assert _only_event(done.stderr) == f"cannot listen on 127.0.0.1:{port}: address already in use"
+
+
+@pytest.mark.parametrize("host", ["::1", "localhost", "::"])
+def test_a_host_may_be_a_name_or_of_either_family(host: str) -> None:
+    with ServerProcess.started("--host", host) as server, server.client() as client:
+        assert client.post("/predict", json=OPTION).status_code == 200
+        done = run("serve", "--host", host, "--port", str(server.port), "--admin-port", "0")
+    written = f"[{host}]" if ":" in host else host
+    assert _only_event(done.stderr) == f"cannot listen on {written}:{server.port}: address already in use"
+
+
+def test_a_host_that_is_none_is_one_sentence() -> None:
+    done = run("serve", "--host", "nowhere.invalid", "--port", "0", "--admin-port", "0")
+    assert done.returncode == 1
+    assert _only_event(done.stderr).startswith("cannot listen on nowhere.invalid:0: ")
 
 
 def test_a_second_server_does_not_share_the_first_ones_port(server: ServerProcess) -> None:

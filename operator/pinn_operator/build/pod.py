@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from pinn_operator.api.location import location_of
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Spec
+from pinn_operator.api.units import seconds
 from pinn_operator.build.environment import environment
 from pinn_operator.build.model import volume_mounts, volumes
 from pinn_operator.build.overlay import overlay
@@ -23,6 +25,11 @@ DRAIN_SECONDS = 5
 """How long a server goes on accepting after SIGTERM: kube-proxy and gateways need that long to stop sending."""
 
 GRACE_SECONDS = 30
+"""Between SIGTERM and SIGKILL, at least. A server drains, then waits for what is in flight, then ends its workers."""
+
+ENDING_SECONDS = 15
+"""For the last of these, with room."""
+
 START_SECONDS = 120
 
 
@@ -55,12 +62,17 @@ def service_account_name(object_name: str) -> str:
     return f"{object_name}-server"
 
 
+def grace_seconds(spec: Spec) -> int:
+    """So long that no answer is cut off which the server would still have given: it waits a second beyond its time limit."""
+    return max(GRACE_SECONDS, DRAIN_SECONDS + math.ceil(seconds(spec.limits.timeout)) + 1 + ENDING_SECONDS)
+
+
 def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
     return {
         "serviceAccountName": service_account_name(object_name),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace_seconds(spec),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,

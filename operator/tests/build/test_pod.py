@@ -6,7 +6,6 @@ import pytest
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.revision import Revision
 from pinn_operator.build.pod import DRAIN_SECONDS, GRACE_SECONDS, labels_of, render
-
 from tests.given import resource, revision
 
 
@@ -160,6 +159,15 @@ def test_a_server_has_time_to_drain_before_it_is_killed() -> None:
     template = _rendered()
     assert _env(template)["PINN_SERVER_DRAIN"] == f"{DRAIN_SECONDS}s"
     assert template["spec"]["terminationGracePeriodSeconds"] == GRACE_SECONDS > DRAIN_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("timeout", "at_least"), [("1s", 30), ("9s", 30), ("10s", 31), ("59500ms", 81), ("1m30s", 111)]
+)
+def test_a_server_whose_requests_may_take_long_has_time_to_answer_them_before_it_is_killed(
+    timeout: str, at_least: int
+) -> None:
+    assert _rendered(limits={"timeout": timeout})["spec"]["terminationGracePeriodSeconds"] == at_least
 
 
 def test_a_slow_start_is_no_reason_to_restart_a_server() -> None:

@@ -56,7 +56,7 @@ async def hottest(predictor: Predictor, count: int) -> list[dict[str, float]]:
     keys = await predictor.cache.hottest(count)
     found: list[dict[str, float]] = []
     for start in range(0, len(keys), PORTION):
-        indices = np.frombuffer(b"".join(keys[start : start + PORTION]), np.int64).reshape(-1, len(names))
+        indices = np.array([bins.unpack(key) for key in keys[start : start + PORTION]], np.int32)
         centres = problem.at(list(bins.centres(indices).T), like)[: len(names)]
         found += [dict(zip(names, centre, strict=True)) for centre in np.stack(centres, axis=1).tolist()]
         await asyncio.sleep(0)

@@ -109,7 +109,10 @@ class Service:
     def watch(self) -> list[asyncio.Task[None]]:
         """What runs beside serving: the loop's lag, and resident memory where there is a threshold for it."""
         tasks = [asyncio.create_task(looplag.watch(self._metrics.lag.observe))]
-        above = memory.threshold(self._settings.restart_above_memory, memory.limit())
+        wished, limit = self._settings.restart_above_memory, memory.limit()
+        above = memory.threshold(wished, limit)
+        if limit is None and not above and memory.threshold(wished, memory.BOUNDLESS):
+            event(f"memory is not watched: there is no limit for it here to take {wished} of", logging.WARNING)
         if above:
             tasks.append(asyncio.create_task(memory.watch(self._taken, above, self._too_large)))
         return tasks

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pinn_inference import memory
 from pinn_inference.errors import SettingsError
 
 PREFIX = "PINN_SERVER_"
@@ -29,16 +30,9 @@ def seconds(text: object) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(text))
 
 
-def count_of_bytes(text: object) -> int | None:
-    """Bytes of a quantity as Kubernetes writes it: "256Mi", "1G", "1048576". None for nothing."""
-    if isinstance(text, int) or text is None:
-        return text
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]i?|k)?", str(text))
-    if not found:
-        raise ValueError('must be a number of bytes such as "256Mi" or "1000000"')
-    unit = found[2] or ""
-    base = 1024 if unit.endswith("i") else 1000
-    return int(float(found[1]) * base ** ("KMGT".index(unit[0].upper()) + 1 if unit else 0))
+def count_of_bytes(text: object) -> object:
+    """Bytes of a quantity as Kubernetes writes it: "256Mi", "1G", "1048576". A number is bytes already."""
+    return memory.size(text) if isinstance(text, str) else text
 
 
 def widths(text: object) -> dict[str, tuple[float, bool]]:
@@ -61,9 +55,18 @@ def widths(text: object) -> dict[str, tuple[float, bool]]:
 def threshold(text: object) -> str:
     """A share of the memory limit ("90%") or a number of bytes ("900Mi"); empty for none."""
     said = str(text)
-    if said and not re.fullmatch(r"(100|\d{1,2})(\.\d+)?%", said):
-        count_of_bytes(said)
+    memory.threshold(said, None)
     return said
+
+
+def token(text: object) -> object:
+    """As it will stand in a header field: the line end of the file it was read from is no part of it."""
+    if not isinstance(text, str):
+        return text
+    found = text.strip()
+    if not re.fullmatch("[!-~]*", found):
+        raise ValueError("must be visible ASCII characters without spaces, as in `openssl rand -hex 32`")
+    return found
 
 
 def warming(text: object) -> str:
@@ -145,7 +148,7 @@ class Settings(BaseSettings):
     max_batch: Annotated[int, Field(ge=1)] = 10_000
     max_body: Annotated[int, Field(ge=1)] = 4 * 1024 * 1024
     restart_above_memory: Annotated[str, BeforeValidator(threshold)] = ""
-    admin_token: SecretStr = SecretStr("")
+    admin_token: Annotated[SecretStr, BeforeValidator(token)] = SecretStr("")
     access_log: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = Field(default_factory=log_format_here)

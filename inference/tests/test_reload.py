@@ -142,6 +142,25 @@ async def test_whether_the_cache_is_on_is_said_of_the_model_in_use(place: Place)
     await service.close()
 
 
+@pytest.mark.parametrize(
+    ("wished", "limit", "said"), [("90%", None, 1), ("90%", 1 << 40, 0), ("0%", None, 0), ("900Mi", None, 0)]
+)
+async def test_a_share_of_a_memory_limit_that_is_not_there_is_said_to_be_watched_by_nobody(
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    wished: str,
+    limit: int | None,
+    said: int,
+) -> None:
+    monkeypatch.setattr(memory, "limit", lambda: limit)
+    service = await place.service(restart_above_memory=wished)
+    for task in service.watch():
+        task.cancel()
+    await service.close()
+    assert caplog.text.count("memory is not watched: there is no limit for it here to take 90% of") == said
+
+
 @pytest.mark.parametrize(("solver", "status"), [(True, "degraded"), (False, "unhealthy")])
 async def test_a_model_that_no_longer_answers_is_seen_though_the_solver_does_and_is_not_counted(
     place: Place, monkeypatch: pytest.MonkeyPatch, solver: bool, status: str

@@ -51,6 +51,10 @@ def test_durations_are_written_as_go_writes_them(monkeypatch: pytest.MonkeyPatch
         ("PORT", "http", "integer"),
         ("MODEL_DIGEST", "md5:1", "sha256"),
         ("LOG_LEVEL", "loud", "debug"),
+        ("RESTART_ABOVE_MEMORY", "100.5%", "a share such as"),
+        ("RESTART_ABOVE_MEMORY", "900MB", "an amount of memory"),
+        ("CACHE_MAX_BYTES", "256K", "an amount of memory"),
+        ("CACHE_MAX_BYTES", "٣", "an amount of memory"),
         ("MAX_BATCH", "0", "greater than or equal to 1"),
     ],
 )
@@ -60,6 +64,26 @@ def test_a_bad_setting_is_named_with_its_value(
     monkeypatch.setenv(f"PINN_SERVER_{name}", text)
     with pytest.raises(SettingsError, match=rf"^PINN_SERVER_{name} is '{text}': .*{words}"):
         settings.load()
+
+
+def test_amounts_of_memory_are_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINN_SERVER_CACHE_MAX_BYTES", "1.5Gi")
+    monkeypatch.setenv("PINN_SERVER_RESTART_ABOVE_MEMORY", "87.5%")
+    chosen = settings.load()
+    assert (chosen.cache_max_bytes, chosen.restart_above_memory) == (1536 * 1024 * 1024, "87.5%")
+
+
+def test_the_line_end_of_a_file_is_no_part_of_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PINN_SERVER_ADMIN_TOKEN", " sesame\r\n")
+    assert settings.load().admin_token.get_secret_value() == "sesame"
+
+
+@pytest.mark.parametrize("text", ["open sesame", "sésame", "ses\name", "\x7fsesame"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PINN_SERVER_ADMIN_TOKEN", text)
+    with pytest.raises(SettingsError, match=r"^PINN_SERVER_ADMIN_TOKEN is \(hidden\): must be visible ASCII") as caught:
+        settings.load()
+    assert text not in str(caught.value)
 
 
 def test_what_is_no_setting_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,17 +129,17 @@ def _models(arguments: argparse.Namespace) -> int:
 
     try:
         chosen = settings.load(models_dir=arguments.models_dir)
-        manifests = source.available(chosen.models_dir)
     except PinnError as error:
         return _fail(str(error))
-    if not manifests:
+    manifests, complaints = source.available(chosen.models_dir)
+    if not manifests and not complaints:
         return _fail(f"there are no models in {chosen.models_dir}")
     for manifest in manifests:
         served = manifest.accuracy.served.largest
         print(f"{manifest.name} {manifest.version}\n  {manifest.description}\n  {manifest.digest}")
         print(f"  largest error over {manifest.accuracy.points} points, strike 1, as served:")
         print("    " + "  ".join(f"{name} {error:.1e}" for name, error in served.items()))
-    return 0
+    return _fail("\n".join(complaints)) if complaints else 0
 
 
 def _fail(sentence: str) -> int:

@@ -1,6 +1,8 @@
 """The commands a person types."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,32 @@ def test_models_of_an_empty_folder_is_an_error(tmp_path: object) -> None:
     done = run("models", "--models-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
     assert "no models" in done.stderr
+
+
+def test_models_lists_the_others_and_names_the_file_when_one_cannot_be_read(tmp_path: Path, models: Path) -> None:
+    folder = tmp_path / "black-scholes"
+    shutil.copytree(models / "black-scholes/1.0.0", folder / "1.0.0")
+    for version, content in (("0.9.0", "{"), ("2.0.0", "[]")):
+        (folder / version).mkdir()
+        (folder / version / "manifest.json").write_text(content)
+    done = run("models", "--models-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stdout.startswith("black-scholes 1.0.0\n")
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"{folder}/0.9.0/manifest.json: the model's manifest.json is not readable")
+    assert second.startswith(f"{folder}/2.0.0/manifest.json: ")
+
+
+def test_a_model_that_is_not_there_is_told_from_those_that_are_though_one_cannot_be_read(
+    tmp_path: Path, models: Path
+) -> None:
+    shutil.copytree(models / "black-scholes/1.0.0", tmp_path / "black-scholes/1.0.0")
+    (tmp_path / "black-scholes/0.9.0").mkdir()
+    (tmp_path / "black-scholes/0.9.0/manifest.json").write_text("{")
+    done = run("predict", *ARGUMENTS, "--model-version", "9.9.9", "--models-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert "black-scholes 9.9.9 cannot be read" in done.stderr
+    assert "there are: black-scholes 1.0.0" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "predict", "health", "bench", "models"])

@@ -63,9 +63,20 @@ def locate(uri: str, name: str, version: str, models: Path) -> Path:
     raise ModelError(f"{uri!r} has a scheme this server does not read; it reads builtin:// and file:///path")
 
 
-def available(models: Path) -> list[Manifest]:
-    """The manifests of the built-in models, by name and version. A folder without one is left out."""
-    return [manifests.parse(path.read_bytes()) for path in sorted(models.glob(f"*/*/{digests.MANIFEST}"))]
+def available(models: Path) -> tuple[list[Manifest], list[str]]:
+    """The manifests of the built-in models, by name and version, and a sentence for each that cannot be read.
+
+    A folder without one is left out.
+    """
+    found, complaints = [], []
+    for path in sorted(models.glob(f"*/*/{digests.MANIFEST}")):
+        try:
+            found.append(manifests.parse(path.read_bytes()))
+        except ModelError as error:
+            complaints.append(f"{path}: {error}")
+        except OSError as error:
+            complaints.append(f"{path}: {error.strerror or error}")
+    return found, complaints
 
 
 def _local(uri: str) -> Path:
@@ -88,7 +99,7 @@ def _read(folder: Path, name: str, version: str, models: Path | None) -> dict[st
 def _hint(error: OSError, models: Path | None) -> str:
     if isinstance(error, PermissionError):
         return f"; this server runs as user {os.getuid()}: make its files readable and its folder searchable for it"
-    known = [f"{m.name} {m.version}" for m in available(models)] if models else []
+    known = [f"{m.name} {m.version}" for m in available(models)[0]] if models else []
     return f"; there are: {', '.join(known)}" if known else ""
 
 

@@ -23,6 +23,7 @@ MEASUREMENTS = {
     "bounds": "bounds_figures:measure",
     "growth": "growth_figures:measure",
     "stress": "stress_figures:measure",
+    "evidence": "evidence_figures:measure",
     "operator": "operator_figures:measure",
     "idle": "operator_figures:measure_idle",
 }

@@ -16,13 +16,14 @@ Counts = Mapping[str, float]
 
 STALE_AFTER: Final = 2.5
 """Intervals after which a sample is no news: one may be missed, not two."""
-KEPT_PODS: Final = 500
-"""Readings kept, those of vanished pods among them: one that comes back is not counted again."""
+KEPT_GONE: Final = 100
+"""Readings kept of pods that vanished: one that comes back is not counted again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The counters of one pod that should be readable, and when they were read. None: they could not be."""
+    """The counters of one pod that should be readable, and when they were read; None: they could not be. `pod` had better name
+    the container too: a restart is then seen even where the new process has counted beyond the old one."""
 
     arm: Arm
     pod: str
@@ -75,7 +76,9 @@ def advance(
             for name, more in increments(last.counts if last else {}, counts).items():
                 sums[sample.arm][name] += more
     seconds = 0.0 if before.at is None else max(0.0, now - before.at)
-    return Counters(now, bounded(pods)), Increments(seconds, sums["canary"], sums["stable"])
+    return Counters(now, bounded(pods, {sample.pod for sample in samples})), Increments(
+        seconds, sums["canary"], sums["stable"]
+    )
 
 
 def trouble_with(sample: Sample, names: Collection[str], now: float, interval: float) -> str | None:
@@ -99,9 +102,8 @@ def increments(before: Counts, now: Counts) -> Counts:
     return {name: value - (0.0 if began_anew else before.get(name, 0.0)) for name, value in now.items()}
 
 
-def bounded(pods: Mapping[str, Known]) -> Mapping[str, Known]:
-    """The newest readings; those dropped are of pods that are long gone."""
-    if len(pods) <= KEPT_PODS:
-        return pods
-    newest = sorted(pods, key=lambda pod: pods[pod].at, reverse=True)[:KEPT_PODS]
-    return {pod: pods[pod] for pod in newest}
+def bounded(pods: Mapping[str, Known], present: Collection[str]) -> Mapping[str, Known]:
+    """The readings of the pods that are there, and the newest of those that are gone."""
+    gone = sorted(pods.keys() - set(present), key=lambda pod: (pods[pod].at, pod), reverse=True)
+    dropped = frozenset(gone[KEPT_GONE:])
+    return {pod: known for pod, known in pods.items() if pod not in dropped}

@@ -77,11 +77,11 @@ class Detector:
     ticks: int = 0
     mass: float = 1.0
 
-    def after(self, evidence: Sequence[float], ceiling: float = inf) -> Detector:
-        """With the log-evidence of one more tick, by grid point. Above a ceiling it is cut off, which only weakens it."""
+    def after(self, evidence: Sequence[float]) -> Detector:
+        """With the log-evidence of one more tick, by grid point."""
         start = log(self.mass / ((self.ticks + 1) * (self.ticks + 2))) if self.mass > 0 else -inf
         before = self.logs or (-inf,) * len(evidence)
-        logs = tuple(min(add(m, start) + e, ceiling) for m, e in zip(before, evidence, strict=True))
+        logs = tuple(add(m, start) + e for m, e in zip(before, evidence, strict=True))
         return replace(self, logs=logs if max(logs) > -inf else (), ticks=self.ticks + 1)
 
     def at_a_new_step(self, mass: float) -> Detector:
@@ -91,6 +91,30 @@ class Detector:
     def emptied(self) -> Detector:
         """Without the evidence so far. That can only weaken it, so it is always allowed."""
         return replace(self, logs=())
+
+    @property
+    def log_evidence(self) -> float:
+        """The mean over the grid."""
+        return mean(self.logs) if self.logs else -inf
+
+
+STARTS: Final = 0.05
+"""Chance that a watch gives to trouble beginning at any tick."""
+CEILING: Final = log(1000)
+"""Where a watch stops counting, so that it is soon over when the trouble is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """A detector that is quick instead of careful (Shiryaev and Roberts): trouble may begin at any tick with the same chance, so
+    it is never too late to notice. In a long time it cries wolf, so nothing may hang on it but caution."""
+
+    logs: tuple[float, ...] = ()
+
+    def after(self, evidence: Sequence[float]) -> Watch:
+        """With the log-evidence of one more tick, by grid point."""
+        before = self.logs or (-inf,) * len(evidence)
+        return Watch(tuple(min(add(m, log(STARTS)) + e, CEILING) for m, e in zip(before, evidence, strict=True)))
 
     @property
     def log_evidence(self) -> float:

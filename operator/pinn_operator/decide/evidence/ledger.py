@@ -13,7 +13,7 @@ from typing import Final
 
 from pinn_operator.decide.evidence import eprocess as e
 from pinn_operator.decide.evidence.counters import Arm, Counters, Counts, Increments, Sample, advance
-from pinn_operator.decide.evidence.eprocess import Detector
+from pinn_operator.decide.evidence.eprocess import Detector, Watch
 from pinn_operator.decide.evidence.gates import BAKE_DOUBT, BETA, Gate, Limit
 from pinn_operator.decide.evidence.hard import Restarts, Window, unready_since
 from pinn_operator.decide.evidence.memory import Memory
@@ -21,65 +21,106 @@ from pinn_operator.decide.evidence.rules import MEMORY, Rules, Sustained
 
 SICK: Final = log(20)
 """Log-evidence above which an arm is taken to be in breach where no alarm hangs on it."""
-CEILING: Final = log(1000)
-"""Stable's evidence is cut off here, so that it is soon well again when an incident is over."""
+SUSPICIOUS: Final = 2
+"""Which of the bets tells since when the canary has been suspicious."""
+BURSTY: Final = 2.0
+"""Scatter above which bad events are taken to come in bursts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Events, those that are surely bad, and those that may be."""
+    """Events, those that are surely bad, and those that may be; in how many ticks, and bad^2 / events summed over them."""
 
     events: float = 0.0
     bad: float = 0.0
     maybe: float = 0.0
+    ticks: int = 0
+    squares: float = 0.0
 
-    def __add__(self, other: Sum) -> Sum:
-        return Sum(self.events + other.events, self.bad + other.bad, self.maybe + other.maybe)
+    def __add__(self, tick: Sum) -> Sum:
+        """With the events of one more tick."""
+        if tick.events <= 0:
+            return self
+        return Sum(
+            self.events + tick.events,
+            self.bad + tick.bad,
+            self.maybe + tick.maybe,
+            self.ticks + 1,
+            self.squares + tick.bad**2 / tick.events,
+        )
+
+    @property
+    def scatter(self) -> float:
+        """How much the rate differs between ticks, over what it would if every event were bad on its own (Pearson)."""
+        rate = self.bad / self.events if self.events else 0.0
+        if self.ticks < 2 or not 0 < rate < 1:
+            return 1.0
+        return (self.squares - rate * self.bad) / ((self.ticks - 1) * rate * (1 - rate))
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """Whether each arm breaks one limit. `of` is the limit as it was when this began, `share` the one in force: in the bake
-    stable's own rate may raise it. The sums are of this step."""
+    """Whether each arm breaks one limit, and whether the canary is worse than stable by what it speaks of.
+
+    `of` is the limit as it was when this began, `share` the one in force: in the bake stable's own rate may raise it. The sums
+    are of this step, those called lately since there has been any suspicion (Page's sum of one bet, cut off at 0).
+    """
 
     of: str
     share: float
     canary: Detector = field(default_factory=Detector)
-    stable: Detector = field(default_factory=Detector)
+    stable: Watch = field(default_factory=Watch)
+    together: Detector = field(default_factory=Detector)
     canary_sum: Sum = Sum()
     stable_sum: Sum = Sum()
+    canary_lately: Sum = Sum()
+    stable_lately: Sum = Sum()
+    suspicion: float = 0.0
 
     @property
     def stable_is_sick(self) -> bool:
         return self.stable.log_evidence > SICK
 
-    def at_a_new_step(self, mass: float, share: float) -> Breach:
-        """The evidence goes on, unless the limit is another one now; the sums begin anew."""
-        canary = self.canary if share == self.share else self.canary.emptied()
-        return Breach(self.of, share, canary.at_a_new_step(mass), self.stable.at_a_new_step(mass))
+    @property
+    def in_bursts(self) -> bool:
+        """Whether the canary's bad events come in bursts, so that those of stable may be still to come."""
+        return self.canary_sum.scatter > BURSTY
 
-    def after(self, canary: Sum, stable: Sum) -> Breach:
+    def at_a_new_step(self, mass: float, share: float, bake: bool) -> Breach:
+        """The evidence goes on, unless the limit is another one now; the sums begin anew. What stable did before the bake is in
+        the limit already."""
+        canary = self.canary if share == self.share else self.canary.emptied()
+        stable, together = Watch() if bake else self.stable, self.together.at_a_new_step(mass)
+        return Breach(self.of, share, canary.at_a_new_step(mass), stable, together)
+
+    def after(self, canary: Sum, stable: Sum, comparable: bool) -> Breach:
         """With one more tick. When stable is well again, what was held against the canary meanwhile is void."""
-        own, others = _bet(self.canary, canary, self.share), _bet(self.stable, stable, self.share, CEILING)
+        own = self.canary.after(bets(canary, self.share)) if canary.events else self.canary
+        others = self.stable.after(bets(stable, self.share)) if stable.events else self.stable
         recovered = self.stable_is_sick and others.log_evidence <= SICK
+        own = own.emptied() if recovered else own
+        suspicion = max(0.0, self.suspicion + (bets(canary, self.share)[SUSPICIOUS] if canary.events else 0.0))
         return replace(
             self,
-            canary=own.emptied() if recovered else own,
+            canary=own,
             stable=others,
+            together=compared(self.together, canary, stable) if comparable else self.together,
             canary_sum=self.canary_sum + canary,
             stable_sum=self.stable_sum + stable,
+            canary_lately=self.canary_lately + canary if suspicion else Sum(),
+            stable_lately=self.stable_lately + stable if suspicion else Sum(),
+            suspicion=suspicion,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known about one gate. `together` and `apart` compare the arms, `passing` is of this step only; `stable_before` is
-    what stable did in the steps, by which the bake goes."""
+    """What is known about one gate. `apart` compares the arms where each has bursts of its own, `passing` is of this step only,
+    `stable_before` is what stable did in the steps, by which the bake goes."""
 
     promote: Breach | None = None
     abort: Breach | None = None
-    together: Detector = field(default_factory=Detector)
-    apart: Detector = field(default_factory=Detector)
+    apart: Detector = field(default_factory=lambda: Detector(mass=0.0))
     passing: Detector = field(default_factory=Detector)
     stable_before: Sum = Sum()
 
@@ -133,19 +174,19 @@ def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
     )
     return replace(
         known,
-        promote=_raised(known.promote, gate.promote, bound, ledger.step_mass),
-        abort=_raised(known.abort, gate.abort, bound, ledger.step_mass),
-        together=known.together.at_a_new_step(ledger.step_mass),
+        promote=_raised(ledger, known.promote, gate.promote, bound),
+        abort=_raised(ledger, known.abort, gate.abort, bound),
         apart=known.apart.at_a_new_step(ledger.step_mass),
         passing=Detector(),
     )
 
 
-def _raised(breach: Breach | None, limit: Limit | None, bound: float, mass: float) -> Breach | None:
+def _raised(ledger: Ledger, breach: Breach | None, limit: Limit | None, bound: float) -> Breach | None:
     """The breach at a new step. A bound of 1 means that nothing is known about stable: then the limit stands as it is."""
     if breach is None or limit is None:
         return None
-    return breach.at_a_new_step(mass, max(limit.share, bound) if bound < 1 else limit.share)
+    share = max(limit.share, bound) if bound < 1 else limit.share
+    return breach.at_a_new_step(ledger.step_mass, share, ledger.bake)
 
 
 def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
@@ -192,18 +233,22 @@ def window_of(limit: Sustained, arm: Arm) -> str:
 
 def _counted(ledger: Ledger, gate: Gate, found: Increments) -> Known:
     """What the tick adds to a gate."""
-    known = _with_limits(ledger, gate, ledger.gates.get(gate.name, Known()))
+    known, comparable = (
+        _with_limits(ledger, gate, ledger.gates.get(gate.name, Known())),
+        ledger.alike or not gate.hardware,
+    )
     known = replace(
         known,
-        promote=_with(known.promote, gate, gate.promote, found),
-        abort=_with(known.abort, gate, gate.abort, found),
+        promote=_with(known.promote, gate, gate.promote, found, comparable),
+        abort=_with(known.abort, gate, gate.abort, found, comparable),
     )
     if gate.promote is None:
         return known
     canary, stable = (sum_of(gate, gate.promote, counts) for counts in (found.canary, found.stable))
     return replace(
-        _compared(known, canary, stable) if ledger.alike or not gate.hardware else known,
-        passing=_passing(known.passing, canary, gate.promote.share),
+        known,
+        apart=compared_apart(known.apart, canary, stable) if comparable else known.apart,
+        passing=passing(known.passing, canary, gate.promote.share),
         stable_before=known.stable_before if ledger.bake else known.stable_before + stable,
     )
 
@@ -215,7 +260,7 @@ def _with_limits(ledger: Ledger, gate: Gate, known: Known) -> Known:
         for breach, limit in ((known.promote, gate.promote), (known.abort, gate.abort))
     ]
     if known.promote is not None and changed[0]:
-        known = Known(abort=known.abort)
+        known = Known(abort=known.abort, apart=Detector(mass=ledger.step_mass))
     return replace(
         known,
         promote=_new(ledger, gate.promote) if changed[0] else known.promote if gate.promote else None,
@@ -224,8 +269,8 @@ def _with_limits(ledger: Ledger, gate: Gate, known: Known) -> Known:
 
 
 def _new(ledger: Ledger, limit: Limit | None) -> Breach | None:
-    mass = Detector(mass=ledger.step_mass)
-    return Breach(identity(limit), limit.share, mass, mass) if limit else None
+    fresh = Detector(mass=ledger.step_mass)
+    return Breach(identity(limit), limit.share, fresh, together=fresh) if limit else None
 
 
 def identity(limit: Limit) -> str:
@@ -233,10 +278,10 @@ def identity(limit: Limit) -> str:
     return f"{limit.surely} <= {limit.share:.6g}"
 
 
-def _with(breach: Breach | None, gate: Gate, limit: Limit | None, found: Increments) -> Breach | None:
+def _with(breach: Breach | None, gate: Gate, limit: Limit | None, found: Increments, comparable: bool) -> Breach | None:
     if breach is None or limit is None:
         return None
-    return breach.after(sum_of(gate, limit, found.canary), sum_of(gate, limit, found.stable))
+    return breach.after(sum_of(gate, limit, found.canary), sum_of(gate, limit, found.stable), comparable)
 
 
 def sum_of(gate: Gate, limit: Limit, counts: Counts) -> Sum:
@@ -247,29 +292,30 @@ def sum_of(gate: Gate, limit: Limit, counts: Counts) -> Sum:
     return Sum(events, bad, max(bad, maybe))
 
 
-def _bet(detector: Detector, seen: Sum, share: float, ceiling: float = float("inf")) -> Detector:
-    """Against "at most that share is bad". A tick without events tells nothing."""
-    if seen.events <= 0:
-        return detector
-    return detector.after([e.log_tick(seen.bad / seen.events, share, bet) for bet in e.BETS], ceiling)
+def bets(seen: Sum, share: float) -> list[float]:
+    """Against "at most that share is bad"."""
+    return [e.log_tick(seen.bad / seen.events, share, bet) for bet in e.BETS]
 
 
-def _compared(known: Known, canary: Sum, stable: Sum) -> Known:
-    """Against "at most psi times as often as stable". A tick without bad events says nothing about whose they are."""
+def compared(together: Detector, canary: Sum, stable: Sum) -> Detector:
+    """Against "at most psi times as often as stable". A tick without bad events does not say whose they are."""
     bad, events = (canary.bad, stable.bad), (canary.events, stable.events)
     if min(events) <= 0 or sum(bad) <= 0:
-        return known
+        return together
+    return together.after([e.log_relative(bad, events, odds) for odds in e.ODDS])
+
+
+def compared_apart(apart: Detector, canary: Sum, stable: Sum) -> Detector:
+    """The same where each arm may have bursts of its own."""
+    bad, events = (canary.bad, stable.bad), (canary.events, stable.events)
+    if min(events) <= 0 or sum(bad) <= 0:
+        return apart
     observed, expected = e.apart(bad, events)
-    return replace(
-        known,
-        together=known.together.after([e.log_relative(bad, events, odds) for odds in e.ODDS]),
-        apart=known.apart.after([e.log_tick(observed, expected, bet) for bet in e.APART_BETS]),
-    )
+    return apart.after([e.log_tick(observed, expected, bet) for bet in e.APART_BETS])
 
 
-def _passing(detector: Detector, seen: Sum, share: float) -> Detector:
+def passing(detector: Detector, seen: Sum, share: float) -> Detector:
     """Against "at least that share is bad"; what may be bad counts as bad."""
     if seen.events <= 0:
         return detector
-    better = [e.log_absolute(seen.maybe, seen.events, share, share * part) for part in e.BETTER]
-    return detector.after(better)
+    return detector.after([e.log_absolute(seen.maybe, seen.events, share, share * part) for part in e.BETTER])

@@ -109,27 +109,29 @@ def _gate_verdict(
     ledger: Ledger, gate: Gate, known: Known, alarm: float, now: float, interval: float
 ) -> tuple[Verdict, Breach | None]:
     """The verdict and the limit it is about. Evidence that suffices to fail stands, whether or not metrics are read now."""
-    for breach, verdict in (
-        (known.abort, _aborting(known, alarm)),
-        (known.promote, _failing(ledger, gate, known, alarm)),
-    ):
-        if verdict == "Failing":
-            return "Failing", breach
+    aborting, failing = _aborting(ledger, gate, known, alarm), _failing(ledger, gate, known, alarm)
+    if "Failing" in (aborting, failing):
+        return "Failing", known.promote if failing == "Failing" else known.abort
     if not _is_fresh(ledger, now, interval):
         return "NoMetrics", None
-    if "Frozen" in (_aborting(known, alarm), _failing(ledger, gate, known, alarm)):
-        return "Frozen", known.abort if _aborting(known, alarm) == "Frozen" else known.promote
+    if "Frozen" in (aborting, failing):
+        return "Frozen", known.abort if aborting == "Frozen" else known.promote
     breach = known.promote or known.abort
     if breach is None or breach.canary_sum.events == 0:
         return "NoTraffic", None
     return ("Passing" if _has_passed(known) else "Undecided"), None
 
 
-def _aborting(known: Known, alarm: float) -> Verdict:
-    """The canary alone against the abort limit, unless stable breaks it too."""
-    if known.abort is None or known.abort.canary.log_evidence < alarm:
+def _aborting(ledger: Ledger, gate: Gate, known: Known, alarm: float) -> Verdict:
+    """The canary breaks the abort limit, stable does not, and where the two can be compared the canary does look worse: in a
+    shared incident it is often the canary that is seen to break the limit first."""
+    breach = known.abort
+    if breach is None or breach.canary.log_evidence < alarm:
         return "Undecided"
-    return "Frozen" if known.abort.stable_is_sick else "Failing"
+    if breach.stable_is_sick:
+        return "Frozen"
+    alone = ledger.bake or breach.stable_sum.events == 0 or not _are_comparable(ledger, gate)
+    return "Failing" if alone or breach.together.log_evidence > SICK else "Undecided"
 
 
 def _failing(ledger: Ledger, gate: Gate, known: Known, alarm: float) -> Verdict:
@@ -140,15 +142,20 @@ def _failing(ledger: Ledger, gate: Gate, known: Known, alarm: float) -> Verdict:
         return "Undecided"
     if ledger.bake:
         return "Frozen" if breach.stable_is_sick else "Failing"
-    if _is_worse(known, breach, alarm) and (ledger.alike or not gate.hardware):
+    if _are_comparable(ledger, gate) and _is_worse(known, breach, alarm):
         return "Failing"
     return "Frozen" if breach.stable_is_sick else "Undecided"
 
 
+def _are_comparable(ledger: Ledger, gate: Gate) -> bool:
+    return ledger.alike or not gate.hardware
+
+
 def _is_worse(known: Known, breach: Breach, alarm: float) -> bool:
-    """The canary is worse than stable. Where stable breaks the limit as well, their bursts are allowed to be apart."""
-    together, apart = known.together.log_evidence, known.apart.log_evidence
-    return together >= alarm and (apart >= alarm or not breach.stable_is_sick)
+    """The canary is worse than stable. Where its bad events come in bursts, or stable breaks the limit as well, it must be so
+    even if each arm has bursts of its own."""
+    apart_too = breach.stable_is_sick or breach.in_bursts
+    return breach.together.log_evidence >= alarm and (known.apart.log_evidence >= alarm or not apart_too)
 
 
 def _has_passed(known: Known) -> bool:
@@ -266,16 +273,19 @@ def _sentence(
     alarm: float,
     events: float | None,
 ) -> str:
-    counted = f"{_rate_text(breach.canary_sum)} of {breach.canary_sum.events:.0f} requests to the canary {gate.what}"
+    acute = verdict in ("Failing", "Frozen") and breach.canary_lately.events > 0
+    seen, others = (breach.canary_lately, breach.stable_lately) if acute else (breach.canary_sum, breach.stable_sum)
+    which = "the last " if seen != breach.canary_sum else ""
+    counted = f"{_rate_text(seen)} of {which}{seen.events:.0f} requests to the canary {gate.what}"
     against = f"limit {limit.text}"
-    stable = f", stable {_rate_text(breach.stable_sum)}" if breach.stable_sum.events else ""
-    chance = f"chance does that in at most one of {_factor(alarm):.0f} rollouts"
+    stable = f", stable {_rate_text(others)}" if others.events else ""
     match verdict:
         case "Failing":
             raised = f", here {_percent(breach.share)} by what stable did before" if breach.share > limit.share else ""
+            chance = f"chance does that in at most one of {_factor(alarm):.0f} rollouts"
             return f"{gate.name}: {counted} ({against}{raised}{stable}); {chance}"
         case "Frozen":
-            same = f"stable is no better ({_rate_text(breach.stable_sum)}): nobody is blamed"
+            same = f"stable is no better ({_rate_text(others)}): nobody is blamed"
             return f"{gate.name}: {counted} ({against}), but {same}"
         case "NoMetrics":
             return f"{gate.name}: no metrics, {ledger.trouble or 'nothing was read yet'}; the weight stays"
@@ -316,7 +326,8 @@ def _percent(rate: float) -> str:
 
 
 def _mib(amount: float) -> str:
-    return f"{amount / 2**20:.3g} MiB"
+    mib = amount / 2**20
+    return f"{mib:.0f} MiB" if mib >= 100 else f"{mib:.3g} MiB"
 
 
 def _span(seconds: float) -> str:

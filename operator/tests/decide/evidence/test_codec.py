@@ -1,0 +1,63 @@
+"""Evidence survives a restart of the operator to the last bit, and damage is noticed."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pinn_operator.decide.evidence import Ledger, dump, load
+from tests.decide.evidence.arms import Rollout, rules
+
+
+def stored(ledger: Ledger) -> Ledger:
+    return load(Ledger, json.loads(json.dumps(dump(ledger), allow_nan=False)))
+
+
+Tick = tuple[int, int, int, int, bool, int, bool]
+COUNT = st.integers(0, 200)
+TICKS = st.lists(
+    st.tuples(COUNT, COUNT, COUNT, COUNT, st.booleans(), st.integers(0, 3), st.booleans()), min_size=1, max_size=25
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(TICKS)
+def test_an_operator_restarted_at_any_tick_decides_as_if_it_had_not_been(ticks: list[Tick]) -> None:
+    one, other = Rollout(rules()), Rollout(rules())
+    for events, bad, others, others_bad, new_step, restarts, ready in ticks:
+        other.ledger = stored(other.ledger)
+        assert other.ledger == one.ledger
+        for rollout in (one, other):
+            if new_step:
+                rollout.step(2, bake=restarts > 2)
+            rollout.tick(
+                (events + bad, bad),
+                (others + others_bad, others_bad),
+                change=lambda reading, restarts=restarts, ready=ready: _with(reading, restarts, ready),  # type: ignore[misc]
+            )
+        assert one.verdict() == other.verdict()
+        json.dumps(dump(one.verdict()), allow_nan=False)
+
+
+def _with(reading: Any, restarts: int, ready: bool) -> Any:
+    memory = {"canary-0": 1e8 + restarts}
+    return replace(reading, restarts={"canary-0": restarts}, ready={"canary": ready}, memory=memory)
+
+
+def test_what_an_older_or_a_newer_operator_wrote_can_be_read() -> None:
+    written = dump(Rollout(rules()).ledger)
+    assert load(Ledger, {**written, "unheard_of": [1]}) == load(Ledger, written)
+    del written["restarts"]
+    assert load(Ledger, written).restarts == Ledger().restarts
+    assert load(Ledger, {}) == Ledger()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"mass": "half"}, {"mass": True}, {"gates": []}, {"counters": None}, {"gates": {"a": {"apart": 3}}}, 7],
+)
+def test_damaged_evidence_is_refused(damage: Any) -> None:
+    with pytest.raises(ValueError, match="stored evidence is damaged"):
+        load(Ledger, damage)

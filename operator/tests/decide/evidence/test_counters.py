@@ -1,0 +1,147 @@
+"""From counters to increments: nothing lost, nothing counted twice."""
+
+import math
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pinn_operator.decide.evidence.counters import KEPT_GONE, Counters, Increments, Sample, advance
+
+NAMES = ("errors", "requests")
+INTERVAL = 10.0
+
+
+def sample(pod: str, at: float, requests: float, errors: float = 0.0) -> Sample:
+    return Sample("canary" if pod.startswith("c") else "stable", pod, at, {"requests": requests, "errors": errors})
+
+
+def after(*ticks: tuple[float, Iterable[Sample]]) -> tuple[Counters, Increments | str]:
+    """The last of several ticks."""
+    counters, found = Counters(), None
+    for now, samples in ticks:
+        counters, found = advance(counters, tuple(samples), NAMES, now, INTERVAL)
+    assert found is not None
+    return counters, found
+
+
+def increments(*ticks: tuple[float, Iterable[Sample]]) -> Increments:
+    found = after(*ticks)[1]
+    assert isinstance(found, Increments), found
+    return found
+
+
+def test_the_first_reading_is_where_counting_begins() -> None:
+    assert increments((0, [sample("s", 0, 5000)])) == Increments(
+        0, {"errors": 0, "requests": 0}, {"errors": 0, "requests": 0}
+    )
+
+
+def test_what_happened_since_is_summed_by_arm_over_the_same_span() -> None:
+    found = increments(
+        (0, [sample("c", 0, 0), sample("s1", 0, 100), sample("s2", 0, 200)]),
+        (10, [sample("c", 10, 7, 2), sample("s1", 10, 140), sample("s2", 9, 250, 1)]),
+    )
+    assert found == Increments(10, {"errors": 2, "requests": 7}, {"errors": 1, "requests": 90})
+
+
+def test_a_counter_below_its_predecessor_counts_from_zero_and_so_do_its_neighbours() -> None:
+    """The process is a new one: that its requests exceed the old ones already does not mean they follow them."""
+    found = increments((0, [sample("c", 0, 100, 50)]), (10, [sample("c", 10, 130, 3)]))
+    assert found.canary == {"errors": 3, "requests": 130}
+
+
+def test_a_new_pod_counts_from_zero() -> None:
+    found = increments((0, [sample("c1", 0, 0)]), (10, [sample("c1", 10, 5), sample("c2", 10, 20, 1)]))
+    assert found.canary == {"errors": 1, "requests": 25}
+
+
+def test_a_vanished_pod_takes_nothing_back_and_is_not_counted_again_when_it_returns() -> None:
+    away = [(0, [sample("s", 0, 100), sample("c", 0, 0)]), (10, [sample("c", 10, 5)])]
+    assert increments(*away).stable["requests"] == 0
+    assert increments(*away, (20, [sample("c", 20, 9), sample("s", 20, 130)])).stable["requests"] == 30
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (Sample("canary", "c", 10, None), "the metrics of pod c cannot be read"),
+        (Sample("canary", "c", -16, {"requests": 9, "errors": 0}), "the metrics of pod c are 26 s old"),
+        (Sample("canary", "c", 10, {"requests": 9}), "the metrics of pod c lack errors"),
+        (sample("c", 10, math.nan), "the metrics of pod c say requests is nan"),
+        (sample("c", 10, math.inf), "the metrics of pod c say requests is inf"),
+        (sample("c", 10, -1), "the metrics of pod c say requests is -1"),
+    ],
+)
+def test_a_sample_that_is_no_news_makes_the_tick_tell_nothing_of_either_arm(broken: Sample, said: str) -> None:
+    first = (0.0, [sample("c", 0, 0), sample("s", 0, 100)])
+    counters, found = after(first, (10, [broken, sample("s", 10, 150)]))
+    assert found == said
+    assert counters == after(first)[0]
+
+
+def test_the_next_good_tick_brings_everything_once_over_the_same_span() -> None:
+    found = increments(
+        (0, [sample("c", 0, 0), sample("s", 0, 100)]),
+        (10, [Sample("canary", "c", 10, None), sample("s", 10, 150)]),
+        (20, [sample("c", 20, 12, 3), sample("s", 20, 180)]),
+    )
+    assert found == Increments(20, {"errors": 3, "requests": 12}, {"errors": 0, "requests": 80})
+
+
+def test_a_sample_two_intervals_old_is_still_news() -> None:
+    found = increments((0, [sample("c", 0, 0)]), (30, [sample("c", 10, 4)]))
+    assert found.canary["requests"] == 4
+
+
+@pytest.mark.parametrize("again", [sample("c", 10, 7), sample("c", 5, 3)])
+def test_a_reading_seen_already_or_older_is_not_counted(again: Sample) -> None:
+    """An older one would look like a reset."""
+    ticks = (0.0, [sample("c", 0, 0)]), (10.0, [sample("c", 10, 7)]), (20.0, [again])
+    assert increments(*ticks).canary["requests"] == 0
+    assert increments(*ticks, (30, [sample("c", 30, 9)])).canary["requests"] == 2
+
+
+def test_of_pods_that_vanished_the_newest_are_kept() -> None:
+    counters, _ = after(*((float(n), [sample(f"c{n}", n, 1)]) for n in range(KEPT_GONE + 20)))
+    assert len(counters.pods) == KEPT_GONE + 1
+    assert {"c19", f"c{KEPT_GONE + 18}"} <= counters.pods.keys()
+
+
+def test_of_pods_that_are_there_all_are_kept() -> None:
+    """One that was forgotten would count from zero, again and again."""
+    many = [f"c{n}" for n in range(5 * KEPT_GONE)]
+    found = increments(*((now, [sample(pod, now, 1000 + now) for pod in many]) for now in (0.0, 10.0, 20.0)))
+    assert found.canary["requests"] == 10 * len(many)
+
+
+Event = tuple[str, int, bool]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["count", "restart", "hide", "spoil"]), st.integers(0, 50), st.booleans())))
+def test_whatever_happens_to_the_readings_every_event_that_was_ever_read_counts_once(events: list[Event]) -> None:
+    """Restarts lose what was not read; hidden and spoilt readings lose nothing."""
+    counters, counted, lost, made = Counters(), 0.0, 0.0, 0
+    value, read = 0, 0
+    for tick, (kind, more, gone) in enumerate([("count", 0, False), *events, ("count", 0, False)]):
+        if kind == "restart":
+            lost += value - read
+            value, read = 0, 0
+        value, made = value + more, made + more
+        if kind == "restart" and value >= counters_of(counters):
+            lost += counters_of(counters)  # no counter shows this restart
+        samples = (
+            [] if kind == "hide" and gone else [Sample("canary", "c", float(tick), {"requests": value, "errors": 0})]
+        )
+        if kind == "spoil":
+            samples = [Sample("canary", "c", float(tick), None)]
+        counters, found = advance(counters, samples, NAMES, float(tick), INTERVAL)
+        if isinstance(found, Increments) and samples:
+            counted += found.canary["requests"]
+            read = value
+    assert counted == pytest.approx(made - lost)
+
+
+def counters_of(counters: Counters) -> float:
+    known = counters.pods.get("c")
+    return known.counts["requests"] if known else 0.0

@@ -1,0 +1,105 @@
+"""What one more reading adds, and what a new step, a changed limit or a recovered stable take away."""
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+from pinn_operator.decide.evidence.ledger import Breach, Ledger, Sum
+from pinn_operator.decide.evidence.ledger import begin_step as begin
+from tests.decide.evidence.arms import BEGIN, Rollout, errors_only
+
+
+def promote(rollout: Rollout) -> Breach:
+    found = rollout.ledger.gates["errorRate"].promote
+    assert found is not None
+    return found
+
+
+def test_when_stable_has_recovered_what_was_held_against_the_canary_is_void() -> None:
+    rollout = Rollout(errors_only())
+    for _ in range(30):
+        rollout.tick((100, 15), (100, 15))
+    assert promote(rollout).stable_is_sick
+    assert promote(rollout).canary.log_evidence > 5
+    while promote(rollout).stable_is_sick:
+        rollout.tick((100, 3), (100, 0))
+    assert promote(rollout).canary.log_evidence == -inf
+
+
+def test_stable_is_soon_well_again_however_long_it_was_sick() -> None:
+    rollout = Rollout(errors_only())
+    for _ in range(2000):
+        rollout.tick((100, 15), (100, 15))
+    ticks = 0
+    while promote(rollout).stable_is_sick:
+        rollout.tick((100, 0), (100, 0))
+        ticks += 1
+    assert ticks * 5 < 900
+
+
+def test_the_steps_share_the_mass_of_the_detectors_and_never_spend_more_than_there_is() -> None:
+    rules, ledger, spent = errors_only(), Ledger(), 0.0
+    for left in (3, 2, 1, 1):
+        ledger = begin(ledger, rules, BEGIN, left)
+        spent += ledger.step_mass
+    assert spent == pytest.approx(1)
+    assert ledger.step_mass == 0
+
+
+def test_what_a_new_step_finds_is_found_as_fast_as_in_the_first() -> None:
+    rollout = Rollout(errors_only(), steps=2)
+    for _ in range(3000):
+        rollout.tick((50, 0), (450, 2))
+    rollout.step(1)
+    assert "Failing" in [rollout.tick((50, 5), (450, 2)).verdict for _ in range(6)]
+
+
+def test_requests_before_the_first_step_are_no_evidence_against_the_canary() -> None:
+    """Somebody may try it by the preview header."""
+    rules = errors_only()
+    rollout = Rollout(rules)
+    rollout.ledger = Ledger()
+    for _ in range(20):
+        rollout.tick((100, 50), (900, 4))
+    known = rollout.ledger.gates["errorRate"]
+    assert promote(rollout).canary.log_evidence == known.apart.log_evidence == -inf
+    rollout.step(3)
+    assert rollout.verdict().verdict == "NoTraffic"
+
+
+def test_a_limit_that_was_changed_is_judged_anew_and_the_others_go_on() -> None:
+    rollout = Rollout(errors_only())
+    for _ in range(4):
+        rollout.tick((100, 5), (900, 4))
+    abort = rollout.ledger.gates["errorRate"].abort
+    rollout.rules = errors_only(sla={"promote": {"errorRate": "4%"}})
+    rollout.tick((100, 5), (900, 4))
+    now = rollout.ledger.gates["errorRate"]
+    assert promote(rollout).share == 0.04
+    assert promote(rollout).canary_sum.events == 100
+    assert abort is not None
+    assert now.abort is not None
+    assert now.abort.canary_sum.events == abort.canary_sum.events + 100
+
+
+def test_what_happened_while_nobody_looked_is_one_tick() -> None:
+    rollout = Rollout(errors_only())
+    rollout.now += 3600
+    rollout.tick((36_000, 180), (324_000, 1_620))
+    assert promote(rollout).canary_sum == Sum(36_000, 180, 180, 1, 180**2 / 36_000)
+    assert rollout.ledger.counted == 3605
+
+
+def test_more_bad_events_than_events_are_taken_for_all_of_them() -> None:
+    rollout = Rollout(errors_only())
+    rollout.tick((10, 12), (90, 0))
+    assert promote(rollout).canary_sum.bad == 10
+
+
+@pytest.mark.parametrize(("bad", "scatter"), [([5, 5, 5, 5], 0.0), ([50, 0, 0, 0], 57.14), ([0, 0, 0, 0], 1.0)])
+def test_scatter_tells_bursts_from_failures_that_come_one_by_one(bad: list[int], scatter: float) -> None:
+    found = Sum()
+    for count in bad:
+        found = found + Sum(100, count, count)
+    assert found.scatter == pytest.approx(scatter, abs=0.01)
+    assert replace(found, ticks=1).scatter == 1

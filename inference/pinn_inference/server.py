@@ -61,6 +61,7 @@ def serve(settings: Settings) -> int:
     for name in unknown():
         event(f"{name} is no setting of this server and is ignored", logging.WARNING)
     try:
+        memory.give_back_large_blocks()
         return uvloop.run(_Process(settings).run())
     except StartError as error:
         explain(error)

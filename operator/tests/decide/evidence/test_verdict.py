@@ -7,8 +7,9 @@ import pytest
 from pinn_operator.decide.evidence import Reading, Sample, StepVerdict, dump
 from pinn_operator.decide.evidence.counters import KEPT_GONE
 from pinn_operator.decide.evidence.gates import ERRORS
+from pinn_operator.decide.evidence.ledger import SICK, Breach
 from pinn_operator.decide.evidence.rules import MEMORY
-from pinn_operator.decide.evidence.verdict import GateVerdict
+from pinn_operator.decide.evidence.verdict import PASSES, GateVerdict
 from tests.decide.evidence.arms import INTERVAL, Rollout, errors_only, rules, size
 
 MIB = 2.0**20
@@ -91,6 +92,14 @@ def test_where_failures_come_in_bursts_it_takes_more_than_two_of_them_to_blame_t
     pytest.fail("a canary that has all the bursts is to blame in the end")
 
 
+def test_where_stable_breaks_the_limit_too_it_takes_longer_to_blame_the_canary() -> None:
+    """Being three times as bad for some ticks may be chance where either arm has its own troubles."""
+    rollout = Rollout(errors_only(sla={"abort": {"errorRate": "Off"}}))
+    ticks(rollout, 10, (0, 0), (900, 30))
+    assert ticks(rollout, 15, (100, 10), (900, 30)).verdict == "Frozen"
+    assert ticks(rollout, 60, (100, 10), (900, 30)).verdict == "Failing"
+
+
 def test_once_it_has_failed_it_fails_although_metrics_are_gone_now() -> None:
     rollout = Rollout(errors_only())
     ticks(rollout, 20, (100, 5), (900, 4))
@@ -150,6 +159,21 @@ def test_a_canary_that_turns_bad_does_not_pass_on_what_it_was() -> None:
     rollout = Rollout(errors_only())
     assert ticks(rollout, 30, (100, 0), (900, 0)).verdict == "Passing"
     assert ticks(rollout, 8, (100, 5), (900, 0)).verdict != "Passing"
+
+
+def test_a_canary_under_suspicion_does_not_pass_however_good_it_was_on_the_whole() -> None:
+    rollout = Rollout(errors_only())
+    ticks(rollout, 1000, (100, 0), (900, 0))
+    while (breach := promote(rollout)).canary.log_evidence <= SICK:
+        verdict = rollout.tick((100, 5), (900, 0))
+    assert rollout.ledger.gates[ERRORS].passing.log_evidence > PASSES
+    assert (verdict.verdict, breach.in_bursts) == ("Undecided", True)
+
+
+def promote(rollout: Rollout) -> Breach:
+    found = rollout.ledger.gates[ERRORS].promote
+    assert found is not None
+    return found
 
 
 def test_an_undecided_canary_says_how_long_still() -> None:

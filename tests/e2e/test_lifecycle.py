@@ -109,7 +109,7 @@ def test_scaling_keeps_the_revision_and_brings_a_disruption_budget(namespace: st
     eventually(lambda: find("poddisruptionbudget", f"pricer-{revision_of(obj)}", namespace) is None)
     kubectl("-n", namespace, "scale", "pinndeployment", "pricer", "--replicas=0")
     eventually(lambda: not running(namespace))
-    assert wait_ready(namespace)["status"].get("readyReplicas", 0) == 0
+    eventually(lambda: wait_ready(namespace)["status"].get("readyReplicas", 0) == 0)
 
 
 def test_a_new_version_takes_over_without_a_failed_request(namespace: str) -> None:

@@ -21,7 +21,7 @@ CONTAINER = "server"
 PORT, ADMIN_PORT = 8080, 8081
 USER = 65532
 
-DRAIN_SECONDS = 5
+DRAIN_SECONDS = 10
 """How long a server goes on accepting after SIGTERM: kube-proxy and gateways need that long to stop sending."""
 
 GRACE_SECONDS = 30

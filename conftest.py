@@ -7,4 +7,4 @@ path of its own is left as it is.
 import operator
 from pathlib import Path
 
-operator.__path__ = [str(Path(__file__).parent / "operator")]  # type: ignore[attr-defined]  # a module gets one here
+operator.__path__ = [str(Path(__file__).parent / "operator")]  # type: ignore[attr-defined]  # a module that is no package declares none; see above

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from benchmarks.load.processes import (
 RATE: Final = 300.0
 SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "20"))
 LOOPS_PER_CORE: Final = 2
-TOKEN: Final = "bench"  # noqa: S105 - of a server that lives for a minute on this machine alone
+TOKEN: Final = secrets.token_hex()
 TOLERATED: Final = 2.0
 """A disturbed p99 may be this many times the undisturbed."""
 

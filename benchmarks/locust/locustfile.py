@@ -13,6 +13,7 @@ import json
 import math
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any, Final
 
 from locust import FastHttpUser, between, events, task
@@ -101,8 +102,7 @@ def judge(environment: Any, **_: Any) -> None:
     figures["passed"] = all(criteria.values()) and figures["requests"] > 0
     environment.process_exit_code = 0 if figures["passed"] else 1
     if path := environment.parsed_options.figures:
-        with open(path, "w") as file:  # noqa: PTH123 - Locust patches what pathlib would use
-            json.dump(figures, file)
+        Path(path).write_text(json.dumps(figures))
 
 
 def summary(total: Any) -> dict[str, Any]:

@@ -9,11 +9,10 @@ Needs matplotlib and nothing of ours.
 import json
 import sys
 
-import matplotlib
+from matplotlib import pyplot as plt
 
-matplotlib.use("svg")
-matplotlib.rcParams["svg.hashsalt"] = "pinn"  # the same figures make the same file
-from matplotlib import pyplot as plt  # noqa: E402
+plt.switch_backend("svg")
+plt.rcParams["svg.hashsalt"] = "pinn"  # the same figures make the same file
 
 
 def draw(medians: dict[str, dict[str, float]], path: str) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pinn_inference.bins import Bins
 from pinn_inference.cache import ResultCache
+from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.errors import EngineError
 from pinn_inference.problems import Formulation
 
@@ -35,19 +36,6 @@ class Answer(NamedTuple):
     method: Method
     engine: str
     reason: str | None = None
-
-
-class Evaluated(Protocol):
-    """Jets (4, n), the engine that made them, and the reason where it was not the first choice."""
-
-    @property
-    def jets(self) -> Array: ...
-
-    @property
-    def engine(self) -> str: ...
-
-    @property
-    def reason(self) -> str | None: ...
 
 
 class Engines(Protocol):
@@ -188,7 +176,8 @@ class Evaluation:
             every = {i.to_bytes(4, "big"): [i] for i in range(count)}
             return _Jets(np.empty((count, 6)), [False] * count, every, None)
         indices = self.bins.indices(np.stack(batch[: len(self.problem.inputs)], axis=1))
-        hits, missing = [True] * count, {}  # type: ignore[var-annotated]
+        hits = [True] * count
+        missing: dict[bytes, list[int]] = {}
         raw, size, found = indices.tobytes(), indices.itemsize * indices.shape[1], []
         for i in range(count):
             key = raw[i * size : (i + 1) * size]

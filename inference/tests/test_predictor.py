@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from pinn_inference.cache import ResultCache
 from pinn_inference.engines import Array, Jet
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.engines.litert import LiteRtEngine
+from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PredictionError
 from pinn_inference.evaluation import CHUNK, Answer, Evaluation
 from pinn_inference.fallback import Fallback
@@ -25,12 +26,6 @@ from . import formula
 
 OPTION: dict[str, Any] = {"spot": 100.0, "strike": 105.0, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
 MODEL = Path(__file__).parents[2] / "models/black-scholes/2.0.0"
-
-
-class Done(NamedTuple):
-    jets: Array
-    engine: str
-    reason: str | None = None
 
 
 class Counting:
@@ -58,9 +53,9 @@ class Counting:
         jets: Array = self._engine.jets(points)
         return jets
 
-    async def jets(self, points: Array, deadline_s: float) -> Done:
+    async def jets(self, points: Array, deadline_s: float) -> Evaluated:
         await asyncio.sleep(0.01)  # as a worker process would: others come in between
-        return Done(self.few(points), self.name)
+        return Evaluated(self.few(points), self.name)
 
 
 class Observer:

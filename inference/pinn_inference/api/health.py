@@ -81,7 +81,7 @@ def model(predict: Callable[[], object | Awaitable[object]], degraded: Callable[
             answer = predict()
             if inspect.isawaitable(answer):
                 await answer
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is what this question is about
+        except Exception as error:  # noqa: BLE001 - a probe must report any failure of a prediction, one nobody foresaw above all
             return {"status": "unhealthy", "prediction_test": f"failed: {error}", "latency_ms": None}
         latency = round((time.perf_counter() - started) * 1000, 3)
         why = degraded()
@@ -129,7 +129,7 @@ async def _asked(name: str, component: Component) -> Report:
     try:
         report = component()
         return await report if inspect.isawaitable(report) else report
-    except Exception as error:  # noqa: BLE001 - a part that cannot be asked is a part that is not well, and the others still are
+    except Exception as error:  # noqa: BLE001 - a part that raises, whatever, is reported unwell; the others must still be told
         log.exception("%s cannot say how it is", name)
         return {"status": "unhealthy", "error": f"{type(error).__name__}: {error}"}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # documented there, not declared
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # part of the RSGI interface, but left out of the type stubs that granian ships
 
 from pinn_inference import tracing
 from pinn_inference.errors import (

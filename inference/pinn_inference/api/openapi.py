@@ -118,15 +118,17 @@ def question(manifest: Manifest, offered: Offered) -> Json:
 def example(manifest: Manifest) -> dict[str, float | str]:
     """A question the model answers: defaults, the first of choices, and otherwise plain numbers well inside the ranges."""
     found: dict[str, float | str] = {}
+    numbers: dict[str, float] = {}
     for field in sorted(manifest.inputs, key=lambda f: f.per is not None):  # what others are multiples of comes first
         if field.choices:
             found[field.name] = field.choices[0]
-        elif field.default is not None:
-            found[field.name] = field.default
-        else:
-            unit = found.get(field.per or "", 1.0)
-            assert isinstance(unit, float | int)  # noqa: S101 - only numbers have multiples
-            found[field.name] = _plain(field.low or 0.0, field.high or 0.0, field.per is not None) * unit
+            continue
+        value = field.default
+        if value is None:
+            value = _plain(field.low or 0.0, field.high or 0.0, field.per is not None) * numbers.get(
+                field.per or "", 1.0
+            )
+        found[field.name] = numbers[field.name] = value
     return {field.name: found[field.name] for field in manifest.inputs}
 
 

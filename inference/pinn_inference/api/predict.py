@@ -45,13 +45,12 @@ class Codec:
     """Decodes the questions of a model and encodes its answers."""
 
     def __init__(self, model: Loaded) -> None:
-        self.model = model
         self.predictor = model.predictor
         self.problem = model.predictor.problem
         self.outputs = self.problem.outputs
         question = self.problem.Question
         self._decode = msgspec.json.Decoder(question | list[question]).decode  # type: ignore[valid-type]  # made at run time
-        self._list = list[question]  # type: ignore[valid-type]
+        self._list = list[question]  # type: ignore[valid-type]  # made at run time
         self._label = msgspec.Raw(msgspec.json.encode({"name": model.name, "version": model.version}))
         numbers = [(name, float) for name in self.outputs]
         self._bounds = msgspec.defstruct("Bounds", numbers, gc=False)

@@ -119,7 +119,7 @@ class Evaluation:
         jets = self._looked_up(batch)
         if jets.missing:
             at = self._centres(batch, jets)
-            self._fill(jets, batch, at, self.engines.few(at), self.engines.name, None)
+            self._fill(jets, at, self.engines.few(at), self.engines.name, None)
         return self._finished(batch, jets, points)
 
     async def many(self, points: Sequence[Any], exact: bool) -> list[Answer | EngineError]:
@@ -165,8 +165,8 @@ class Evaluation:
         places = [self._centres(batch, jets) for batch, jets in lacking]
         done = await self.engines.jets(np.concatenate(places), self.timeout)
         start = 0
-        for (batch, jets), at in zip(lacking, places, strict=True):
-            self._fill(jets, batch, at, done.jets[:, start : start + len(at)], done.engine, done.reason)
+        for (_, jets), at in zip(lacking, places, strict=True):
+            self._fill(jets, at, done.jets[:, start : start + len(at)], done.engine, done.reason)
             start += len(at)
 
     def _looked_up(self, batch: Any, exact: bool = False) -> "_Jets":
@@ -197,7 +197,7 @@ class Evaluation:
             jets.points = self.problem.at(list(self.bins.centres(jets.indices[first]).T), jets.points)
         return np.stack(self.problem.coordinates(jets.points), axis=1)
 
-    def _fill(self, jets: "_Jets", batch: Any, at: Array, new: Array, engine: str, reason: str | None) -> None:
+    def _fill(self, jets: "_Jets", at: Array, new: Array, engine: str, reason: str | None) -> None:
         """Puts what was evaluated in its places, and what keeps the invariants into the cache."""
         faults = self._faults(jets.points, self.problem.answer(jets.points, new))
         rows = np.concatenate([at, new.T], axis=1)

@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -26,6 +27,7 @@ OPTION = {
 }
 DEADLINE_SECONDS = 5.0
 CONNECTIONS = 50
+TOLD_FAILURES = 20
 
 
 class Tally:
@@ -36,6 +38,15 @@ class Tally:
         self.versions: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.seconds: list[float] = []
+        self.first_failures: list[str] = []
+
+    def failed(self, began: float, why: str) -> None:
+        """Count it; the first few are told with the time of day, to be laid beside the cluster's Events."""
+        self.failures[why] += 1
+        if len(self.first_failures) < TOLD_FAILURES:
+            took = time.monotonic() - began
+            sent = datetime.now(UTC) - timedelta(seconds=took)
+            self.first_failures.append(f"sent {sent:%H:%M:%S.%f}, after {took:.3f} s: {why}")
 
     def report(self) -> dict[str, Any]:
         ordered = sorted(self.seconds) or [0.0]
@@ -43,6 +54,7 @@ class Tally:
             "sent": self.sent,
             "failed": sum(self.failures.values()),
             "failures": dict(self.failures),
+            "first_failures": self.first_failures,
             "versions": dict(self.versions),
             "p50_ms": round(1000 * ordered[len(ordered) // 2], 1),
             "p99_ms": round(1000 * ordered[len(ordered) * 99 // 100], 1),
@@ -56,12 +68,13 @@ async def once(session: aiohttp.ClientSession, url: str, tally: Tally) -> None:
         async with session.post(url, json=OPTION) as answer:
             body = await answer.json()
         if answer.status != 200:
-            tally.failures[f"{answer.status}: {body}"] += 1
+            tally.failed(began, f"{answer.status}: {body}")
             return
         tally.versions[str(body["model"]["version"])] += 1
         tally.seconds.append(time.monotonic() - began)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
-        tally.failures[f"{type(error).__name__}: {error}"] += 1
+        cause = getattr(error, "os_error", None) or error.__cause__
+        tally.failed(began, f"{type(error).__name__}: {error}" + (f" ({cause!r})" if cause else ""))
 
 
 async def load(url: str, rate: float, seconds: float) -> Tally:

@@ -6,7 +6,7 @@ verdict = judge(ledger, rules, now, interval)                    whenever somebo
 load(Ledger, json.loads(json.dumps(dump(ledger)))) == ledger     before every write, after every restart
 """
 
-from pinn_operator.decide.evidence.codec import dump, load
+from pinn_operator.api.codec import dump, load
 from pinn_operator.decide.evidence.counters import Sample
 from pinn_operator.decide.evidence.gates import Gate, Limit, gates_of
 from pinn_operator.decide.evidence.ledger import Ledger, Reading, begin_step, take

@@ -1,6 +1,6 @@
-"""Evidence as JSON and back: it goes into a ConfigMap once a minute and before every step, and comes out after a restart.
+"""Evidence and journals as JSON and back: stored on every tick and before every step, read again after a restart.
 
-Only what evidence is made of: frozen dataclasses, tuples, mappings by name, numbers, strings, None. An unknown field is left out
+Only what they are made of: frozen dataclasses, tuples, mappings by name, numbers, strings, None. An unknown field is left out
 and a missing one gets its default, so that a newer and an older operator can read each other.
 """
 

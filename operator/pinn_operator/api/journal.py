@@ -1,0 +1,93 @@
+"""What a rollout has been through: the part of its state that neither the cluster nor the spec tells, and what its report is made of.
+
+Stored with the evidence before any weight is raised, so an operator that comes back goes on where the last one was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from pinn_operator.api.readings import Checked
+
+Measurement = Literal["", "preflight", "tick", "smoke"]
+Ending = Literal["", "Promoted", "RolledBack", "Superseded"]
+
+MOST_ENTRIES: Final = 200
+MOST_MINUTES: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened, with the sentence that the Event had. `at` in seconds since 1970."""
+
+    at: float
+    what: str
+    sentence: str
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What each arm counted in one minute, by the names of the counters; `at` is its beginning in seconds since 1970."""
+
+    at: float
+    canary: Mapping[str, float] = field(default_factory=dict)
+    stable: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GateRecord:
+    """How a gate stood when the rollout, or a step of it, ended: the row of the status, and the sentence about it."""
+
+    step: int
+    name: str
+    verdict: str
+    limit: str = ""
+    observed: float | None = None
+    stable: float | None = None
+    events: float = 0.0
+    evidence: float = 0.0
+    needed: float = 0.0
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Who took part: the name of the revision and what it serves."""
+
+    revision: str
+    model_version: str
+    model_digest: str | None = None
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """One rollout from `stable` to `canary`. Times are in seconds since 1970.
+
+    `step` is 0 while the canary comes up and is tried, then counts from 1; `step_began` is when the step's traffic was in place.
+    `measure` is what the next pass has to measure, from `measure_at` on. `approved` is the step up to which a person said go.
+    """
+
+    canary: Arm
+    stable: Arm
+    began: float
+    step: int = 0
+    step_began: float | None = None
+    measure: Measurement = ""
+    measure_at: float = 0.0
+    eager_until: float = 0.0
+    warmed: int | None = None
+    shadow: Mapping[str, Checked] = field(default_factory=dict)
+    approved: int = 0
+    ending: Ending = ""
+    ended: float | None = None
+    reason: str = ""
+    sentence: str = ""
+    blamed: bool = False
+    smoke: str = ""
+    timeline: tuple[Entry, ...] = ()
+    minutes: tuple[Minute, ...] = ()
+    gates: tuple[GateRecord, ...] = ()

@@ -1,0 +1,77 @@
+"""What was measured at the servers in one pass: their counters, and what came of requests that the operator sent itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One pod of a revision. `container` is the id of its running process: a restart makes another one of it."""
+
+    revision: str
+    pod: str
+    container: str
+    address: str | None
+    ready: bool
+    restarts: int = 0
+    serving: bool = False
+
+    @property
+    def process(self) -> str:
+        """The name under which its counters are kept."""
+        return f"{self.pod}/{self.container[-12:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodMetrics:
+    """The counters of one server, by the names of decide/evidence/gates.py, and when they were read (seconds since 1970).
+
+    `counts` is None where they could not be read, and `trouble` says why. `memory` is resident bytes without the cache's own.
+    `live` counts the requests of users alone.
+    """
+
+    revision: str
+    process: str
+    at: float
+    counts: Mapping[str, float] | None
+    memory: float | None = None
+    live: float = 0.0
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The same inputs through a revision past its cache: how many were distinct, how many broke the equation or an invariant,
+    how many were compared with the reference solver and how many of those lay further from it than the answer's own bound."""
+
+    checked: int = 0
+    violations: int = 0
+    compared: int = 0
+    wrong: int = 0
+    said: str = ""
+
+    def __add__(self, more: Checked) -> Checked:
+        return Checked(
+            self.checked + more.checked,
+            self.violations + more.violations,
+            self.compared + more.compared,
+            self.wrong + more.wrong,
+            self.said or more.said,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All of a pass. `trouble` says why something that was asked for could not be measured; empty when all was.
+
+    `shadow` is by revision. `warmed` counts the keys that the canary was given. `smoke` is what the stable revision answered after
+    a rollback: a sentence, and whether it was right.
+    """
+
+    pods: tuple[PodMetrics, ...] = ()
+    shadow: Mapping[str, Checked] | None = None
+    warmed: int | None = None
+    smoke: tuple[bool, str] | None = None
+    trouble: str = ""

@@ -53,7 +53,7 @@ def observed(
     endpoints: Iterable[str] = (),
     **more: Any,
 ) -> Observed:
-    """One reading."""
+    """One reading; every ready pod is an endpoint unless it is said otherwise."""
     return Observed(
         **{
             "now": NOW,
@@ -63,6 +63,7 @@ def observed(
             "workloads": workloads or {},
             "selected": selected,
             "endpoints": frozenset(endpoints),
+            "behind": {name: workload.ready for name, workload in (workloads or {}).items()},
             **more,
         }
     )

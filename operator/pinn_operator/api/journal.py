@@ -1,4 +1,4 @@
-"""What a rollout has been through: the part of its state that neither the cluster nor the spec tells, and what its report is made of.
+"""What a rollout has been through: of its state what neither the cluster nor the spec tells, and what its report is made of.
 
 Stored with the evidence before any weight is raised, so an operator that comes back goes on where the last one was.
 """

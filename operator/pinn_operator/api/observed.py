@@ -54,7 +54,8 @@ class Observed:
     """One reading of an object and of all that belongs to it.
 
     `selected` is the revision that the Service of the object's name selects; `endpoints` are the revisions whose pods it still
-    sends requests to.
+    sends requests to. `behind` counts the ready endpoints of each revision's own Service: pods are ready a little before they
+    are endpoints, and who is sent requests in between is refused.
     """
 
     now: datetime
@@ -64,6 +65,7 @@ class Observed:
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     selected: str | None = None
     endpoints: frozenset[str] = frozenset()
+    behind: Mapping[str, int] = field(default_factory=dict)
     children: Mapping[ChildId, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

@@ -66,8 +66,8 @@ class Checked:
 class Measured:
     """All of a pass. `trouble` says why something that was asked for could not be measured; empty when all was.
 
-    `shadow` is by revision. `warmed` counts the keys that the canary was given. `smoke` is what the stable revision answered after
-    a rollback: a sentence, and whether it was right.
+    `shadow` is by revision. `warmed` counts the keys that the canary was given. `smoke` says whether the stable revision answers
+    rightly after a rollback, and in which words.
     """
 
     pods: tuple[PodMetrics, ...] = ()

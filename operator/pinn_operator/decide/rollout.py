@@ -123,6 +123,9 @@ def _advance(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
         return _beside(
             seen, wanted, stable, Phase.STEPPING, f"{_called(wanted)} comes up, {_progress(seen, wanted)}", LATER
         )
+    if seen.behind.get(wanted.name, 0) < seen.resource.spec.replicas:
+        said = f"{_called(wanted)} is ready and not yet behind its Service"
+        return _beside(seen, wanted, stable, Phase.STEPPING, said, SOON)
     if seen.resource.spec.rollout.paused:
         said = f"{_called(wanted)} is ready and held: spec.rollout.paused is true; {_called(stable)} serves"
         return _beside(seen, wanted, stable, Phase.PAUSED, said, None)

@@ -6,6 +6,7 @@ Read live and not from a watch cache: weights and selectors are moved on what is
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -43,7 +44,8 @@ async def observe(kube: Kube, key: Key, *, now: datetime, server_image: str) -> 
         revisions=_revisions(children.values()),
         workloads=_workloads(children.values(), pods, unmounted),
         selected=_selected(children, key.name),
-        endpoints=_endpoints(slices, pods, key.name),
+        endpoints=frozenset(_endpoints(slices, pods, key.name)),
+        behind={name: _endpoints(slices, pods, f"{key.name}-{name}")[name] for name in _revisions(children.values())},
         children=children,
     )
 
@@ -146,15 +148,15 @@ def _selected(children: Mapping[ChildId, Mapping[str, Any]], name: str) -> str |
     return (service.get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
 
 
-def _endpoints(slices: list[Object], pods: list[Object], name: str) -> frozenset[str]:
-    """The revisions behind the Service of the object's name, by the endpoints that kube-proxy and gateways read."""
+def _endpoints(slices: list[Object], pods: list[Object], service: str) -> Counter[str]:
+    """The revisions behind a Service, and with how many pods, by the endpoints that kube-proxy and gateways read."""
     revision_of = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
-    behind = [s for s in slices if s["metadata"]["labels"].get("kubernetes.io/service-name") == name]
+    behind = [s for s in slices if s["metadata"]["labels"].get("kubernetes.io/service-name") == service]
     endpoints = [endpoint for s in behind for endpoint in s.get("endpoints") or ()]
-    targets = [
+    targets = {
         e.get("targetRef", {}).get("name") for e in endpoints if e.get("conditions", {}).get("ready") is not False
-    ]
-    return frozenset(revision_of[target] for target in targets if target in revision_of)
+    }
+    return Counter(revision_of[target] for target in targets if target in revision_of)
 
 
 def _uid(obj: Object) -> str:

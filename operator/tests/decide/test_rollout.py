@@ -503,3 +503,18 @@ def test_a_record_keeps_its_content_and_only_a_recovered_one_takes_it_from_the_s
     assert wanted_revision(observed(resource("2.0.0"), revisions=[recorded])).content == bare
     recovered = replace(WANTED, content=bare, created=None)
     assert wanted_revision(observed(resource("2.0.0"), revisions=[recovered])).content == WANTED.content
+
+
+def test_a_revision_that_is_ready_takes_over_when_its_service_has_all_its_endpoints() -> None:
+    old, new = revision("1.0.0"), revision("2.0.0", 2)
+    seen = observed(
+        resource("2.0.0", replicas=2, status={"stable": {"revision": old.name}}),
+        revisions=[old, new],
+        workloads={old.name: ready(2), new.name: ready(2)},
+        selected=old.name,
+        endpoints=[old.name],
+        behind={old.name: 2, new.name: 1},
+    )
+    waiting = decide(seen)
+    assert (waiting.serving, waiting.look_again) == (old.name, 1.0)
+    assert decide(replace(seen, behind={old.name: 2, new.name: 2})).serving == new.name

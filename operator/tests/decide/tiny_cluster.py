@@ -31,6 +31,7 @@ class TinyCluster:
     selected: str | None = None
     endpoints: frozenset[str] = frozenset()
     lingering: frozenset[str] = frozenset()
+    behind: dict[str, int] = field(default_factory=dict)
     stable: str | None = None
     finalizer: bool = True
     passes: int = 0
@@ -49,6 +50,7 @@ class TinyCluster:
             workloads={name: self._workload(name) for name in self.pods},
             selected=self.selected,
             endpoints=self.endpoints,
+            behind=self.behind,
             children={ChildId("Deployment", name): {} for name in self.pods},
         )
 
@@ -100,10 +102,11 @@ class TinyCluster:
         self.finalizer = self.finalizer and not plan.release
 
     def kubelet(self) -> None:
-        """Endpoints follow the Service, and the old ones go one round later; pods get ready, but those of a broken version."""
+        """Endpoints follow the Services, and the old ones go one round later; pods get ready, but those of a broken version."""
         chosen = frozenset(name for name, count in self.pods.items() if name == self.selected and count)
         self.endpoints = chosen | (self.lingering & self.pods.keys())
         self.lingering = chosen
+        self.behind = dict(self.pods)
         for name in self.pods:
             self.pods[name] = 0 if self.versions.get(name) in self.broken else self.replicas
 

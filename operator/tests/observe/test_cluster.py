@@ -239,3 +239,12 @@ async def test_an_object_that_a_newer_release_wrote_can_still_be_deleted() -> No
     seen = await observe(FakeKube(leaving), Key("demo", "pricer"), now=NOW, server_image=IMAGE)
     assert seen is not None
     assert seen.deleted_at is not None
+
+
+async def test_each_revision_has_as_many_ready_endpoints_as_its_own_service_says() -> None:
+    """The operator sees a pod ready before the endpoints controller does: a Service that is turned there refuses everybody."""
+    not_yet = {"targetRef": {"kind": "Pod", "name": "c"}, "conditions": {"ready": False}}
+    slices = [_slice("a", "b", service=f"pricer-{ONE.name}"), _slice(service=f"pricer-{TWO.name}")]
+    slices[1]["endpoints"].append(not_yet)
+    seen = await _seen(_record(), _record(TWO), *slices, _pod("a"), _pod("b"), _pod("c", TWO.name))
+    assert seen.behind == {ONE.name: 2, TWO.name: 0}

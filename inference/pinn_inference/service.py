@@ -4,22 +4,25 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from copy import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, cast
 
 import numpy as np
 
 from pinn_inference import assembly, looplag, memory, trial, warmup
-from pinn_inference.api import docs, health, openapi
+from pinn_inference.api import counting, docs, health, openapi
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
 from pinn_inference.api.limits import Limits, guarded
-from pinn_inference.api.predict import PredictEndpoint, counted, shadowed
+from pinn_inference.api.predict import Codec, PredictEndpoint, counted, shadowed
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model
 from pinn_inference.errors import EngineError, PinnError
+from pinn_inference.evaluation import Evaluation
 from pinn_inference.logs import event
 from pinn_inference.models import Holder, ModelCache
 from pinn_inference.monitoring import Metrics
@@ -27,6 +30,9 @@ from pinn_inference.settings import Settings
 
 MODELS_KEPT: Final = 1
 """Loaded models beside the one in use: one server serves one, so a second would only hold memory."""
+
+SAID: Final = 10
+"""Violations of which the operator is told the invariant: it needs one for its sentence."""
 
 CLOSING: Final = 5.0
 """Seconds that closing waits for what runs in the background: a model that is being retired, or loaded."""
@@ -252,28 +258,77 @@ class Service:
             metrics=self._metrics.text,
             describe=self.describe,
             hottest=lambda count: warmup.hottest(self.model.predictor, count),
+            samples=self._samples,
+            warm=self._warm,
             shadow=self._shadow,
             reload=self.reload,
             token=self._settings.admin_token.get_secret_value(),
             max_batch=self._settings.max_batch,
         )
 
+    async def _samples(self, count: int, seed: int) -> list[dict[str, Any]]:
+        """Questions at random that the model was trained for."""
+        model = self.model
+        choices = {field.name: field.choices for field in model.artifact.manifest.inputs if field.choices}
+        return await warmup.samples(model.predictor, choices, count, seed)
+
+    async def _warm(self, items: list[object]) -> int:
+        """Fills the cache with what somebody knows to be wanted; counted as one call with source warmup."""
+        codec, since = self.model.codec, time.perf_counter()
+        if codec.predictor.cache is None:
+            return 0
+        answers = await warmup.warm(codec, items)
+        made = counting.many(self._metrics, answers, True, "warmup") if answers else ""
+        counting.answered(self._metrics, made, "warmup", since)
+        return sum(answer.method != "solver" for answer in answers)
+
     async def _shadow(self, items: list[object], solver: bool) -> dict[str, Any]:
         """Items as the model answers them, past the cache and apart from live traffic, and as the solver does."""
         model = self.model  # a reload on the way changes nothing here
-        questions, replies = await shadowed(model.codec, items, self._metrics)
+        questions, answers = await shadowed(_with_solver(model.codec), items, self._metrics)
+        replies = cast("list[Any]", answers)
         solved = await self._solved(model, questions) if solver else None
-        return {"answers": replies, "solver": solved, **_label(model)}
+        violations = _violations(model.predictor.evaluation, questions, [reply.reason for reply in replies])
+        return {"answers": replies, "solver": solved, "violations": violations, **_label(model)}
 
-    async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, float]]:
+    async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, Any]]:
         """In a thread: it is nobody's answer, and may take as long as a solver takes."""
         problem = model.predictor.problem
 
-        def solve() -> list[dict[str, float]]:
-            solved = (problem.solve(problem.any_point(question))[0] for question in questions)
-            return [dict(zip(problem.outputs, values, strict=True)) for values in solved]
+        def named(values: Sequence[float]) -> dict[str, float]:
+            return dict(zip(problem.outputs, values, strict=True))
+
+        def solve() -> list[dict[str, Any]]:
+            solved = (problem.solve(problem.any_point(question)) for question in questions)
+            return [{**named(values), "error_bound": named(bounds)} for values, bounds in solved]
 
         return await asyncio.to_thread(solve)
+
+
+def _with_solver(codec: Codec) -> Codec:
+    """The same with the reference solver behind it, whatever the settings say: one item that the model cannot answer must not
+    keep the others from being compared."""
+    fallback = codec.predictor.fallback
+    if fallback.solver:
+        return codec
+    twin = copy(codec)
+    twin.predictor = replace(codec.predictor, fallback=replace(fallback, solver=True))
+    return twin
+
+
+def _violations(evaluation: Evaluation, questions: list[Any], reasons: list[str | None]) -> list[dict[str, Any]]:
+    """Of the first items that break an invariant, which one they break."""
+    places = [place for place, reason in enumerate(reasons) if reason == "physics_violation"][:SAID]
+    quiet = trial.unobserved(evaluation)
+    return [{"item": place, "detail": _complaint(quiet, questions[place])} for place in places]
+
+
+def _complaint(evaluation: Evaluation, question: Any) -> str:
+    try:
+        evaluation.fresh(evaluation.problem.point(question))
+    except EngineError as error:
+        return str(error)
+    return ""
 
 
 def _page(model: Callable[[], Model]) -> Routes:

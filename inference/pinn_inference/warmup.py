@@ -7,17 +7,18 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http.client import HTTPException
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 
 from pinn_inference.api.admin import MOST_KEYS
 from pinn_inference.api.predict import Codec
 from pinn_inference.errors import ModelError, PinnError
+from pinn_inference.evaluation import Answer
 from pinn_inference.predictor import Predictor
 
 LIMIT: Final = 20.0
@@ -25,6 +26,10 @@ LIMIT: Final = 20.0
 
 LARGEST: Final = 64 * 1024 * 1024
 PORTION: Final = 1000
+TURN: Final = 100
+"""Items refused before others get their turn: one that is answered gives way by itself."""
+
+Json = dict[str, Any]
 
 
 async def run(codec: Codec, source: str, keys: int, token: str) -> int:
@@ -63,14 +68,45 @@ async def hottest(predictor: Predictor, count: int) -> list[dict[str, float]]:
     return found
 
 
-async def _warm(codec: Codec, item: object) -> None:
+async def samples(predictor: Predictor, choices: Mapping[str, Sequence[str]], count: int, seed: int) -> list[Json]:
+    """Questions at random from the trained ranges, each with one of the `choices` of the inputs that are no number.
+
+    The same for the same seed, and the first ones the same however many are asked for.
+    """
+    names = [field.name for field in predictor.problem.inputs]
+    numbers, chance = (np.random.default_rng([seed, part]) for part in (0, 1))
+    found: list[Json] = []
+    for start in range(0, count, PORTION):
+        points = predictor.problem.sample(min(PORTION, count - start), numbers)
+        rolled = chance.random((len(points), len(choices))).tolist()
+        for point, dice in zip(points, rolled, strict=True):
+            chosen = {name: some[int(u * len(some))] for (name, some), u in zip(choices.items(), dice, strict=True)}
+            found.append({**dict(zip(names, point, strict=False)), **chosen})
+        await asyncio.sleep(0)
+    return found
+
+
+async def warm(codec: Codec, items: Sequence[object]) -> list[Answer]:
+    """Asks for items that somebody else knows to be wanted; the answers there are. What is not asked in time is left out."""
+    loop, found = asyncio.get_running_loop(), list[Answer]()
+    ends = loop.time() + LIMIT
+    for place, item in enumerate(items):
+        if place % TURN == TURN - 1:
+            await asyncio.sleep(0)
+        if loop.time() > ends:
+            break
+        if (answer := await _warm(codec, item)) is not None:
+            found.append(answer)
+    return found
+
+
+async def _warm(codec: Codec, item: object) -> Answer | None:
     """One bin. What this model cannot answer, another one could: it is left out, as is what is no question."""
-    if not isinstance(item, dict):
-        return
     try:
-        await codec.predictor.one(codec.questions(msgspec.json.encode(item)))
-    except PinnError:
-        return
+        (question,) = codec.converted([item])
+        return await codec.predictor.one(question)
+    except (PinnError, UnicodeError):
+        return None
 
 
 async def _asked(address: str, keys: int, token: str) -> list[Any]:

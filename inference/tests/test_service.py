@@ -7,6 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
+from pinn_inference import settings
+from pinn_inference.api.http import State
+from pinn_inference.service import Service
 
 from .process import ServerProcess, eventually
 
@@ -84,6 +87,39 @@ def test_shadow_requests_are_answered_past_the_cache_and_counted_apart() -> None
         assert metrics['pinn_requests_total{outcome="ok",source="shadow"}'] == 1
         assert metrics['pinn_requests_total{outcome="ok",source="live"}'] == 0
         assert metrics["pinn_cache_size"] == 0
+
+
+def test_the_solver_says_how_far_it_can_be_from_the_truth_itself() -> None:
+    with ServerProcess.started(admin_token="sesame") as server:
+        body = {"items": [OPTION], "solver": True}
+        (solved,) = httpx.post(f"{server.admin}/shadow", json=body, headers=TOKEN).json()["solver"]
+        assert set(solved["error_bound"]) == {"price", "delta", "gamma", "vega", "theta", "rho"}
+        assert 0 < solved["error_bound"]["price"] < 1e-9
+
+
+async def test_shadow_tells_which_item_breaks_which_invariant_though_callers_would_get_no_answer() -> None:
+    service = await Service.open(settings.load(fallback_solver=False), State())
+    sound = service.model.predictor.evaluation
+    strict = {**sound.tolerances, "gamma_sign": -1e-3}  # a gamma below this is a violation: far from the strike it is
+    object.__setattr__(sound, "tolerances", strict)
+    far = {**OPTION, "spot": 55, "maturity": 0.02}
+    said = await service._shadow([OPTION, far, {**OPTION, "maturity": 5.0}], False)
+    await service.close()
+    assert [answer.reason for answer in said["answers"]] == [None, "physics_violation", "out_of_domain"]
+    assert [answer.method for answer in said["answers"]] == ["model", "solver", "solver"]
+    assert said["violations"] == [{"item": 1, "detail": "the model's answer breaks gamma_sign"}]
+    assert not service.model.predictor.fallback.solver
+
+
+def test_a_server_is_warmed_with_samples_of_its_own() -> None:
+    with ServerProcess.started(admin_token="sesame") as server, server.client() as client:
+        samples = httpx.get(f"{server.admin}/samples?keys=300&seed=3", headers=TOKEN).json()["keys"]
+        warmed = httpx.post(f"{server.admin}/cache/warm", json={"items": samples}, headers=TOKEN).json()
+        assert warmed == {"warmed": 300}
+        assert {client.post("/predict", json=item).json()["method"] for item in samples[:20]} == {"cache"}
+        metrics = server.metrics()
+        assert metrics['pinn_requests_total{outcome="ok",source="warmup"}'] == 1
+        assert metrics['pinn_cache_misses_total{source="live"}'] == 0
 
 
 def test_too_much_memory_fails_liveness_with_the_reason() -> None:

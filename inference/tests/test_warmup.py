@@ -183,6 +183,73 @@ async def test_the_loop_gets_its_turn_while_the_hottest_of_many_are_sought() -> 
     assert turns > 30_000 / max(warmup.PORTION, 5000)
 
 
+async def test_samples_are_questions_the_model_was_trained_for_and_the_same_for_the_same_seed() -> None:
+    service = await _service(fallback_solver=False)
+    found = await service._samples(2100, 7)
+    again, fewer, others = [await service._samples(n, seed) for n, seed in ((2100, 7), (30, 7), (2100, 8))]
+    codec = service.model.codec
+    answers = await codec.predictor.many(
+        codec.converted(list[object](found))
+    )  # without the solver: OutOfDomain would be raised
+    await service.close()
+    assert found == again
+    assert found[:30] == fewer
+    assert found != others
+    assert {item["kind"] for item in found} == {"call", "put"}
+    assert len({json.dumps(item) for item in found}) == 2100
+    assert {answer.method for answer in answers} <= {"model", "cache"}
+
+
+async def test_what_is_warmed_comes_from_the_cache_and_what_the_model_cannot_answer_is_left_out() -> None:
+    service = await _service()
+    strange = [
+        [OPTION],
+        3,
+        None,
+        {},
+        {**OPTION, "spot": 1e15},
+        {**OPTION, "rate": 10**400},
+        {**OPTION, "maturity": 5.0},
+    ]
+    assert await service._warm([*strange, OPTION]) == 1
+    assert await _asked_once(service.model.predictor, OPTION, service) == "cache"
+    counts = service._metrics.requests.counts
+    await service.close()
+    assert (counts["ok", "warmup"], counts["ok", "live"]) == (1, 0)
+
+
+async def test_without_a_cache_nothing_is_warmed() -> None:
+    service = await _service(cache_size=0)
+    assert await service._warm([OPTION]) == 0
+    await service.close()
+
+
+async def test_warming_ends_in_time_and_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = await _service()
+    monkeypatch.setattr(warmup, "LIMIT", -1.0)
+    assert await service._warm([OPTION]) == 0
+    await service.close()
+
+
+@pytest.mark.parametrize("good", [True, False])
+async def test_the_loop_gets_its_turn_while_items_are_warmed(good: bool) -> None:
+    service = await _service()
+    items = await service._samples(1000, 1) if good else [{"x": 1}] * 1000
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await service._warm(list(items))
+    beside.cancel()
+    await service.close()
+    assert turns >= 1000 // warmup.TURN
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_who_is_told_to_stop_during_warm_up_stops_at_once_and_was_never_ready(
     peer: Callable[[bytes | None], _Strange], number: signal.Signals

@@ -271,33 +271,19 @@ def _self_paths() -> Json:
 def admin_document(manifest: Manifest, offered: Offered) -> Json:
     """The same for the admin port."""
     token: list[Json] = [{"token": []}]
-    inputs = {"type": "object"}
-    keys = {
-        "name": "keys",
-        "in": "query",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 100_000, "default": 1000},
-    }
-    shadow = {
-        "type": "object",
-        "properties": {
-            "items": {
-                "type": "array",
-                "items": _shadowed(manifest, offered),
-                "minItems": 1,
-                "maxItems": offered.max_batch,
-            },
-            "solver": {"type": "boolean", "default": False},
-        },
-        "required": ["items"],
-        "additionalProperties": False,
-    }
+    keys = _parameter("keys", 1, 100_000, 1000)
+    seed = _parameter("seed", 0, 2**32 - 1, 0)
+    shadow = _items(_shadowed(manifest, offered), offered, solver={"type": "boolean", "default": False})
+    anything = {"description": "A question; what this model cannot answer is left out"}
     secret = _refused(400, 401, 403, 408, 413, 415, 429, 500, 504)
-    ok = {"200": {"description": "Done", "content": {"application/json": {"schema": {"type": "object"}}}}}
+    ok = _done("Done", {"type": "object"})
     text = {
         "200": {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
     }
-    body = {"required": True, "content": {"application/json": {"schema": shadow}}}
+    inputs = {"type": "object"}
     listed = {"type": "object", "properties": {"keys": {"type": "array", "items": inputs}}, "required": ["keys"]}
+    count = {"type": "integer", "minimum": 0}
+    warmed = {"type": "object", "properties": {"warmed": count}, "required": ["warmed"]}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"{manifest.name} model server, admin port", "version": manifest.version},
@@ -309,14 +295,32 @@ def admin_document(manifest: Manifest, offered: Offered) -> Json:
                     "operationId": "hottest",
                     "security": token,
                     "parameters": [keys],
-                    "responses": {
-                        "200": {"description": "Bin centres", "content": {"application/json": {"schema": listed}}},
-                        **secret,
-                    },
+                    "responses": {**_done("Bin centres", listed), **secret},
+                }
+            },
+            "/cache/warm": {
+                "post": {
+                    "operationId": "warm",
+                    "security": token,
+                    "requestBody": _items(anything, offered),
+                    "responses": {**_done("How many of them are in the cache", warmed), **secret},
+                }
+            },
+            "/samples": {
+                "get": {
+                    "operationId": "samples",
+                    "security": token,
+                    "parameters": [keys, seed],
+                    "responses": {**_done("Questions at random", listed), **secret},
                 }
             },
             "/shadow": {
-                "post": {"operationId": "shadow", "security": token, "requestBody": body, "responses": {**ok, **secret}}
+                "post": {
+                    "operationId": "shadow",
+                    "security": token,
+                    "requestBody": shadow,
+                    "responses": {**ok, **secret},
+                }
             },
             "/reload": {"post": {"operationId": "reload", "security": token, "responses": {**ok, **secret}}},
             **_health_paths(),
@@ -334,6 +338,27 @@ def admin_document(manifest: Manifest, offered: Offered) -> Json:
             },
         },
     }
+
+
+def _parameter(name: str, low: int, high: int, default: int) -> Json:
+    schema = {"type": "integer", "minimum": low, "maximum": high, "default": default}
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _items(item: Json, offered: Offered, **wishes: Json) -> Json:
+    """A body with items, and perhaps wishes."""
+    items = {"type": "array", "items": item, "minItems": 1, "maxItems": offered.max_batch}
+    schema = {
+        "type": "object",
+        "properties": {"items": items, **wishes},
+        "required": ["items"],
+        "additionalProperties": False,
+    }
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _done(description: str, schema: Json) -> Json:
+    return {"200": {"description": description, "content": {"application/json": {"schema": schema}}}}
 
 
 def _shadowed(manifest: Manifest, offered: Offered) -> Json:

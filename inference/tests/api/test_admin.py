@@ -13,12 +13,20 @@ from pinn_inference.api.http import App, State
 from .wire import Wire, ask
 
 TOKEN = "s3cret"
-CLOSED = [("GET", "/cache/hottest"), ("POST", "/shadow"), ("POST", "/reload")]
+CLOSED = [
+    ("GET", "/cache/hottest"), ("GET", "/samples"), ("POST", "/cache/warm"), ("POST", "/shadow"), ("POST", "/reload"),
+]  # fmt: skip
 
 
 def admin(token: str = TOKEN) -> App:
     def hottest(count: int) -> Sequence[Mapping[str, Any]]:
         return [{"x": i} for i in range(min(count, 3))]
+
+    async def samples(count: int, seed: int) -> Sequence[Mapping[str, Any]]:
+        return [{"x": seed + i} for i in range(min(count, 3))]
+
+    async def warm(items: list[object]) -> int:
+        return len(items) - 1
 
     async def shadow(items: list[object], solver: bool) -> Mapping[str, Any]:
         return {"items": len(items), "solver": solver}
@@ -26,8 +34,10 @@ def admin(token: str = TOKEN) -> App:
     async def reload() -> Mapping[str, Any]:
         return {"name": "m", "version": "2"}
 
-    routes = Admin(lambda: b"metrics 1\n", lambda: {"name": "m"}, hottest, shadow, reload, token, max_batch=3).routes()
-    return App(routes, State(ready=True))
+    parts = Admin(
+        lambda: b"metrics 1\n", lambda: {"name": "m"}, hottest, samples, warm, shadow, reload, token, max_batch=3
+    )
+    return App(parts.routes(), State(ready=True))
 
 
 async def send(method: str, path: str, body: object = None, query: str = "", token: str | None = TOKEN) -> Wire:
@@ -73,7 +83,7 @@ async def test_keys_that_take_a_while_to_find_hold_nobody_up() -> None:
         await asyncio.sleep(0)
         return [{"x": i} for i in range(count)]
 
-    routes = Admin(bytes, dict, found, _never, _never, TOKEN).routes()
+    routes = Admin(bytes, dict, found, _nothing, _none, _never, _never, TOKEN).routes()
     running = asyncio.create_task(others())
     head = {"authorization": f"Bearer {TOKEN}"}
     answer = await ask(
@@ -82,6 +92,14 @@ async def test_keys_that_take_a_while_to_find_hold_nobody_up() -> None:
     running.cancel()
     assert answer.json == {"keys": [{"x": i} for i in range(9999)]}
     assert turns >= 1 + 9999 // admin_module.PORTION
+
+
+async def _nothing(*_: object) -> Sequence[Mapping[str, Any]]:
+    raise AssertionError("nobody asked for it")
+
+
+async def _none(*_: object) -> int:
+    raise AssertionError("nobody asked for it")
 
 
 async def _never(*_: object) -> Mapping[str, Any]:
@@ -100,6 +118,43 @@ async def test_a_number_of_keys_that_is_none_is_refused_by_name(query: str) -> N
     answer = await send("GET", "/cache/hottest", query=query)
     assert answer.status == 400
     assert "keys" in answer.json["error"]
+
+
+async def test_samples_are_given_for_the_seed_asked_for() -> None:
+    assert (await send("GET", "/samples", query="keys=2&seed=40")).json == {"keys": [{"x": 40}, {"x": 41}]}
+    assert (await send("GET", "/samples")).json == {"keys": [{"x": 0}, {"x": 1}, {"x": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("keys=0", "keys"), ("keys=100001", "keys"), ("seed=-1", "seed"), ("seed=4294967296", "seed"),
+        ("seed=", "seed"), ("seed=1.5", "seed"), ("kind=call", "keys and seed"),
+    ],
+)  # fmt: skip
+async def test_a_number_or_seed_of_samples_that_is_none_is_refused_by_name(query: str, word: str) -> None:
+    answer = await send("GET", "/samples", query=query)
+    assert answer.status == 400
+    assert word in answer.json["error"]
+
+
+async def test_the_largest_seed_is_one() -> None:
+    assert (await send("GET", "/samples", query="seed=4294967295")).status == 200
+
+
+async def test_warming_says_how_many_of_the_items_are_in_the_cache() -> None:
+    assert (await send("POST", "/cache/warm", {"items": [1, 2, 3]})).json == {"warmed": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [([], 400), ({}, 400), ({"items": []}, 400), ({"items": 3}, 400), ({"items": [1], "solver": True}, 400),
+     ({"items": [1] * 4}, 413)],
+)  # fmt: skip
+async def test_warming_with_what_is_no_list_is_refused(body: object, status: int) -> None:
+    answer = await send("POST", "/cache/warm", body)
+    assert answer.status == status
+    assert "items" in answer.json["error"]
 
 
 async def test_shadow_passes_the_items_and_whether_to_solve_them() -> None:

@@ -9,8 +9,11 @@ import kopf
 
 from pinn_operator.api.names import FIELD_MANAGER, GROUP, LABEL_OBJECT, PLURAL, VERSION
 from pinn_operator.api.observed import Key
-from pinn_operator.kube import POD, WRITTEN
+from pinn_operator.kube import HTTP_ROUTE, POD, WRITTEN
 from pinn_operator.wakeups import Wakeups
+
+WATCHED = (*WRITTEN, POD, HTTP_ROUTE)
+"""Children whose changes wake the object. One whose kind is not installed is watched as soon as it is."""
 
 WATCH_SECONDS = 600
 """How long one watch request lasts: as long as between two full lists. The API server takes whole seconds only."""
@@ -28,7 +31,7 @@ def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
     async def object_changed(body: Any, **_: Any) -> None:
         wakeups.wake(Key(body["metadata"]["namespace"], body["metadata"]["name"]))
 
-    for kind in (*WRITTEN, POD):
+    for kind in WATCHED:
 
         @kopf.on.event(kind.group, kind.api_version.rpartition("/")[2], kind.plural, registry=registry, id=kind.plural)
         async def child_changed(body: Any, **_: Any) -> None:
@@ -47,7 +50,7 @@ def settings_of() -> kopf.OperatorSettings:
     settings.persistence.finalizer = "kopf.pinn.dev/unused"
     settings.posting.enabled = False
     settings.watching.server_timeout = WATCH_SECONDS
-    for kind in (*WRITTEN, POD):
+    for kind in WATCHED:
         settings.watching.label_selectors[kind.group, kind.api_version.rpartition("/")[2], kind.plural] = LABEL_OBJECT
     return settings
 

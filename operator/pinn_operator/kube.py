@@ -53,6 +53,9 @@ SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 POD = Kind("v1", "Pod", "pods")
 POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SECRET = Kind("v1", "Secret", "secrets")
+HTTP_ROUTE = Kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 EVENT = Kind("events.k8s.io/v1", "Event", "events")
 CLUSTER_ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
@@ -61,7 +64,10 @@ CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"
 WRITTEN = (CONTROLLER_REVISION, SERVICE_ACCOUNT, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
 """The kinds the operator makes for an object, in the order in which they are made."""
 
-BY_KIND = {kind.kind: kind for kind in (*WRITTEN, PINN_DEPLOYMENT, POD, ENDPOINT_SLICE, LEASE, EVENT)}
+NAMED = (CONFIG_MAP, SECRET, HTTP_ROUTE)
+"""Kinds of which the operator makes one for an object, under a name it knows, and reads no other."""
+
+BY_KIND = {kind.kind: kind for kind in (*WRITTEN, *NAMED, PINN_DEPLOYMENT, POD, ENDPOINT_SLICE, LEASE, EVENT)}
 
 
 class Kube:

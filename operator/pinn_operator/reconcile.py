@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from pinn_operator.act import act, announce, write_status
+from pinn_operator.act import act, announce, file_report, write_status
 from pinn_operator.api.observed import Key, Observed
 from pinn_operator.api.plan import Plan
 from pinn_operator.build import build
@@ -18,6 +18,7 @@ from pinn_operator.decide import decide
 from pinn_operator.kube import Kube
 from pinn_operator.observe import observe
 from pinn_operator.report import happenings, status_of
+from pinn_operator.servers import Servers
 
 log = structlog.get_logger()
 
@@ -27,12 +28,14 @@ REFUSED_AGAIN = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a pass is given beside the object: the client, who is running, and whether objects get a finalizer."""
+    """What a pass is given beside the object: the clients, who is running, and whether objects get a finalizer. Without `servers`
+    nothing is measured."""
 
     kube: Kube
     server_image: str
     instance: str
     finalizer: bool = True
+    servers: Servers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +50,21 @@ class Pass:
 
 async def reconcile(context: Context, key: Key) -> Pass | None:
     """One pass; None when the object is gone. Raises Conflict or Unavailable when it must be run again, after a pause."""
-    seen = await observe(context.kube, key, now=datetime.now(UTC), server_image=context.server_image)
+    seen = await observe(
+        context.kube, key, now=datetime.now(UTC), server_image=context.server_image, servers=context.servers
+    )
     if seen is None:
         return None
     plan = decide(seen)
     outcome = await act(context.kube, plan, build(plan, seen), seen, finalizer=context.finalizer)
     for write in outcome.writes:
-        log.info("wrote", object=str(key), verb=write.verb, child=str(write.child), why=write.why or plan.sentence)
+        level = 10 if write.child.kind == "ConfigMap" else 20  # one a reading: what is in it is told elsewhere
+        log.log(
+            level, "wrote", object=str(key), verb=write.verb, child=str(write.child), why=write.why or plan.sentence
+        )
+    filed = await file_report(context.kube, seen, plan.finished) if plan.finished else None
     if not plan.release:
-        await write_status(context.kube, status_of(seen, plan, outcome), seen, outcome.resource_version)
+        await write_status(context.kube, status_of(seen, plan, outcome, filed), seen, outcome.resource_version)
     told = happenings(seen, plan, outcome)
     for happening in told:
         log.log(30 if happening.warning else 20, happening.reason, object=str(key), note=happening.note)

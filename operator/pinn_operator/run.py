@@ -17,6 +17,7 @@ from pinn_operator.kube import Kube, connect
 from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
 from pinn_operator.reconcile import Context, reconcile
+from pinn_operator.servers import connected
 from pinn_operator.settings import RELEASE, Settings
 from pinn_operator.uninstall import Installed, depart, give_up_authority, hold_authority, is_uninstalled
 from pinn_operator.wakeups import Wakeups
@@ -40,10 +41,10 @@ async def _run(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     monitoring = Monitoring()
     log.info("starting", release=RELEASE, namespaces=settings.namespaces or "all", server_image=settings.server_image)
-    async with served(monitoring, settings.port), connect() as kube:
+    async with served(monitoring, settings.port), connect() as kube, connected() as servers:
         identity = settings.identity or socket.gethostname()
         lease = Lease(kube, Terms(settings.name, settings.namespace, identity, settings.lease_seconds))
-        context = Context(kube, settings.server_image, identity, finalizer=not settings.namespaces)
+        context = Context(kube, settings.server_image, identity, not settings.namespaces, servers)
         installed = Installed(settings.name, settings.namespace, settings.namespaces)
         if not await _unless(stop, lease.acquire()):
             await _leave(context, installed)

@@ -7,10 +7,12 @@ sends requests to them, removals last. A refused write stops what depends on it 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pinn_operator.act.compare import additions, holds, replacement, tampered
+from pinn_operator.act.shares import mark
 from pinn_operator.api.names import FINALIZER, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
@@ -33,11 +35,21 @@ async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed,
     version = seen.resource.metadata.resource_version
     if finalizer and not plan.teardown and not seen.has_finalizer:
         version = await _add_finalizer(kube, seen)
-    outcome = await _write_all(kube, objects, seen)
+    children = [obj for obj in objects if not _divides(obj, seen)]
+    outcome = await _write_all(kube, children, seen)
+    await mark(kube, plan, seen)
+    divided = await _write_all(kube, [obj for obj in objects if obj not in children], seen)
     removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
     if plan.release and seen.has_finalizer:
         await release(kube, seen.key, seen.resource.metadata.resource_version, seen.resource.metadata.finalizers)
-    return Outcome(outcome.writes + removed.writes, outcome.refusals + removed.refusals, version)
+    parts = (outcome, divided, removed)
+    writes = tuple(write for part in parts for write in part.writes)
+    return Outcome(writes, tuple(refusal for part in parts for refusal in part.refusals), version)
+
+
+def _divides(obj: Mapping[str, Any], seen: Observed) -> bool:
+    """Whether it says who gets which share: written last, when what is to serve is there and what is known is stored."""
+    return _id(obj) in (ChildId("HTTPRoute", seen.key.name), ChildId("Service", seen.key.name))
 
 
 async def release(kube: Kube, key: Key, resource_version: str, finalizers: Sequence[str]) -> None:
@@ -102,7 +114,9 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
     """At most one write: none when the live object already holds everything."""
     live = seen.children.get(_id(wanted))
     if live is None:
-        return [await _create(kube, wanted, seen.uid)]
+        return [await _create(kube, _with_token(wanted), seen.uid)]
+    if wanted["kind"] == "Secret":
+        return []  # servers that run know the token that is in it
     strangers = additions(live)
     if strangers:
         replaced = await kube.replace(replacement(live, wanted))
@@ -129,12 +143,22 @@ def _version(obj: Mapping[str, Any]) -> str:
     return str(obj["metadata"]["resourceVersion"])
 
 
+PINNED = ("Service", "HTTPRoute", "ConfigMap")
+
+
 def _pinned(wanted: Object, live: Mapping[str, Any]) -> Object:
-    """A Service is changed only as it was read: what it selects decides who serves, and two leaders may overlap for a moment.
-    Other objects change too often by themselves, and for them it does not matter."""
-    if wanted["kind"] != "Service":
+    """Who serves, and what is known about it, is changed only as it was read: two leaders may overlap for a moment. Other objects
+    change too often by themselves, and for them it does not matter."""
+    if wanted["kind"] not in PINNED:
         return wanted
     return {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": _version(live)}}
+
+
+def _with_token(wanted: Object) -> Object:
+    """A Secret with a token that nobody has seen."""
+    if wanted["kind"] != "Secret":
+        return wanted
+    return {**wanted, "stringData": {"token": secrets.token_urlsafe(32)}}
 
 
 async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
@@ -170,6 +194,8 @@ def _may_go(plan: Plan, live: Mapping[str, Any]) -> bool:
         return False
     if live["kind"] == "ControllerRevision":
         return plan.teardown or _revision(live) in plan.forget
+    if live["kind"] in ("ConfigMap", "Secret"):
+        return plan.teardown
     return True
 
 
@@ -197,7 +223,7 @@ async def _look_once_more(kube: Kube, plan: Plan, seen: Observed) -> None:
     )
     generation = resource["metadata"]["generation"] if resource else None
     selected = service["spec"].get("selector", {}).get(LABEL_REVISION) if service else None
-    if generation != seen.resource.metadata.generation or (plan.serving and selected != plan.serving):
+    if generation != seen.resource.metadata.generation or (plan.traffic and selected != plan.traffic.selected):
         raise Conflict(409, "Conflict", f"{seen.key} has changed while it was decided what to remove")
 
 

@@ -32,6 +32,8 @@ def load(kind: type[T], value: Any) -> T:
 
 
 def _load(kind: Any, value: Any) -> Any:
+    if kind is Any:
+        return value
     origin, args = get_origin(kind), get_args(kind)
     if is_dataclass(kind):
         return _load_fields(cast(type, kind), value)

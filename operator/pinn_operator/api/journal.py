@@ -68,7 +68,9 @@ class Journal:
     """One rollout from `stable` to `canary`. Times are in seconds since 1970.
 
     `step` is 0 while the canary comes up and is tried, then counts from 1; `step_began` is when the step's traffic was in place.
-    `measure` is what the next pass has to measure, from `measure_at` on. `approved` is the step up to which a person said go.
+    `measure` is what the next pass has to measure, from `measure_at` on. `lost_at` is when the canary last had no server to send
+    requests to. `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
+    last reading. `approved` is the step up to which a person said go.
     """
 
     canary: Arm
@@ -79,6 +81,9 @@ class Journal:
     measure: Measurement = ""
     measure_at: float = 0.0
     eager_until: float = 0.0
+    lost_at: float | None = None
+    live: float = 0.0
+    quiet: bool = True
     warmed: int | None = None
     shadow: Mapping[str, Checked] = field(default_factory=dict)
     approved: int = 0

@@ -25,3 +25,13 @@ ANNOTATION_ABORT = f"{GROUP}/abort"
 ANNOTATION_RETRY = f"{GROUP}/retry"
 
 MAX_NAME = 45
+
+
+def secret_name(name: str) -> str:
+    """The Secret with the token of an object's admin ports."""
+    return f"{name}-admin"
+
+
+def memory_name(name: str) -> str:
+    """The ConfigMap in which the operator keeps what it knows about an object's rollout."""
+    return f"{name}-rollout"

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER
+from pinn_operator.api.readings import Measured, Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision
 
@@ -50,12 +52,24 @@ NO_WORKLOAD = Workload(pods=0, ready=0)
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """The shares that a gateway was told, by revision, and whether it has taken them: Accepted with ResolvedRefs, for this very
+    generation. `trouble` says what it has against them."""
+
+    weights: Mapping[str, int]
+    in_force: bool = False
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """One reading of an object and of all that belongs to it.
 
-    `selected` is the revision that the Service of the object's name selects; `endpoints` are the revisions whose pods it still
-    sends requests to. `behind` counts the ready endpoints of each revision's own Service: pods are ready a little before they
-    are endpoints, and who is sent requests in between is refused.
+    `selected` is the revision that the Service of the object's name selects, None also while it selects `servers` by their
+    label; `endpoints` are the revisions whose pods it still sends requests to, with how many pods each. `behind` counts the ready
+    endpoints of each revision's own Service: pods are ready a little before they are endpoints, and who is sent requests in
+    between is refused. `memory` is what was stored, None when nothing is; `measured` what the servers said in this pass, None
+    when nothing was asked.
     """
 
     now: datetime
@@ -64,8 +78,13 @@ class Observed:
     revisions: Mapping[str, Revision] = field(default_factory=dict)
     workloads: Mapping[str, Workload] = field(default_factory=dict)
     selected: str | None = None
-    endpoints: frozenset[str] = frozenset()
+    endpoints: Mapping[str, int] = field(default_factory=dict)
     behind: Mapping[str, int] = field(default_factory=dict)
+    servers: tuple[Server, ...] = ()
+    route: Route | None = None
+    split: bool = False
+    memory: Memory | None = None
+    measured: Measured | None = None
     children: Mapping[ChildId, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

@@ -38,6 +38,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Filed:
+    """A report that was written: the ConfigMap's name, and the hash of what is in it."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Happening:
     """Something a person should be able to read later with `kubectl describe`: it becomes an Event and a line in the log."""
 

@@ -5,10 +5,14 @@ The sentence is the one a person would say; it goes to the condition, the Event 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
+from pinn_operator.api.journal import Journal
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.revision import Revision
+from pinn_operator.api.status import LastHandled, Rejected, RolloutStatus
 
 
 class Phase(Enum):
@@ -16,9 +20,14 @@ class Phase(Enum):
 
     STARTING = "Starting"
     STEPPING = "Step"
-    SWITCHING = "Switching"
+    BAKING = "Baking"
     DRAINING = "Draining"
     PAUSED = "Paused"
+    UNDECIDED = "Undecided"
+    APPROVAL = "WaitingForApproval"
+    TOO_COARSE = "TooCoarse"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
     SERVING = "Serving"
     NOT_SUPPORTED = "NotSupported"
     DELETING = "Deleting"
@@ -38,11 +47,29 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """Who gets which share. `weights` are percentages by revision, sum to 100 and name no revision with 0.
+
+    `selected` is the revision that the Service of the object's name selects; None: it selects the pods in `labelled`, which is
+    how shares are made without a gateway.
+    """
+
+    weights: Mapping[str, int]
+    selected: str | None
+    labelled: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if sum(self.weights.values()) != 100 or any(weight <= 0 for weight in self.weights.values()):
+            raise ValueError(f"weights must be above 0 and sum to 100, not {dict(self.weights)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The decision of one pass.
 
-    `stable` is the revision that the status names so; `serving` the one that the Service of the object's name selects. They
-    differ only before the first revision is ready. What is not in `run` is removed, what is in `forget` is no longer undone to.
+    `stable` is the revision that the status names so, `canary` the one on its way. What is not in `run` is removed, what is in
+    `forget` is no longer undone to. `memory` is what to store before any share changes; None: leave it. `finished` is a rollout
+    that is over and whose report is still to be written.
     """
 
     phase: Phase
@@ -51,8 +78,17 @@ class Plan:
     run: tuple[Run, ...] = ()
     stable: Revision | None = None
     canary: Revision | None = None
-    serving: str | None = None
+    traffic: Traffic | None = None
+    memory: Memory | None = None
+    rollout: RolloutStatus | None = None
+    rejected: tuple[Rejected, ...] | None = None
+    finished: Journal | None = None
+    handled: LastHandled = field(default_factory=LastHandled)
     forget: frozenset[str] = frozenset()
     teardown: bool = False
     release: bool = False
     look_again: float | None = None
+
+    def weight_of(self, revision: str) -> int:
+        """Its share of the traffic."""
+        return self.traffic.weights.get(revision, 0) if self.traffic else 0

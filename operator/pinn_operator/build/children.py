@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from pinn_operator.api.names import API_VERSION, GROUP, KIND, LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.codec import dump
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import GROUP, LABEL_OBJECT, LABEL_REVISION, memory_name, secret_name
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.plan import Plan, Run
 from pinn_operator.api.revision import Revision, stored
 from pinn_operator.api.units import seconds
-from pinn_operator.build.pod import labels_of, render, service_account_name
+from pinn_operator.build.metadata import metadata_of
+from pinn_operator.build.pod import render, service_account_name
+from pinn_operator.build.traffic import route, service, service_object
 
 Object = dict[str, Any]
 
@@ -17,15 +22,19 @@ NUDGE = f"{GROUP}/pods-retried-at"
 
 
 def build(plan: Plan, seen: Observed) -> tuple[Object, ...]:
-    """The children, records before workloads, workloads before the Service that sends requests to them."""
+    """The children: records before workloads, workloads before what is stored about them, and that before any share changes."""
     if plan.teardown:
         return ()
     runs = tuple(_written_down(run, seen) for run in plan.run)
-    objects = [_service_account(seen)] if runs else []
+    objects = [_service_account(seen), _secret(seen)] if runs else []
     for run in runs:
         objects += [_record(run.revision, seen), _deployment(run, seen), _revision_service(run.revision, seen)]
         objects += [_budget(run.revision, seen)] if run.replicas > 1 else []
-    objects += [_service(plan.serving, seen)] if plan.serving else []
+    objects += [_memory(plan.memory, seen)] if plan.memory else []
+    if plan.traffic:
+        found = route(plan, plan.traffic, seen)
+        objects += [found] if found else []
+        objects += [service(plan.traffic, seen)]
     return tuple(objects)
 
 
@@ -41,28 +50,11 @@ def _written_down(run: Run, seen: Observed) -> Run:
     return Run(render(run.revision, seen.key.name, seen.resource.spec), run.replicas, run.nudge)
 
 
-def _metadata(seen: Observed, name: str, component: str, revision: Revision | None = None) -> Object:
-    return {
-        "name": name,
-        "namespace": seen.key.namespace,
-        "labels": labels_of(seen.key.name, component, revision),
-        "ownerReferences": [
-            {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "name": seen.key.name,
-                "uid": seen.uid,
-                "controller": True,
-            }
-        ],
-    }
-
-
 def _record(revision: Revision, seen: Observed) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
-        "metadata": _metadata(seen, child_name(seen, revision), "revision", revision),
+        "metadata": metadata_of(seen, child_name(seen, revision), "revision", revision),
         "revision": revision.number,
         "data": stored(revision),
     }
@@ -73,13 +65,35 @@ def _service_account(seen: Observed) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": _metadata(seen, service_account_name(seen.key.name), "server"),
+        "metadata": metadata_of(seen, service_account_name(seen.key.name), "server"),
         "automountServiceAccountToken": False,
     }
 
 
+def _secret(seen: Observed) -> Object:
+    """The token of the servers' admin ports; made up where it is written, and only where there is none yet."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata_of(seen, secret_name(seen.key.name), "server"),
+        "type": "Opaque",
+        "stringData": {"token": ""},
+    }
+
+
+def _memory(memory: Memory, seen: Observed) -> Object:
+    """What the operator remembers of a rollout."""
+    text = json.dumps(dump(memory), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata_of(seen, memory_name(seen.key.name), "rollout"),
+        "data": {"memory.json": text},
+    }
+
+
 def _deployment(run: Run, seen: Observed) -> Object:
-    metadata = _metadata(seen, child_name(seen, run.revision), "server", run.revision)
+    metadata = metadata_of(seen, child_name(seen, run.revision), "server", run.revision)
     if run.nudge:
         metadata["annotations"] = {NUDGE: run.nudge}
     return {
@@ -98,38 +112,18 @@ def _deployment(run: Run, seen: Observed) -> Object:
 
 
 def _revision_service(revision: Revision, seen: Observed) -> Object:
-    metadata = _metadata(seen, child_name(seen, revision), "server", revision)
-    return _service_object(metadata, _pods_of(seen, revision))
-
-
-def _service(serving: str, seen: Observed) -> Object:
-    """The Service that callers know. Its selector is the one place that says which revision serves."""
-    metadata = _metadata(seen, seen.key.name, "server")
-    return _service_object(metadata, {LABEL_OBJECT: seen.key.name, LABEL_REVISION: serving})
-
-
-def _service_object(metadata: Object, selector: dict[str, str]) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata,
-        "spec": {
-            "type": "ClusterIP",
-            "selector": selector,
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "appProtocol": "http"}],
-        },
-    }
+    metadata = metadata_of(seen, child_name(seen, revision), "server", revision)
+    return service_object(metadata, _pods_of(seen, revision))
 
 
 def _budget(revision: Revision, seen: Observed) -> Object:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _metadata(seen, child_name(seen, revision), "server", revision),
+        "metadata": metadata_of(seen, child_name(seen, revision), "server", revision),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _pods_of(seen, revision)}},
     }
 
 
 def _pods_of(seen: Observed, revision: Revision) -> dict[str, str]:
     return {LABEL_OBJECT: seen.key.name, LABEL_REVISION: revision.name}
-

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinn_operator.api.location import location_of
-from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, secret_name
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
@@ -88,17 +88,20 @@ def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
                 "labelSelector": {"matchLabels": {LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}},
             }
         ],
-        "containers": [_container(revision, spec)],
+        "containers": [_container(revision, spec, secret_name(object_name))],
         **volumes(location_of(spec.model.uri)),
     }
 
 
-def _container(revision: Revision, spec: Spec) -> Object:
+def _container(revision: Revision, spec: Spec, secret: str) -> Object:
     return {
         "name": CONTAINER,
         "image": revision.image,
         "imagePullPolicy": "IfNotPresent",
-        "env": [{"name": name, "value": value} for name, value in (*environment(spec), *_own_environment())],
+        "env": [
+            *({"name": name, "value": value} for name, value in (*environment(spec), *_own_environment())),
+            {"name": "PINN_SERVER_ADMIN_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "token"}}},
+        ],
         "ports": [
             {"name": "http", "containerPort": PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": ADMIN_PORT, "protocol": "TCP"},

@@ -1,20 +1,26 @@
 """Which revision serves, which comes up beside it, and which goes.
 
-A new revision comes up beside the old one; when every replica is ready the Service of the object's name changes over in one
-write; when the old pods get no new connections they are removed and drain. Each pass decides from what is seen alone, so an
-operator killed between any two writes continues where the cluster is, not where it was.
+A pass decides from what is seen and stored alone, so an operator killed between any two writes continues where the cluster is,
+not where it was. What a rollout does step by step is in canary.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+from pinn_operator.api.journal import Journal
 from pinn_operator.api.location import complaint_about, location_of
-from pinn_operator.api.observed import Observed, Workload
-from pinn_operator.api.plan import Phase, Plan, Run
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.revision import Revision, content_of, name_of
+from pinn_operator.api.status import LastHandled, Rejected
+from pinn_operator.decide.canary import LATER, SOON, roll, superseded
+from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
+from pinn_operator.decide.requests import asked, handled
+from pinn_operator.decide.shares import all_to, in_force
+from pinn_operator.decide.watch import now_of, to_measure
 
 KEPT_REVISIONS = 10
 """As many as a Deployment keeps: enough to undo to, few enough to read."""
@@ -22,7 +28,8 @@ KEPT_REVISIONS = 10
 TEARDOWN = timedelta(seconds=20)
 """How long the finalizer waits for the children; after that the garbage collector goes on alone."""
 
-SOON, LATER = 1.0, 30.0
+SMOKE_SECONDS = 30.0
+"""How long the report of a rollback waits for the smoke test."""
 
 
 def decide(seen: Observed) -> Plan:
@@ -30,11 +37,26 @@ def decide(seen: Observed) -> Plan:
     wanted = wanted_revision(seen)
     if seen.deleted_at is not None:
         return _tear_down(seen, wanted, seen.now - seen.deleted_at)
-    stable = stable_revision(seen, wanted)
+    return _complete(seen, _decided(seen, wanted))
+
+
+def _decided(seen: Observed, wanted: Revision) -> Plan:
+    stable = stable_revision(seen)
+    journal = journal_of(seen, stable)
+    if stable is not None and journal is not None:
+        if not journal.ending and journal.canary.revision != wanted.name:
+            return superseded(seen, journal, stable, wanted)
+        if journal.ending == "RolledBack" and not is_reported(seen, journal):
+            return _roll_back(seen, wanted, stable, journal)
     if wanted.template is None and (complaint := not_supported(seen)):
-        return _complete(seen, _keep(seen, wanted, stable, complaint))
-    plan = _start(seen, wanted) if stable is None else _advance(seen, wanted, stable)
-    return _complete(seen, plan)
+        return _keep(seen, wanted, stable, complaint)
+    if stable is None:
+        return _start(seen, wanted)
+    if wanted.name == stable.name:
+        return _settle(seen, stable)
+    if said := _rejection(seen, wanted, journal):
+        return _stay(seen, wanted, stable, said)
+    return roll(seen, wanted, stable, journal if journal and not journal.ending else None)
 
 
 def wanted_revision(seen: Observed) -> Revision:
@@ -48,22 +70,29 @@ def wanted_revision(seen: Observed) -> Revision:
     return Revision(name, number, content, image=spec.image or seen.server_image)
 
 
-def stable_revision(seen: Observed, wanted: Revision) -> Revision | None:
-    """The revision that answers callers now.
+def stable_revision(seen: Observed) -> Revision | None:
+    """The revision that was promoted last, or the first one.
 
-    The status says so. A pass that was cut off between the change of the Service and that of the status is recognised by the
-    Service, but only where it points at the wanted revision and reaches it: then it was our write and not somebody else's.
+    The status says so, but for a promotion that was stored and whose status was not written any more. Where the status is lost,
+    the journal of a rollout knows, and without one the Service of the object's name.
     """
-    if seen.selected == wanted.name and _is_ready(seen, wanted) and _is_reachable(seen, wanted):
-        return wanted
-    status = seen.resource.status
-    named = status.stable.revision if status and status.stable else None
+    journal = seen.memory.journal if seen.memory else None
+    named = seen.resource.status.stable.revision if seen.resource.status.stable else None
+    if journal and named in (None, journal.stable.revision):
+        named = journal.canary.revision if journal.ending == "Promoted" else journal.stable.revision
     stable, selected = seen.revisions.get(named or ""), seen.revisions.get(seen.selected or "")
-    if stable is not None and seen.workload(stable.name).ready:
-        return stable
-    if selected is not None and selected.name != wanted.name and seen.workload(selected.name).ready:
-        return selected  # nobody wrote it down yet, but it answers callers
+    if stable is None and selected is not None and seen.workload(selected.name).ready:
+        return selected  # nobody wrote it down, but it answers callers
     return stable
+
+
+def journal_of(seen: Observed, stable: Revision | None) -> Journal | None:
+    """The journal, unless it speaks of another stable revision than there is: then somebody has changed more than it knows."""
+    journal = seen.memory.journal if seen.memory else None
+    if journal is None or stable is None:
+        return None
+    speaks_of = journal.canary if journal.ending == "Promoted" else journal.stable
+    return journal if speaks_of.revision == stable.name else None
 
 
 def not_supported(seen: Observed) -> str | None:
@@ -73,6 +102,24 @@ def not_supported(seen: Observed) -> str | None:
         return f"spec.model.uri: {complaint}"
     if strange := sorted(name for name in spec.cache.bin_widths if not name.isidentifier()):
         return f'spec.cache.binWidths: "{strange[0]}" is no name of an input; write e.g. volatility: 1%'
+    return None
+
+
+def is_reported(seen: Observed, journal: Journal) -> bool:
+    """Whether the status' history has this rollout."""
+    at = datetime.fromtimestamp(int(journal.ended or 0), UTC)
+    return any(one.revision == journal.canary.revision and one.at == at for one in seen.resource.status.history)
+
+
+def _rejection(seen: Observed, wanted: Revision, journal: Journal | None) -> str | None:
+    """Why the revision asked for is not tried again; None when it may be tried."""
+    if asked(seen, "retry", wanted.name) or (journal and not journal.ending):
+        return None
+    if journal and journal.ending == "RolledBack" and journal.canary.revision == wanted.name:
+        return journal.sentence
+    rejected = {one.revision: one for one in seen.resource.status.rejected}
+    if one := rejected.get(wanted.name):
+        return f"{called(wanted)} was rolled back before: {one.reason}"
     return None
 
 
@@ -94,126 +141,135 @@ def _keep(seen: Observed, wanted: Revision, stable: Revision | None, complaint: 
         phase=Phase.NOT_SUPPORTED,
         sentence=complaint,
         wanted=wanted.name,
-        run=_runs(seen, [stable, *_drained(seen, stable)] if stable else []),
+        run=runs(seen, [stable, *still_served(seen, stable)] if stable else []),
         stable=stable,
-        serving=stable.name if stable else None,
+        traffic=all_to(stable) if stable else None,
     )
 
 
 def _start(seen: Observed, wanted: Revision) -> Plan:
     """The first revision of an object has nothing to be compared with: it is stable when a caller of the Service reaches it."""
-    ready = _is_ready(seen, wanted)
-    serves = ready and _is_reachable(seen, wanted)
-    said = f"is starting, {_progress(seen, wanted)}" if not ready else "is ready and not yet behind the Service"
+    ready = is_ready(seen, wanted)
+    serves = ready and is_reachable(seen, wanted)
+    said = f"is starting, {progress(seen, wanted)}" if not ready else "is ready and not yet behind the Service"
     return Plan(
         phase=Phase.SERVING if serves else Phase.STARTING,
-        sentence=f"{_called(wanted)} {'serves' if serves else said}",
+        sentence=f"{called(wanted)} {'serves' if serves else said}",
         wanted=wanted.name,
-        run=_runs(seen, [wanted, *_drained(seen, wanted)]),
+        run=runs(seen, [wanted, *still_served(seen, wanted)]),
         stable=wanted if serves else None,
-        serving=wanted.name,
+        traffic=all_to(wanted),
         look_again=None if serves else SOON if ready else LATER,
     )
 
 
-def _advance(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
-    if wanted.name == stable.name:
-        return _settle(seen, wanted)
-    if not _is_ready(seen, wanted):
-        return _beside(
-            seen, wanted, stable, Phase.STEPPING, f"{_called(wanted)} comes up, {_progress(seen, wanted)}", LATER
-        )
-    if seen.behind.get(wanted.name, 0) < seen.resource.spec.replicas:
-        said = f"{_called(wanted)} is ready and not yet behind its Service"
-        return _beside(seen, wanted, stable, Phase.STEPPING, said, SOON)
-    if seen.resource.spec.rollout.paused:
-        said = f"{_called(wanted)} is ready and held: spec.rollout.paused is true; {_called(stable)} serves"
-        return _beside(seen, wanted, stable, Phase.PAUSED, said, None)
-    return Plan(
-        phase=Phase.SWITCHING,
-        sentence=f"{_called(wanted)} is ready and takes over from {_called(stable)}",
-        wanted=wanted.name,
-        run=_runs(seen, [wanted, stable, *_drained(seen, wanted, stable)]),
-        stable=wanted,
-        serving=wanted.name,
-        look_again=SOON,
-    )
-
-
 def _settle(seen: Observed, stable: Revision) -> Plan:
-    """The wanted revision serves. Older ones stay until the Service sends them nothing more."""
-    leaving = _drained(seen, stable)
-    if seen.selected == stable.name and not leaving:
-        said, phase = f"{_called(stable)} serves", Phase.SERVING
-        again = None if _is_ready(seen, stable) else LATER
+    """The wanted revision serves. Older ones stay until nothing sends them requests any more."""
+    traffic, leaving = all_to(stable), still_served(seen, stable)
+    if in_force(seen, traffic) and not leaving:
+        said, phase = f"{called(stable)} serves", Phase.SERVING
+        again = None if is_ready(seen, stable) else LATER
     else:
-        said, phase, again = f"{_called(stable)} serves; the Service is changing over", Phase.DRAINING, SOON
+        said, phase, again = f"{called(stable)} serves; the traffic is changing over", Phase.DRAINING, SOON
     return Plan(
         phase=phase,
         sentence=said,
         wanted=stable.name,
-        run=_runs(seen, [stable, *leaving]),
+        run=runs(seen, [stable, *leaving]),
         stable=stable,
-        serving=stable.name,
+        traffic=traffic,
         look_again=again,
     )
 
 
-def _beside(seen: Observed, wanted: Revision, stable: Revision, phase: Phase, said: str, again: float | None) -> Plan:
+def _stay(seen: Observed, wanted: Revision, stable: Revision, said: str) -> Plan:
+    """The revision asked for was rolled back: stable serves until the spec changes or a person says retry."""
+    how = f"change the spec, or annotate it with pinn.dev/retry={wanted.name}@TOKEN"
+    leaving = still_served(seen, stable)
     return Plan(
-        phase=phase,
-        sentence=said,
+        phase=Phase.ROLLED_BACK,
+        sentence=f"{said}; {how}",
         wanted=wanted.name,
-        run=_runs(seen, [stable, wanted, *_drained(seen, stable, wanted)]),
+        run=runs(seen, [stable, *leaving]),
         stable=stable,
-        canary=wanted,
-        serving=stable.name,
-        look_again=again,
+        traffic=all_to(stable),
+        look_again=SOON if leaving else None,
     )
 
 
-def _drained(seen: Observed, *others: Revision) -> list[Revision]:
-    """Revisions that are neither of the others, and to which the Service still sends requests."""
-    names = seen.endpoints - {revision.name for revision in others}
-    return [seen.revisions[name] for name in sorted(names) if name in seen.revisions]
-
-
-def _runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:
-    return tuple(Run(revision, seen.resource.spec.replicas, _nudge(seen, revision)) for revision in revisions)
-
-
-def _nudge(seen: Observed, revision: Revision) -> str | None:
-    """The running half minute, while pods of the revision are refused: one more try in each of them, not one a pass."""
-    if seen.workload(revision.name).not_created is None:
-        return None
-    return seen.now.replace(second=seen.now.second // 30 * 30, microsecond=0).isoformat()
-
-
-def _is_ready(seen: Observed, revision: Revision) -> bool:
-    """Every replica asked for is ready, by the pods themselves; none asked for is ready too."""
-    return revision.name in seen.revisions and seen.workload(revision.name).ready >= seen.resource.spec.replicas
-
-
-def _is_reachable(seen: Observed, revision: Revision) -> bool:
-    """The Service of the object's name has it among its endpoints: pods are ready a little before that."""
-    return revision.name in seen.endpoints or seen.resource.spec.replicas == 0
-
-
-def _progress(seen: Observed, revision: Revision) -> str:
-    workload: Workload = seen.workload(revision.name)
-    count = f"{workload.ready} of {seen.resource.spec.replicas} replicas ready"
-    trouble = workload.not_created or workload.not_starting
-    return f"{count}: {trouble}" if trouble else count
-
-
-def _called(revision: Revision) -> str:
-    return f"version {revision.model_version} (revision {revision.name})"
+def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Journal) -> Plan:
+    """All traffic is on its way to stable, or there: then stable is asked, and the report is written. Until then the servers of
+    the canary stay, for their logs."""
+    traffic, now = all_to(stable), now_of(seen)
+    there = in_force(seen, traffic)
+    smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
+    if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
+        smoke = (False, f"{called(stable)} could not be asked within {SMOKE_SECONDS:.0f} s")
+    journal = replace(journal, smoke=smoke[1]) if smoke and there else to_measure(journal, "smoke", now)
+    canary = seen.revisions.get(journal.canary.revision)
+    return Plan(
+        phase=Phase.ROLLING_BACK,
+        sentence=f"{journal.sentence}; {journal.smoke}" if journal.smoke else journal.sentence,
+        wanted=wanted.name,
+        run=runs(seen, [stable, *([canary] if canary else []), *still_served(seen, stable)]),
+        stable=stable,
+        canary=canary,
+        traffic=traffic,
+        memory=Memory(journal, seen.memory.ledger if seen.memory else {}, handled(seen)),
+        finished=journal if journal.smoke else None,
+        look_again=0.5,
+    )
 
 
 def _complete(seen: Observed, plan: Plan) -> Plan:
-    """What every plan but a teardown has: the records it lets go, and a next look while a nudge is wanted."""
+    """What every plan but a teardown has: the records it lets go, who was rejected, what persons asked for and was done."""
     nudging = any(run.nudge for run in plan.run)
-    return replace(plan, forget=_forgotten(seen, plan), look_again=plan.look_again or (LATER if nudging else None))
+    memory = _with_retry(seen, plan)
+    done = memory.handled if memory else handled(seen)
+    return replace(
+        plan,
+        memory=memory,
+        forget=_forgotten(seen, plan),
+        rejected=_rejected(seen, plan),
+        handled=LastHandled(**{verb: value for verb, value in done.items() if verb in LastHandled.model_fields}),
+        finished=plan.finished or _unreported(seen, plan),
+        look_again=plan.look_again if plan.look_again is not None or not nudging else LATER,
+    )
+
+
+def _unreported(seen: Observed, plan: Plan) -> Journal | None:
+    """A rollout that is over and not in the history: the pass that ended it was cut off before its status was written."""
+    journal = seen.memory.journal if seen.memory else None
+    over = journal is not None and journal.ending in ("Promoted", "Superseded")
+    return journal if journal and over and not is_reported(seen, journal) and plan.memory is None else None
+
+
+def _with_retry(seen: Observed, plan: Plan) -> Memory | None:
+    """A rollout that begins because a person said retry has done what was asked for."""
+    value = asked(seen, "retry", plan.wanted)
+    if plan.memory is None or value is None:
+        return plan.memory
+    return replace(plan.memory, handled={**plan.memory.handled, "retry": value})
+
+
+def _rejected(seen: Observed, plan: Plan) -> tuple[Rejected, ...]:
+    """Those of the status, without one that is tried again, and with one that has just failed."""
+    journal = plan.memory.journal if plan.memory else None
+    before = seen.resource.status.rejected
+    if journal is None:
+        return before
+    others = tuple(one for one in before if one.revision != journal.canary.revision)
+    if not journal.ending:
+        return others
+    if journal.ending != "RolledBack" or not journal.blamed:
+        return before
+    failed = Rejected(
+        revision=journal.canary.revision,
+        model_version=journal.canary.model_version,
+        reason=journal.sentence[:1000],
+        at=datetime.fromtimestamp(int(journal.ended or 0), UTC),
+    )
+    return (*others, failed)[-10:]
 
 
 def _forgotten(seen: Observed, plan: Plan) -> frozenset[str]:

@@ -6,48 +6,107 @@ Read live and not from a watch cache: weights and selectors are moved on what is
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
-from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.codec import load
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING, memory_name, secret_name
 from pinn_operator.api.observed import ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
+from pinn_operator.api.readings import Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, from_stored, recovered
-from pinn_operator.kube import ENDPOINT_SLICE, PINN_DEPLOYMENT, POD, WRITTEN, Kube
+from pinn_operator.kube import (
+    CONFIG_MAP,
+    ENDPOINT_SLICE,
+    HTTP_ROUTE,
+    PINN_DEPLOYMENT,
+    POD,
+    SECRET,
+    WRITTEN,
+    Kube,
+)
+from pinn_operator.observe.measure import measure
 from pinn_operator.observe.mounts import mount_troubles
+from pinn_operator.observe.route import route_of
+from pinn_operator.servers import Servers
 
 Object = dict[str, Any]
 
 
-async def observe(kube: Kube, key: Key, *, now: datetime, server_image: str) -> Observed | None:
+async def observe(
+    kube: Kube, key: Key, *, now: datetime, server_image: str, servers: Servers | None = None
+) -> Observed | None:
     """What is, or None when the object is gone. Raises ApiError when something could not be read: no half picture."""
     live = await kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
     if live is None:
         return None
     resource = _parsed(live)
     selector = f"{LABEL_OBJECT}={key.name}"
-    lists = await asyncio.gather(
-        *(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))
+    lists, (memory, secret, route) = await asyncio.gather(
+        asyncio.gather(*(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))),
+        _named(kube, key),
     )
     *written, pods, slices = lists
     unmounted = await mount_troubles(kube, filter(_stays, pods), now)
-    children = _children(written, resource.metadata.uid)
-    return Observed(
+    children = _children([*written, memory, [_without_data(one) for one in secret], route], resource.metadata.uid)
+    revisions = _revisions(children.values())
+    seen = Observed(
         now=now,
         resource=resource,
         server_image=server_image,
-        revisions=_revisions(children.values()),
+        revisions=revisions,
         workloads=_workloads(children.values(), pods, unmounted),
         selected=_selected(children, key.name),
-        endpoints=frozenset(_endpoints(slices, pods, key.name)),
-        behind={name: _endpoints(slices, pods, f"{key.name}-{name}")[name] for name in _revisions(children.values())},
+        endpoints=_endpoints(slices, pods, key.name),
+        behind={name: _endpoints(slices, pods, f"{key.name}-{name}")[name] for name in revisions},
+        servers=tuple(_server(pod) for pod in pods if _stays(pod)),
+        route=route_of(children.get(ChildId("HTTPRoute", key.name)), key.name, resource),
+        split=_is_split(children, key.name),
+        memory=memory_of(children.get(ChildId("ConfigMap", memory_name(key.name)))),
         children=children,
     )
+    if servers is None:
+        return seen
+    return replace(seen, measured=await measure(servers, seen, _token(secret)))
+
+
+async def _named(kube: Kube, key: Key) -> tuple[list[Object], list[Object], list[Object]]:
+    """The children that are read by name: what the operator remembers, the token of the servers, and the route."""
+    names = {CONFIG_MAP: memory_name(key.name), SECRET: secret_name(key.name), HTTP_ROUTE: key.name}
+    found = await asyncio.gather(*(kube.get(kind, name, key.namespace) for kind, name in names.items()))
+    memory, secret, route = ([one] if one else [] for one in found)
+    return memory, secret, route
+
+
+def _token(secret: list[Object]) -> str:
+    """The token of the admin ports; empty where there is none, or none that can be read."""
+    encoded = secret[0].get("data", {}).get("token", "") if secret else ""
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except ValueError:
+        return ""
+
+
+def _without_data(secret: Object) -> Object:
+    """Nobody who reads, logs or stores an observation should come by the token."""
+    return {name: value for name, value in secret.items() if name not in ("data", "stringData")}
+
+
+def memory_of(config_map: Mapping[str, Any] | None) -> Memory | None:
+    """What is remembered; None where nothing is, or nothing that can be read: it is then gathered anew."""
+    try:
+        return load(Memory, json.loads(config_map["data"]["memory.json"])) if config_map else None
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _parsed(live: Object) -> PinnDeployment:
@@ -116,6 +175,21 @@ def _stays(pod: Object) -> bool:
     )
 
 
+def _server(pod: Object) -> Server:
+    """As traffic and metrics see it."""
+    status = pod.get("status", {})
+    container: Object = next((c for c in status.get("containerStatuses", ()) if c["name"] == "server"), {})
+    return Server(
+        revision=_revision(pod),
+        pod=pod["metadata"]["name"],
+        container=container.get("containerID", ""),
+        address=status.get("podIP"),
+        ready=_is_ready(pod),
+        restarts=container.get("restartCount", 0),
+        serving=pod["metadata"].get("labels", {}).get(LABEL_SERVING) == "true",
+    )
+
+
 def _is_ready(pod: Object) -> bool:
     conditions = pod.get("status", {}).get("conditions", ())
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
@@ -146,6 +220,12 @@ def _crash(container: Object) -> str:
 def _selected(children: Mapping[ChildId, Mapping[str, Any]], name: str) -> str | None:
     service = children.get(ChildId("Service", name), {})
     return (service.get("spec", {}).get("selector") or {}).get(LABEL_REVISION)
+
+
+def _is_split(children: Mapping[ChildId, Mapping[str, Any]], name: str) -> bool:
+    """Whether the Service of the object's name selects servers by their label."""
+    service = children.get(ChildId("Service", name), {})
+    return (service.get("spec", {}).get("selector") or {}).get(LABEL_SERVING) == "true"
 
 
 def _endpoints(slices: list[Object], pods: list[Object], service: str) -> Counter[str]:

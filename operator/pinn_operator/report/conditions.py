@@ -16,6 +16,10 @@ from pinn_operator.api.units import seconds
 
 MESSAGE_LIMIT = 2000
 
+HELD = (Phase.PAUSED, Phase.UNDECIDED, Phase.APPROVAL, Phase.TOO_COARSE)
+ENDED = (Phase.ROLLING_BACK, Phase.ROLLED_BACK)
+MOVING = (Phase.STARTING, Phase.STEPPING, Phase.BAKING, Phase.DRAINING)
+
 
 class _Verdict(NamedTuple):
     type: str
@@ -42,7 +46,7 @@ def trouble_of(seen: Observed, plan: Plan, outcome: Outcome) -> Trouble | None:
     if outcome.refusals:
         first = outcome.refusals[0]
         return Trouble("ChildRefused", f"{first.child} was refused ({first.reason}): {first.message}")
-    for run in plan.run:
+    for run in plan.run if plan.phase not in ENDED else ():  # the canary's troubles are told already
         workload = seen.workload(run.revision.name)
         if workload.not_created:
             return Trouble("PodsRefused", f"pods of revision {run.revision.name} are refused: {workload.not_created}")
@@ -59,19 +63,17 @@ def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict
     yield _ready(plan, available, trouble or late)
     if plan.phase is Phase.NOT_SUPPORTED:
         yield _Verdict("Stalled", True, "NotSupported", plan.sentence)
+    elif plan.phase is Phase.ROLLED_BACK:
+        yield _Verdict("Stalled", True, "RolledBack", plan.sentence)
     elif overdue:
         yield _Verdict("Stalled", True, "ProgressDeadlineExceeded", _overdue_sentence(seen, plan, trouble))
     elif _is_moving(seen, plan, trouble):
         yield _Verdict("Reconciling", True, trouble.reason if trouble else plan.phase.value, _sentence(plan, trouble))
     yield _available(plan, available, seen)
-    if plan.phase is Phase.PAUSED:
-        yield _Verdict("Progressing", False, "Paused", plan.sentence)
-    elif (
-        trouble is None
-        and not overdue
-        and plan.phase in (Phase.STARTING, Phase.STEPPING, Phase.SWITCHING, Phase.DRAINING)
-    ):
-        yield _Verdict("Progressing", True, "Step", plan.sentence)
+    if plan.phase in HELD or plan.phase in ENDED:
+        yield _Verdict("Progressing", False, plan.phase.value, plan.sentence)
+    elif trouble is None and not overdue and plan.phase in MOVING:
+        yield _Verdict("Progressing", True, "Baking" if plan.phase is Phase.BAKING else "Step", plan.sentence)
 
 
 def _ready(plan: Plan, available: bool, trouble: Trouble | None) -> _Verdict:
@@ -104,7 +106,7 @@ def _is_available(seen: Observed, plan: Plan) -> bool:
 def _is_moving(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
     if trouble is not None:
         return True
-    if plan.phase in (Phase.PAUSED, Phase.NOT_SUPPORTED):
+    if plan.phase in (*HELD, Phase.NOT_SUPPORTED, Phase.ROLLED_BACK):
         return False
     return plan.phase is not Phase.SERVING or _is_short(seen, plan)
 
@@ -117,7 +119,7 @@ def _is_short(seen: Observed, plan: Plan) -> bool:
 def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
     """Kubernetes keeps the deadline of a workload; that of a child that could not be made runs since this generation of the spec
     began to be reconciled."""
-    if any(
+    if plan.phase not in ENDED and any(
         seen.workload(run.revision.name).deadline_exceeded
         for run in plan.run
         if not _served(seen, plan, run.revision.name)

@@ -7,12 +7,32 @@ from collections.abc import Iterable
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Happening, Outcome
 from pinn_operator.api.plan import Phase, Plan
-from pinn_operator.report.conditions import trouble_of
+from pinn_operator.report.conditions import HELD, trouble_of
 
 
 def happenings(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Happening, ...]:
     """Events of this pass. Derived from a difference between what was and what is, so a repeated pass repeats none."""
-    return (*_of_writes(outcome), *_of_roles(seen, plan), *_of_trouble(seen, plan, outcome))
+    return (
+        *_of_writes(outcome),
+        *_of_roles(seen, plan),
+        *_of_rollout(seen, plan),
+        *_of_trouble(seen, plan, outcome),
+    )
+
+
+def _of_rollout(seen: Observed, plan: Plan) -> Iterable[Happening]:
+    """What the journal has that was not stored before; and how a rollout that is over was reported."""
+    journal = plan.memory.journal if plan.memory else None
+    if journal is None:
+        return
+    before = seen.memory.journal if seen.memory else None
+    known = before.timeline if before and before.began == journal.began else ()
+    for entry in journal.timeline:
+        if entry not in known and entry.what != "Began":
+            yield Happening(entry.what, "Roll", entry.sentence, warning=entry.what == "RolledBack")
+    held = {c.type: c for c in seen.resource.status.conditions}.get("Progressing")
+    if plan.phase in HELD and (held is None or held.reason != plan.phase.value):
+        yield Happening(plan.phase.value, "Hold", plan.sentence)
 
 
 def _of_writes(outcome: Outcome) -> Iterable[Happening]:
@@ -28,8 +48,8 @@ def _of_roles(seen: Observed, plan: Plan) -> Iterable[Happening]:
     before = stable.revision if stable else None
     if plan.phase is Phase.DELETING:
         return
-    if plan.stable is not None and plan.stable.name != before:
-        yield Happening("Switched" if before else "Started", "Switch", plan.sentence)
+    if plan.stable is not None and before is None:
+        yield Happening("Started", "Switch", plan.sentence)
     canary = seen.resource.status.canary
     if plan.canary is not None and plan.canary.name != (canary.revision if canary else None):
         yield Happening("RolloutStarted", "Roll", plan.sentence)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from pinn_operator.api.journal import Journal
 from pinn_operator.api.names import LABEL_OBJECT
 from pinn_operator.api.observed import Observed
-from pinn_operator.api.outcome import Outcome
+from pinn_operator.api.outcome import Filed, Outcome
 from pinn_operator.api.plan import Plan
 from pinn_operator.api.revision import Revision
-from pinn_operator.api.status import Side, Status
+from pinn_operator.api.status import Finished, LastHandled, Side, Status
 from pinn_operator.report.conditions import conditions_of
 from pinn_operator.report.pending import not_yet_acted_upon
 
+MOST_FINISHED = 10
 
-def status_of(seen: Observed, plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    """The whole status in JSON's names; what an earlier pass recorded and this one knows nothing of is kept."""
+
+def status_of(seen: Observed, plan: Plan, outcome: Outcome, filed: Filed | None = None) -> dict[str, Any]:
+    """The whole status in JSON's names; what an earlier pass recorded and this one knows nothing of is kept. `filed` is the
+    report of a rollout that is over."""
     old = seen.resource.status
+    actual = _actual(seen, plan)
     status = Status(
         observed_generation=seen.resource.metadata.generation,
         conditions=conditions_of(seen, plan, outcome),
@@ -24,21 +31,52 @@ def status_of(seen: Observed, plan: Plan, outcome: Outcome) -> dict[str, Any]:
         ready_replicas=sum(workload.ready for workload in seen.workloads.values()),
         selector=f"{LABEL_OBJECT}={seen.key.name}",
         not_yet_acted_upon=not_yet_acted_upon(seen.resource),
-        stable=_side(seen, plan.stable, 100) if plan.stable else old.stable if plan.teardown else None,
-        canary=_side(seen, plan.canary, 0) if plan.canary else None,
-        rejected=old.rejected,
-        history=old.history,
-        last_handled=old.last_handled,
+        stable=_side(seen, plan, plan.stable, actual) if plan.stable else old.stable if plan.teardown else None,
+        canary=_side(seen, plan, plan.canary, actual) if plan.canary else None,
+        rollout=plan.rollout,
+        rejected=old.rejected if plan.rejected is None else plan.rejected,
+        history=history_with(old.history, plan.finished, filed),
+        last_handled=old.last_handled if plan.teardown or plan.handled == LastHandled() else plan.handled,
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 
-def _side(seen: Observed, revision: Revision, weight: int) -> Side:
+def history_with(history: tuple[Finished, ...], journal: Journal | None, filed: Filed | None) -> tuple[Finished, ...]:
+    """The last ten, with the rollout that has just ended."""
+    if journal is None:
+        return history
+    ended = Finished(
+        revision=journal.canary.revision,
+        model_version=journal.canary.model_version,
+        outcome=journal.ending,
+        at=datetime.fromtimestamp(int(journal.ended or 0), UTC),
+        report=filed.name if filed else None,
+        sha256=filed.sha256 if filed else None,
+    )
+    return (*history, ended)[-MOST_FINISHED:]
+
+
+def _actual(seen: Observed, plan: Plan) -> dict[str, int]:
+    """The shares that users' requests had in the last minute, by revision."""
+    journal = plan.memory.journal if plan.memory else None
+    if journal is None or journal.ending or not journal.minutes:
+        return {}
+    last = journal.minutes[-1]
+    counts = {
+        journal.canary.revision: last.canary.get("requests", 0.0),
+        journal.stable.revision: last.stable.get("requests", 0.0),
+    }
+    every = sum(counts.values())
+    return {name: round(100 * count / every) for name, count in counts.items()} if every else {}
+
+
+def _side(seen: Observed, plan: Plan, revision: Revision, actual: Mapping[str, int]) -> Side:
     return Side(
         revision=revision.name,
         model_version=revision.model_version,
         model_digest=revision.model_digest,
-        weight=weight,
+        weight=plan.weight_of(revision.name),
+        actual_weight=actual.get(revision.name),
         ready_replicas=seen.workload(revision.name).ready,
         placement="CPU",
     )

@@ -1,0 +1,541 @@
+"""One rollout: a new revision comes up, is tried, gets more of the traffic step by step, and is promoted or sent back.
+
+A weight rises on evidence and on readiness seen in this very pass; it falls at once and for free. Each pass goes on from what is
+stored and seen, so an operator that was killed, or away, repeats at most a decision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from pinn_operator.api.journal import MOST_ENTRIES, Arm, Ending, Entry, GateRecord, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.plan import Phase, Plan, Traffic
+from pinn_operator.api.readings import Checked
+from pinn_operator.api.revision import Revision
+from pinn_operator.api.spec import Step
+from pinn_operator.api.status import Gate, RolloutStatus
+from pinn_operator.api.units import fraction, seconds, unless_off
+from pinn_operator.decide.evidence import GateVerdict, Ledger, Rules, StepVerdict, begin_step, judge, rules_of
+from pinn_operator.decide.looks import called, is_behind, is_ready, progress, runs, still_served
+from pinn_operator.decide.requests import asked, handled
+from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
+from pinn_operator.decide.watch import (
+    EAGER_SECONDS,
+    RETRY_SECONDS,
+    dumped,
+    interval_of,
+    ledger_of,
+    next_tick,
+    now_of,
+    tick,
+    to_measure,
+    with_checks,
+)
+
+SOON: Final = 1.0
+LATER: Final = 30.0
+TOO_MANY_RESTARTS: Final = 2
+QUIET_SECONDS: Final = 30.0
+"""How long a canary that had no server left must be well before it is sent requests again; the second time it has failed."""
+GROSS: Final = 10.0
+"""Times the limit on violations beyond which a model is stopped before its first user."""
+FEWEST_CHECKED: Final = 200
+MAX_HOLDS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a pass over a rollout goes by."""
+
+    seen: Observed
+    wanted: Revision
+    stable: Revision
+    journal: Journal
+    ledger: Ledger
+    rules: Rules
+
+    @property
+    def now(self) -> float:
+        return now_of(self.seen)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return self.seen.resource.spec.rollout.steps
+
+    @property
+    def number(self) -> int:
+        """The step it is in, from 1; the last one where the spec has fewer by now."""
+        return min(self.journal.step, len(self.steps))
+
+    @property
+    def step(self) -> Step:
+        return self.steps[self.number - 1]
+
+    @property
+    def bakes(self) -> bool:
+        return self.number == len(self.steps)
+
+
+def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | None) -> Plan:
+    """The plan of a pass while `wanted` is on its way to take over from `stable`. Without a journal the rollout begins."""
+    fresh = journal is None
+    case = Case(
+        seen=seen,
+        wanted=wanted,
+        stable=stable,
+        journal=journal or begun(seen, wanted, stable),
+        ledger=Ledger() if fresh else ledger_of(seen),
+        rules=rules_of(seen.resource.spec),
+    )
+    if request := asked(seen, "abort", wanted.name):
+        return ended(
+            case, "RolledBack", "Aborted", "a person asked for it (pinn.dev/abort)", request=("abort", request)
+        )
+    return _step(_with_reading(case)) if case.journal.step else _come_up(case)
+
+
+def begun(seen: Observed, wanted: Revision, stable: Revision) -> Journal:
+    """The journal of a rollout that begins now."""
+    said = f"{called(wanted)} is to take over from {called(stable)}"
+    now = now_of(seen)
+    return Journal(_arm(wanted), _arm(stable), now, timeline=(Entry(now, "Began", said),))
+
+
+def superseded(seen: Observed, journal: Journal, stable: Revision, wanted: Revision) -> Plan:
+    """Another revision is asked for in the middle of a rollout: all traffic to stable at once."""
+    returns = wanted.name == stable.name
+    said = f"the spec {'returned to' if returns else 'now asks for'} {called(wanted)}; {called(stable)} serves"
+    journal = _closed(journal, "Superseded", "SpecChanged", said, now_of(seen), blamed=False)
+    return Plan(
+        phase=Phase.DRAINING,
+        sentence=said,
+        wanted=wanted.name,
+        run=runs(seen, [stable, *still_served(seen, stable)]),
+        stable=stable,
+        traffic=all_to(stable),
+        memory=Memory(journal, {}, handled(seen)),
+        finished=journal,
+        look_again=SOON,
+    )
+
+
+# --- Coming up -------------------------------------------------------------------------------------------------------
+
+
+def _come_up(case: Case) -> Plan:
+    """Until every server is ready, behind its Service, warmed and tried: nothing of the traffic."""
+    seen, wanted = case.seen, case.wanted
+    if failure := _failed_to_start(case):
+        return ended(case, "RolledBack", *failure)
+    if not is_ready(seen, wanted):
+        return _held(
+            case, Phase.STEPPING, f"{called(wanted)} comes up, {progress(seen, wanted)}", _until_deadline(case)
+        )
+    if not _asks_for_servers(case):
+        return ended(case, "Promoted", "Promoted", "nothing serves, spec.replicas is 0", blamed=False)
+    if not is_behind(seen, wanted):
+        return _held(case, Phase.STEPPING, f"{called(wanted)} is ready and not yet behind its Service", SOON)
+    if seen.resource.spec.rollout.paused:
+        said = f"{called(wanted)} is ready and held: spec.rollout.paused is true; {called(case.stable)} serves"
+        return _held(case, Phase.PAUSED, said, None)
+    if _is_tried(case):
+        return _to_step(case, 1)
+    return _try(case)
+
+
+def _failed_to_start(case: Case) -> tuple[str, str] | None:
+    """Why the canary will not come up, in a word and a sentence. What the cluster refuses to create is not its fault."""
+    seen, workload = case.seen, case.seen.workload(case.wanted.name)
+    restarts = sum(server.restarts for server in seen.servers if server.revision == case.wanted.name)
+    if restarts >= TOO_MANY_RESTARTS:
+        return (
+            "CrashLoop",
+            f"servers of {called(case.wanted)} restarted {restarts} times: {workload.not_starting or 'no reason is known'}",
+        )
+    overdue = workload.deadline_exceeded or case.now - case.journal.began > _deadline(case)
+    if (
+        overdue
+        and workload.not_created is None
+        and not is_ready(seen, case.wanted)
+        and case.wanted.name in seen.revisions
+    ):
+        limit = seen.resource.spec.rollout.progress_deadline
+        said = f"not ready within spec.rollout.progressDeadline ({limit}); {progress(seen, case.wanted)}"
+        return "ProgressDeadlineExceeded", f"{called(case.wanted)} was {said}"
+    return None
+
+
+def _deadline(case: Case) -> float:
+    return seconds(case.seen.resource.spec.rollout.progress_deadline)
+
+
+def _until_deadline(case: Case) -> float:
+    left = case.journal.began + _deadline(case) - case.now
+    return min(LATER, max(SOON, left + SOON))
+
+
+def _is_tried(case: Case) -> bool:
+    """Warmed and checked, with counters from before its first request; or there is nothing to be tried by."""
+    if not _needs_trial(case):
+        return True
+    measured, journal = case.seen.measured, case.journal
+    return journal.measure == "preflight" and measured is not None and not measured.trouble and bool(measured.pods)
+
+
+def _needs_trial(case: Case) -> bool:
+    spec = case.seen.resource.spec
+    return bool(case.rules.gates) or spec.cache.warm_up.from_ == "Stable"
+
+
+def _try(case: Case) -> Plan:
+    """Ask for the trial, or say why it could not be made and ask again."""
+    measured = case.seen.measured
+    tried = case.journal.measure == "preflight" and measured is not None
+    trouble = measured.trouble if tried and measured else ""
+    journal = to_measure(case.journal, "preflight", case.now + (RETRY_SECONDS if trouble else 0.0))
+    said = f"cannot be tried yet: {trouble}" if trouble else "is being warmed and tried"
+    case = replace(case, journal=journal)
+    return _held(case, Phase.STEPPING, f"{called(case.wanted)} {said}", RETRY_SECONDS if trouble else 0.0)
+
+
+def _gross(case: Case, journal: Journal) -> str | None:
+    """Why the model is stopped before its first user. It is deterministic, so what it broke it breaks again."""
+    limit = unless_off(fraction, case.seen.resource.spec.sla.promote.physics_violation_rate)
+    canary = journal.shadow.get(journal.canary.revision, Checked())
+    stable = journal.shadow.get(journal.stable.revision, Checked())
+    if limit is None or canary.checked < FEWEST_CHECKED:
+        return None
+    bad, others = (_share(one) for one in (canary, stable))
+    if bad <= GROSS * limit or bad <= 2 * others:
+        return None
+    count = canary.violations + canary.wrong
+    broken = f"{count} of {canary.checked} answers break the equation, an invariant or their own bounds"
+    said = f"{broken} (stable {100 * others:.3g} %)"
+    return f"{said}: {canary.said}" if canary.said else said
+
+
+def _share(checked: Checked) -> float:
+    return (checked.violations + checked.wrong) / checked.checked if checked.checked else 0.0
+
+
+# --- Stepping --------------------------------------------------------------------------------------------------------
+
+
+def _with_reading(case: Case) -> Case:
+    """With what was measured in this pass; the next reading is asked for when this one was made or has failed."""
+    journal, ledger = tick(case.seen, case.journal, case.ledger, case.rules)
+    if case.seen.measured is not None or journal.measure != "tick":
+        journal = next_tick(journal, case.seen)
+    return replace(case, journal=_lost(case, journal), ledger=ledger)
+
+
+def _lost(case: Case, journal: Journal) -> Journal:
+    """Note when the canary has no server that requests could be sent to."""
+    return replace(journal, lost_at=case.now) if not _reachable_servers(case) and _asks_for_servers(case) else journal
+
+
+def _step(case: Case) -> Plan:
+    """A pass within a step."""
+    if failure := _gross(case, case.journal):
+        return ended(case, "RolledBack", "Physics", failure)
+    weight = _allowed(case)
+    traffic = divided(case.seen, case.stable, case.wanted, weight)
+    case = _in_place(case, traffic) if weight == case.step.weight else case
+    verdict = judge(case.ledger, case.rules, case.now, _interval(case), _step_ends(case))
+    if verdict.verdict == "Failing":
+        return ended(case, "RolledBack", _reason(verdict), verdict.sentence, verdict=verdict, blamed=verdict.blamed)
+    if request := asked(case.seen, "promote", case.wanted.name):
+        return _moved_on(case, verdict, ("promote", request))
+    return _waiting(case, traffic, verdict, weight)
+
+
+def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) -> Plan:
+    """Hold, or go on: the time of a step is over and every gate has passed."""
+    paused = case.seen.resource.spec.rollout.paused
+    began = case.journal.step_began
+    if weight < case.step.weight:
+        count = f"{_reachable_servers(case)} of {case.seen.resource.spec.replicas} servers"
+        said = f"{called(case.wanted)} has {count}: {weight} % of the traffic"
+        return _on(case, traffic, verdict, _phase(case), said)
+    if began is None:
+        trouble = case.seen.route.trouble if case.seen.route else ""
+        said = f"{called(case.wanted)} is to get {weight} % of the traffic; not in force yet"
+        return _on(case, traffic, verdict, _phase(case), f"{said}: {trouble}" if trouble else said)
+    over = case.now >= began + seconds(case.step.hold)
+    if verdict.verdict == "Passing" and over:
+        if paused:
+            return _on(case, traffic, verdict, Phase.PAUSED, f"{verdict.sentence}; held: spec.rollout.paused is true")
+        if case.step.approval == "Required" and case.journal.approved < case.number:
+            how = f"annotate it with pinn.dev/promote={case.wanted.name}@TOKEN"
+            return _on(
+                case,
+                traffic,
+                verdict,
+                Phase.APPROVAL,
+                f"{verdict.sentence}; step {_of(case)} waits for a person: {how}",
+            )
+        return _moved_on(case, verdict)
+    if case.now >= began + _max_hold(case) and verdict.verdict != "Passing":
+        return _without_verdict(case, traffic, verdict)
+    if paused:
+        return _on(case, traffic, verdict, Phase.PAUSED, f"held: spec.rollout.paused is true; {verdict.sentence}")
+    return _on(case, traffic, verdict, _phase(case), _outlook(case, verdict))
+
+
+def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
+    """The step had its time and silence is no consent."""
+    said = f"no verdict within {_max_hold(case):.0f} s; {verdict.sentence}"
+    if case.seen.resource.spec.rollout.when_undecided == "RollBack":
+        return ended(case, "RolledBack", "Undecided", said, verdict=verdict)
+    how = f"annotate it with pinn.dev/promote={case.wanted.name}@TOKEN or pinn.dev/abort={case.wanted.name}@TOKEN"
+    return _on(case, traffic, verdict, Phase.UNDECIDED, f"{said}; {how}")
+
+
+def _moved_on(case: Case, verdict: StepVerdict, request: tuple[str, str] | None = None) -> Plan:
+    """To the next step, or to the end of it all."""
+    case = replace(case, journal=_with_gates(case.journal, case.number, verdict))
+    if case.bakes:
+        return ended(case, "Promoted", "Promoted", verdict.sentence, verdict=verdict, blamed=False, request=request)
+    return _to_step(case, case.number + 1, request)
+
+
+def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) -> Plan:
+    """Raise the weight: every server was seen ready in this pass, and what is known is stored before."""
+    seen, step = case.seen, case.steps[number - 1]
+    if number == 1 and case.seen.measured is not None:
+        journal = with_checks(replace(case.journal, warmed=case.seen.measured.warmed), case.seen.measured)
+        if failure := _gross(case, journal):
+            return ended(replace(case, journal=journal), "RolledBack", "Physics", failure)
+        case = replace(
+            case, journal=case.journal if case.journal.warmed else replace(case.journal, warmed=journal.warmed)
+        )
+        case = _with_reading(case)
+    if not (is_ready(seen, case.wanted) and is_behind(seen, case.wanted)):
+        share = f"is to get {step.weight} % of the traffic when every server is ready"
+        said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted)}"
+        return _held(case, Phase.STEPPING, said, SOON)
+    if is_too_coarse(seen, case.stable, case.wanted, step.weight):
+        share = 100 * reachable_share(seen, case.stable, case.wanted, step.weight)
+        said = f"so few servers can make no share nearer to {step.weight} % than {float(share):.0f} %"
+        return _held(
+            case,
+            Phase.TOO_COARSE,
+            f"{said}; name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse",
+            LATER,
+        )
+    said = f"step {number}/{len(case.steps)}: {step.weight} % of the traffic to {called(case.wanted)}"
+    journal = replace(
+        case.journal,
+        step=number,
+        step_began=None,
+        eager_until=case.now + EAGER_SECONDS,
+        timeline=_entered(case.journal, Entry(case.now, "Step", said, step.weight)),
+    )
+    case = replace(case, journal=to_measure(journal, "tick", case.now))
+    phase = Phase.BAKING if number == len(case.steps) else Phase.STEPPING
+    return _plan(case, phase, said, divided(seen, case.stable, case.wanted, step.weight), SOON, request=request)
+
+
+def _in_place(case: Case, traffic: Traffic) -> Case:
+    """The step's time begins when its traffic is in place."""
+    if case.journal.step_began is not None or not in_force(case.seen, traffic):
+        return case
+    left = len(case.steps) - case.number + 1
+    return replace(
+        case,
+        journal=replace(case.journal, step_began=case.now, eager_until=case.now + EAGER_SECONDS),
+        ledger=begin_step(case.ledger, case.rules, case.now, left, bake=case.bakes),
+    )
+
+
+def _allowed(case: Case) -> int:
+    """The weight of the step, or as much as the servers that are left can take: availability only ever lowers it."""
+    replicas, servers = case.seen.resource.spec.replicas, _reachable_servers(case)
+    if not _asks_for_servers(case):
+        return case.step.weight
+    lost = case.journal.lost_at
+    if servers == 0 or (lost is not None and case.now - lost < QUIET_SECONDS):
+        return 0
+    return max(1, min(case.step.weight, 100 * servers // replicas))
+
+
+def _asks_for_servers(case: Case) -> bool:
+    return case.seen.resource.spec.replicas > 0
+
+
+def _reachable_servers(case: Case) -> int:
+    """Ready by the pods themselves and behind the Service: what falls is seen at the first of the two."""
+    return min(case.seen.behind.get(case.wanted.name, 0), case.seen.workload(case.wanted.name).ready)
+
+
+# --- How it ends -----------------------------------------------------------------------------------------------------
+
+
+def ended(
+    case: Case,
+    ending: Ending,
+    reason: str,
+    said: str,
+    *,
+    verdict: StepVerdict | None = None,
+    blamed: bool = True,
+    request: tuple[str, str] | None = None,
+) -> Plan:
+    """The rollout is over. Promoted: the names change and nothing else; rolled back: all traffic to stable in this pass."""
+    journal = _with_gates(case.journal, case.number, verdict) if verdict and ending != "Promoted" else case.journal
+    sentence = (
+        f"{called(case.wanted)} is promoted: {said}"
+        if ending == "Promoted"
+        else f"{called(case.wanted)} is rolled back: {said}"
+    )
+    journal = _closed(journal, ending, reason, sentence, case.now, blamed=blamed)
+    case = replace(case, journal=journal)
+    if ending == "Promoted":
+        return replace(
+            _plan(case, Phase.DRAINING, sentence, all_to(case.wanted), SOON, request=request),
+            stable=case.wanted,
+            canary=None,
+            finished=journal,
+        )
+    case = replace(case, journal=to_measure(journal, "smoke", case.now))
+    return _plan(case, Phase.ROLLING_BACK, sentence, all_to(case.stable), 0.2, request=request)
+
+
+def _closed(journal: Journal, ending: Ending, reason: str, said: str, now: float, *, blamed: bool) -> Journal:
+    entry = Entry(now, ending, said, 100 if ending == "Promoted" else 0)
+    timeline = _entered(journal, entry)
+    return replace(
+        journal, ending=ending, ended=now, reason=reason, sentence=said, blamed=blamed, measure="", timeline=timeline
+    )
+
+
+def _reason(verdict: StepVerdict) -> str:
+    """One word for it: the gate that failed, or that a hard limit was crossed."""
+    failed = [gate.name for gate in verdict.gates if gate.verdict == "Failing"]
+    return failed[0][0].upper() + failed[0][1:] if failed and failed[0] in verdict.sentence else "HardLimit"
+
+
+def _with_gates(journal: Journal, number: int, verdict: StepVerdict) -> Journal:
+    """With how the gates stood when the step was over."""
+    kept = tuple(gate for gate in journal.gates if gate.step != number)
+    return replace(journal, gates=(*kept, *(_record(number, gate) for gate in verdict.gates)))
+
+
+def _record(number: int, gate: GateVerdict) -> GateRecord:
+    return GateRecord(
+        number, gate.name, gate.verdict, gate.limit, gate.observed, gate.stable, gate.events, gate.evidence, gate.needed,
+        gate.sentence,
+    )  # fmt: skip
+
+
+# --- Plans -----------------------------------------------------------------------------------------------------------
+
+
+def _held(case: Case, phase: Phase, said: str, again: float | None) -> Plan:
+    """The canary stands by, with the share it has now or less: none before its first step."""
+    if case.journal.step == 0:
+        return _plan(case, phase, said, all_to(case.stable), again)
+    now = current(case.seen).get(case.wanted.name, 0)
+    return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, min(now, _allowed(case))), again)
+
+
+def _on(case: Case, traffic: Traffic, verdict: StepVerdict, phase: Phase, said: str) -> Plan:
+    wait = max(0.2, case.journal.measure_at - case.now)
+    wait = min(wait, SOON) if case.journal.step_began is None else wait
+    plan = _plan(case, phase, said, traffic, wait)
+    return replace(plan, rollout=_row(case, verdict))
+
+
+def _plan(
+    case: Case,
+    phase: Phase,
+    said: str,
+    traffic: Traffic,
+    again: float | None,
+    *,
+    request: tuple[str, str] | None = None,
+) -> Plan:
+    done = handled(case.seen) | (dict([request]) if request else {})
+    leaving = still_served(case.seen, case.stable, case.wanted)
+    return Plan(
+        phase=phase,
+        sentence=said,
+        wanted=case.wanted.name,
+        run=runs(case.seen, [case.stable, case.wanted, *leaving]),
+        stable=case.stable,
+        canary=case.wanted,
+        traffic=traffic,
+        memory=Memory(case.journal, dumped(case.ledger), done),
+        rollout=_row(case, None),
+        look_again=again,
+    )
+
+
+def _row(case: Case, verdict: StepVerdict | None) -> RolloutStatus:
+    """The rollout as the status shows it."""
+    began = case.journal.step_began
+    to_go = verdict.seconds_to_go if verdict else None
+    return RolloutStatus(
+        step=_of(case) if case.journal.step else f"0/{len(case.steps)}",
+        step_started_at=_time(began),
+        promote_not_before=_time(began + seconds(case.step.hold)) if began is not None else None,
+        verdict_expected_at=_time(case.now + to_go) if to_go is not None and to_go < 1e8 else None,
+        verdict=verdict.verdict if verdict else None,
+        gates=tuple(_gate(gate) for gate in verdict.gates) if verdict else (),
+    )
+
+
+def _gate(gate: GateVerdict) -> Gate:
+    return Gate(
+        name=gate.name,
+        limit=gate.limit,
+        observed=None if gate.observed is None else f"{100 * gate.observed:.3g}%",
+        events=int(gate.events),
+        evidence=f"{gate.evidence:.3g} of {gate.needed:.3g}",
+        verdict=gate.verdict,
+    )
+
+
+def _outlook(case: Case, verdict: StepVerdict) -> str:
+    """What a step waits for: its time, or evidence."""
+    left = (case.journal.step_began or case.now) + seconds(case.step.hold) - case.now
+    if verdict.verdict == "Passing" and left > 0:
+        return f"step {_of(case)}: {case.step.weight} % for another {left:.0f} s; {verdict.sentence}"
+    return f"step {_of(case)}: {verdict.sentence}"
+
+
+def _phase(case: Case) -> Phase:
+    return Phase.BAKING if case.bakes else Phase.STEPPING
+
+
+def _of(case: Case) -> str:
+    return f"{case.number}/{len(case.steps)}"
+
+
+def _interval(case: Case) -> float:
+    return interval_of(case.seen.resource.spec)
+
+
+def _max_hold(case: Case) -> float:
+    stated = case.step.max_hold or case.seen.resource.spec.rollout.max_hold
+    return seconds(stated) if stated else MAX_HOLDS * seconds(case.step.hold)
+
+
+def _step_ends(case: Case) -> float:
+    return (case.journal.step_began or case.now) + seconds(case.step.hold)
+
+
+def _entered(journal: Journal, entry: Entry) -> tuple[Entry, ...]:
+    return (*journal.timeline, entry)[-MOST_ENTRIES:]
+
+
+def _arm(revision: Revision) -> Arm:
+    return Arm(revision.name, revision.model_version, revision.model_digest, revision.image)
+
+
+def _time(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)

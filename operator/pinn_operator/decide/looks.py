@@ -1,0 +1,57 @@
+"""How the revisions of an object are doing, in the words that plans use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pinn_operator.api.observed import Observed, Workload
+from pinn_operator.api.plan import Run
+from pinn_operator.api.revision import Revision
+
+
+def is_ready(seen: Observed, revision: Revision) -> bool:
+    """Every replica asked for is ready, by the pods themselves; none asked for is ready too."""
+    return revision.name in seen.revisions and seen.workload(revision.name).ready >= seen.resource.spec.replicas
+
+
+def is_behind(seen: Observed, revision: Revision) -> bool:
+    """Every replica asked for is an endpoint of the revision's own Service: pods are ready a little before that."""
+    return seen.behind.get(revision.name, 0) >= seen.resource.spec.replicas
+
+
+def is_reachable(seen: Observed, revision: Revision) -> bool:
+    """The Service of the object's name has it among its endpoints."""
+    return revision.name in seen.endpoints or seen.resource.spec.replicas == 0
+
+
+def progress(seen: Observed, revision: Revision) -> str:
+    """How many of its replicas are ready, and what keeps the others."""
+    workload: Workload = seen.workload(revision.name)
+    count = f"{workload.ready} of {seen.resource.spec.replicas} replicas ready"
+    trouble = workload.not_created or workload.not_starting
+    return f"{count}: {trouble}" if trouble else count
+
+
+def called(revision: Revision) -> str:
+    """A revision as people speak of it."""
+    return f"version {revision.model_version} (revision {revision.name})"
+
+
+def runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:
+    """Each of them once, with the replicas that the spec asks for."""
+    unique = {revision.name: revision for revision in revisions}
+    return tuple(Run(revision, seen.resource.spec.replicas, _nudge(seen, revision)) for revision in unique.values())
+
+
+def still_served(seen: Observed, *others: Revision) -> list[Revision]:
+    """Revisions that are none of the others, and that a route or the Service still sends requests to."""
+    reached = set(seen.endpoints) | set(seen.route.weights if seen.route else ())
+    names = reached - {revision.name for revision in others}
+    return [seen.revisions[name] for name in sorted(names) if name in seen.revisions]
+
+
+def _nudge(seen: Observed, revision: Revision) -> str | None:
+    """The running half minute, while pods of the revision are refused: one more try in each of them, not one a pass."""
+    if seen.workload(revision.name).not_created is None:
+        return None
+    return seen.now.replace(second=seen.now.second // 30 * 30, microsecond=0).isoformat()

@@ -1,0 +1,165 @@
+"""From what the servers said in a pass to evidence: one tick, in which the counters of both arms are taken together.
+
+What a rollout measures next, and when, is decided here too and stored, so that a pass that observes needs no opinion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from pinn_operator.api.codec import dump, load
+from pinn_operator.api.journal import MOST_MINUTES, Arm, Journal, Measurement, Minute
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.readings import Checked, Measured
+from pinn_operator.api.spec import Spec
+from pinn_operator.api.units import seconds
+from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, take
+from pinn_operator.decide.evidence.counters import Arm as Role
+from pinn_operator.decide.evidence.counters import Counts, advance
+
+EAGER_SECONDS: Final = 15.0
+"""After a weight has risen servers are read every second: a bad canary shows in its first requests."""
+EAGER_INTERVAL: Final = 1.0
+RETRY_SECONDS: Final = 5.0
+FEW: Final = 5
+"""Requests of users between two readings that are next to none."""
+
+PHYSICS: Final = ("checked", "violations")
+"""Counted by the operator's own questions, not by the servers."""
+
+
+def now_of(seen: Observed) -> float:
+    """Seconds since 1970."""
+    return seen.now.timestamp()
+
+
+def interval_of(spec: Spec) -> float:
+    """Seconds between two readings as the spec asks."""
+    return seconds(spec.metrics.interval)
+
+
+def ledger_of(seen: Observed) -> Ledger:
+    """The evidence as stored; none, where it is lost or cannot be read: then it is gathered anew."""
+    stored = seen.memory.ledger if seen.memory else {}
+    try:
+        return load(Ledger, stored) if stored else Ledger()
+    except (TypeError, ValueError):
+        return Ledger()
+
+
+def dumped(ledger: Ledger) -> Mapping[str, object]:
+    """As it is stored."""
+    found: Mapping[str, object] = dump(ledger)
+    return found
+
+
+def to_measure(journal: Journal, what: Measurement, at: float) -> Journal:
+    """With what the pass at that time, or the first one after it, has to measure."""
+    return replace(journal, measure=what, measure_at=at)
+
+
+def next_tick(journal: Journal, seen: Observed) -> Journal:
+    """The next reading of the counters: soon after a weight has risen, else at the interval of the spec."""
+    now, interval = now_of(seen), interval_of(seen.resource.spec)
+    pause = min(interval, EAGER_INTERVAL) if now < journal.eager_until else interval
+    return to_measure(journal, "tick", now + pause)
+
+
+def with_checks(journal: Journal, measured: Measured) -> Journal:
+    """With the physics checks of this pass added up."""
+    if not measured.shadow:
+        return journal
+    shadow = dict(journal.shadow)
+    for revision, checked in measured.shadow.items():
+        shadow[revision] = shadow.get(revision, Checked()) + checked
+    return replace(journal, shadow=shadow)
+
+
+def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tuple[Journal, Ledger]:
+    """One reading more. Without one, what the API server says still counts."""
+    measured = seen.measured or Measured()
+    journal = _with_live(with_checks(journal, measured), measured)
+    samples = _samples(journal, measured, rules, now_of(seen))
+    if not samples:
+        return journal, take(ledger, rules, reading(seen, journal, (), {}))
+    interval = interval_of(seen.resource.spec)
+    _, found = advance(ledger.counters, samples, rules.counters, now_of(seen), interval)
+    if not isinstance(found, str):
+        journal = _in_minutes(journal, now_of(seen), found.canary, found.stable)
+    memory = {
+        pod.process: pod.memory
+        for pod in measured.pods
+        if pod.revision == journal.canary.revision and pod.memory is not None
+    }
+    return journal, take(ledger, rules, reading(seen, journal, samples, memory))
+
+
+def _with_live(journal: Journal, measured: Measured) -> Journal:
+    """Whether users ask the canary anything: where they do not, requests of our own may stand in."""
+    canary = [pod for pod in measured.pods if pod.revision == journal.canary.revision and pod.counts is not None]
+    if not canary:
+        return journal
+    live = sum(pod.live for pod in canary)
+    return replace(journal, live=live, quiet=live - journal.live < FEW)
+
+
+def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memory: Mapping[str, float]) -> Reading:
+    """What one tick delivers; readiness and restarts are the API server's."""
+    canary, stable = journal.canary.revision, journal.stable.revision
+    restarts = {server.pod: server.restarts for server in seen.servers if server.revision == canary}
+    ready: dict[Role, bool] = {
+        "canary": seen.workload(canary).ready > 0,
+        "stable": seen.workload(stable).ready > 0,
+    }
+    return Reading(now_of(seen), interval_of(seen.resource.spec), samples, restarts, ready, memory)
+
+
+def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> tuple[Sample, ...]:
+    """The counters by arm; what the operator counted itself is one more pod of each."""
+    roles: dict[str, Role] = {journal.canary.revision: "canary", journal.stable.revision: "stable"}
+    pods = [pod for pod in measured.pods if pod.revision in roles]
+    if not pods:
+        return ()
+    found = [
+        Sample(
+            roles[pod.revision],
+            pod.process,
+            pod.at,
+            None if pod.counts is None else {**dict.fromkeys(PHYSICS, 0.0), **pod.counts},
+        )
+        for pod in pods
+    ]
+    own = [
+        Sample(
+            role, f"shadow/{role}", now, {**dict.fromkeys(rules.counters, 0.0), **_counts(journal.shadow.get(revision))}
+        )
+        for revision, role in roles.items()
+    ]
+    return (*found, *own)
+
+
+def _counts(checked: Checked | None) -> Counts:
+    one = checked or Checked()
+    return {"checked": float(one.checked), "violations": float(one.violations + one.wrong)}
+
+
+def _in_minutes(journal: Journal, now: float, canary: Counts, stable: Counts) -> Journal:
+    """With what was counted since the last reading, in the minute that is running."""
+    at = now // 60 * 60
+    last = journal.minutes[-1] if journal.minutes and journal.minutes[-1].at == at else Minute(at)
+    kept = journal.minutes[:-1] if last in journal.minutes[-1:] else journal.minutes
+    minute = Minute(at, _sum(last.canary, canary), _sum(last.stable, stable))
+    return replace(journal, minutes=(*kept, minute)[-MOST_MINUTES:])
+
+
+def _sum(before: Counts, more: Counts) -> Counts:
+    """Zeros are left out: most counters of a good minute are."""
+    names = sorted(before.keys() | more.keys())
+    return {name: value for name in names if (value := before.get(name, 0.0) + more.get(name, 0.0))}
+
+
+def arm_of(name: str, version: str, digest: str | None, image: str) -> Arm:
+    """One that takes part."""
+    return Arm(name, version, digest, image)

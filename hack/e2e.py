@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-from hack.install import ROOT, bring_up, say
+from hack.install import ROOT, bring_up, say, step
+from tests.e2e.cluster.cache import Cache
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.errors import ClusterError
+from tests.e2e.cluster.images import Request
+from tests.e2e.gateway import build as gateway_build
+from tests.e2e.prometheus import build as prometheus_build
 
 NAME = "pinn-e2e"
 
@@ -18,7 +22,7 @@ NAME = "pinn-e2e"
 def main() -> int:
     cluster = Cluster(NAME)
     try:
-        bring_up(cluster)
+        bring_up(cluster, others=third_party)
         return run_tests(cluster)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -29,6 +33,15 @@ def main() -> int:
     finally:
         if not os.environ.get("KEEP"):
             cluster.down()
+
+
+def third_party(cache: Cache) -> list[Request]:
+    """What the tests put beside the operator. All that needs a network is fetched here: the tests run where there may be none."""
+    with step("the Gateway API's definitions"):
+        gateway_build.crds(cache)
+    with step("Prometheus (the first time it is compiled: 7 minutes)"):
+        asking = prometheus_build.request(cache)
+    return [gateway_build.request(), asking]
 
 
 def run_tests(cluster: Cluster) -> int:

@@ -1,4 +1,4 @@
-"""The two images, built from this checkout and loaded into a cluster; and kubectl where the cluster is reachable.
+"""The images, built from this checkout and loaded into a cluster; and kubectl where the cluster is reachable.
 
 Shared by the demo and the end-to-end tests, so that both run what a user would run.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.e2e.cluster import images
+from tests.e2e.cluster.cache import Cache
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.ways import Way
 
@@ -36,21 +37,26 @@ def say(text: str) -> None:
     print(f"==> {text}", file=sys.stderr, flush=True)
 
 
-def bring_up(cluster: Cluster, nodes: int = 1) -> None:
-    """A running cluster that knows both images."""
+def bring_up(cluster: Cluster, nodes: int = 1, others: Callable[[Cache], list[images.Request]] = lambda _: []) -> None:
+    """A running cluster that knows both images, and the others."""
     with step(
         "a Kubernetes cluster (the first time on a machine without a container engine this builds one: 15 minutes)"
     ):
         cluster.up(nodes)
-    archives = []
-    for dockerfile, tag in IMAGES.items():
-        with step(f"image {tag} from {dockerfile}"):
-            archives.append(images.build(cluster.cache, images.Request(ROOT / dockerfile, tag, ROOT, (), None)))
+    archives = [
+        built(cluster, images.Request(ROOT / dockerfile, tag, ROOT, (), None)) for dockerfile, tag in IMAGES.items()
+    ]
     if cluster.way is Way.GIVEN and not os.environ.get("E2E_LOAD"):
-        say("your cluster is expected to have or pull the two images; E2E_LOAD='command' would load their archives")
+        say("your cluster is expected to have or pull the images; E2E_LOAD='command' would load their archives")
         return
+    archives += [built(cluster, request) for request in others(cluster.cache)]
     with step("images into the cluster"):
         cluster.load(*archives)
+
+
+def built(cluster: Cluster, request: images.Request) -> Path:
+    with step(f"image {request.tag} from {request.dockerfile.relative_to(ROOT)}"):
+        return images.build(cluster.cache, request)
 
 
 def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None, limit: float = 120.0) -> str:

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.e2e.gateway.install import Gateway
+from tests.e2e.gateway.install import install as install_gateway
 from tests.e2e.kubectl import MANIFESTS, SYSTEM, apply, eventually, items, kubectl
+from tests.e2e.prometheus.install import Prometheus
+from tests.e2e.prometheus.install import install as install_prometheus
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,15 @@ def namespace() -> Iterator[str]:
     apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}, "default")
     yield name
     kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def gateway() -> Gateway:
+    """A gateway that takes routes from every namespace. It stays, as Prometheus does: they belong to the cluster."""
+    return install_gateway()
+
+
+@pytest.fixture(scope="session")
+def prometheus() -> Prometheus:
+    """Prometheus, asking every server pod each two seconds."""
+    return install_prometheus()

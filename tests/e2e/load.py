@@ -1,4 +1,4 @@
-"""Requests at a fixed rate against one URL, from inside a cluster: `python load.py URL RATE SECONDS`.
+"""Requests at a fixed rate against one URL, from inside a cluster: `python load.py URL RATE SECONDS [--host NAME] ...`.
 
 Open loop: a request is sent when it is due, however the ones before it fare, so a server that stalls is not spared. Connections
 are kept alive as real clients keep them, and nothing is retried: every answer but 200 is a failure. Prints one JSON object.
@@ -6,11 +6,12 @@ are kept alive as real clients keep them, and nothing is retried: every answer b
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,34 +29,68 @@ OPTION = {
 DEADLINE_SECONDS = 5.0
 CONNECTIONS = 50
 TOLD_FAILURES = 20
+TOLD_CHARACTERS = 300
+UNKNOWN = ""
+
+
+class Refused(Exception):
+    """The answer was another than 200."""
 
 
 class Tally:
     """What the requests came to."""
 
     def __init__(self) -> None:
+        self.began = time.time()
         self.sent = 0
         self.versions: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.seconds: list[float] = []
         self.first_failures: list[str] = []
+        self.answered: Counter[tuple[int, str]] = Counter()
+        self.not_answered: Counter[int] = Counter()
+        self.first: dict[str, float] = {}
+        self.last: dict[str, float] = {}
+
+    def succeeded(self, began: float, version: str) -> None:
+        """Count it in the second in which its answer came: until then a version is what clients are exposed to."""
+        now = time.time()
+        self.seconds.append(time.monotonic() - began)
+        self.versions[version] += 1
+        self.answered[self._second(now), version] += 1
+        self.first.setdefault(version, now)
+        self.last[version] = now
 
     def failed(self, began: float, why: str) -> None:
         """Count it; the first few are told with the time of day, to be laid beside the cluster's Events."""
         self.failures[why] += 1
+        self.not_answered[self._second(time.time())] += 1
         if len(self.first_failures) < TOLD_FAILURES:
             took = time.monotonic() - began
             sent = datetime.now(UTC) - timedelta(seconds=took)
             self.first_failures.append(f"sent {sent:%H:%M:%S.%f}, after {took:.3f} s: {why}")
 
+    def _second(self, now: float) -> int:
+        return int(now - self.began)
+
+    def by_second(self) -> list[list[Any]]:
+        """[second, version, answered, failed]: as many as the seconds times the versions. Whose a failure was nobody knows."""
+        answered = [[second, version, count, 0] for (second, version), count in self.answered.items()]
+        failed = [[second, UNKNOWN, 0, count] for second, count in self.not_answered.items()]
+        return sorted([*answered, *failed])
+
     def report(self) -> dict[str, Any]:
         ordered = sorted(self.seconds) or [0.0]
         return {
+            "began": self.began,
             "sent": self.sent,
             "failed": sum(self.failures.values()),
             "failures": dict(self.failures),
             "first_failures": self.first_failures,
             "versions": dict(self.versions),
+            "first_answer": self.first,
+            "last_answer": self.last,
+            "by_second": self.by_second(),
             "p50_ms": round(1000 * ordered[len(ordered) // 2], 1),
             "p99_ms": round(1000 * ordered[len(ordered) * 99 // 100], 1),
         }
@@ -65,29 +100,50 @@ async def once(session: aiohttp.ClientSession, url: str, tally: Tally) -> None:
     tally.sent += 1
     began = time.monotonic()
     try:
-        async with session.post(url, json=OPTION) as answer:
-            body = await answer.json()
-        if answer.status != 200:
-            tally.failed(began, f"{answer.status}: {body}")
-            return
-        tally.versions[str(body["model"]["version"])] += 1
-        tally.seconds.append(time.monotonic() - began)
+        tally.succeeded(began, await ask(session, url))
+    except Refused as error:
+        tally.failed(began, str(error))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
         cause = getattr(error, "os_error", None) or error.__cause__
         tally.failed(began, f"{type(error).__name__}: {error}" + (f" ({cause!r})" if cause else ""))
 
 
-async def load(url: str, rate: float, seconds: float) -> Tally:
-    tally = Tally()
+async def ask(session: aiohttp.ClientSession, url: str) -> str:
+    """The version of the model that answered. Raises Refused with the answer's own words: a gateway's are no JSON."""
+    async with session.post(url, json=OPTION) as answer:
+        text = await answer.text()
+    if answer.status != 200:
+        raise Refused(f"{answer.status}: {text.strip()[:TOLD_CHARACTERS]}")
+    return str(json.loads(text)["model"]["version"])
+
+
+async def load(url: str, rate: float, seconds: float, headers: Mapping[str, str] | None = None) -> Tally:
     limits = aiohttp.TCPConnector(limit=CONNECTIONS, force_close=False)
     timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
-    async with aiohttp.ClientSession(connector=limits, timeout=timeout) as session, asyncio.TaskGroup() as group:
-        began = time.monotonic()
+    session = aiohttp.ClientSession(connector=limits, timeout=timeout, headers=headers)
+    async with session, asyncio.TaskGroup() as group:
+        tally, began = Tally(), time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             group.create_task(once(session, url, tally))
     return tally
 
 
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("rate", type=float)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--host", help="the name that a gateway's route knows the service by")
+    parser.add_argument("--header", action="append", default=[], metavar="NAME:VALUE")
+    return parser.parse_args()
+
+
+def headers_of(given: argparse.Namespace) -> dict[str, str]:
+    pairs = (text.partition(":") for text in given.header)
+    return {name.strip(): value.strip() for name, _, value in pairs} | ({"Host": given.host} if given.host else {})
+
+
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(load(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))).report()))
+    asked = arguments()
+    print(json.dumps(asyncio.run(load(asked.url, asked.rate, asked.seconds, headers_of(asked))).report()))

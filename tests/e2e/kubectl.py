@@ -92,8 +92,26 @@ def holds(obj: Object | None, kind: str, reason: str = "") -> bool:
     return found["status"] == "True" and (not reason or found["reason"] == reason)
 
 
+GATES = (
+    "errorRate",
+    "cacheHitRate",
+    "fallbackRate",
+    "latencyP95",
+    "latencyP99",
+    "memoryGrowthPerHour",
+    "gpuUtilization",
+    "physicsViolationRate",
+)
+NO_GATES: Object = {"promote": dict.fromkeys(GATES, "Off"), "abort": {"errorRate": "Off", "latencyP95": "Off"}}
+AT_ONCE: Object = {"rollout": {"steps": [{"weight": 100, "hold": "0s"}]}, "sla": NO_GATES}
+"""A new version takes over as soon as it is ready: for tests of what has nothing to do with steps and evidence."""
+
+
 def pinn(name: str = "pricer", version: str = "1.0.0", **spec: Any) -> Object:
-    """A PinnDeployment, the smallest there is and what is given; it asks for less than the default, as many share a test node."""
+    """A PinnDeployment, the smallest there is and what is given; it asks for less than the default, as many share a test node.
+    A new version of it takes over at once, unless `rollout` and `sla` say how."""
+    rollout = {**AT_ONCE["rollout"], **spec.pop("rollout", {})}
+    spec = {"sla": AT_ONCE["sla"], **spec, "rollout": rollout}
     small = {"requests": {"cpu": "25m", "memory": "96Mi"}}
     return {
         "apiVersion": "pinn.dev/v1alpha1",

@@ -11,7 +11,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,8 @@ OPTION = {
 DEADLINE_SECONDS = 5.0
 CONNECTIONS = 50
 TOLD_FAILURES = 20
+REACHED_SECONDS = 30.0
+POLL_SECONDS = 0.05
 TOLD_CHARACTERS = 300
 UNKNOWN = ""
 
@@ -40,7 +42,8 @@ class Refused(Exception):
 class Tally:
     """What the requests came to."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused_first: Sequence[str] = ()) -> None:
+        self.refused_first = list(refused_first[:TOLD_FAILURES])
         self.began = time.time()
         self.sent = 0
         self.versions: Counter[str] = Counter()
@@ -87,6 +90,7 @@ class Tally:
             "failed": sum(self.failures.values()),
             "failures": dict(self.failures),
             "first_failures": self.first_failures,
+            "refused_first": self.refused_first,
             "versions": dict(self.versions),
             "first_answer": self.first,
             "last_answer": self.last,
@@ -108,6 +112,22 @@ async def once(session: aiohttp.ClientSession, url: str, tally: Tally) -> None:
         tally.failed(began, f"{type(error).__name__}: {error}" + (f" ({cause!r})" if cause else ""))
 
 
+async def reached(session: aiohttp.ClientSession, url: str) -> list[str]:
+    """Wait for the first answer. A node's kube-proxy learns of a new Service up to a second after its endpoints are there, and
+    refuses until then: nobody was served yet, so nobody is let down. What was refused is told all the same."""
+    refused: list[str] = []
+    end = time.monotonic() + REACHED_SECONDS
+    while True:
+        try:
+            await ask(session, url)
+            return refused
+        except (Refused, aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as error:
+            refused.append(f"{datetime.now(UTC):%H:%M:%S.%f} {type(error).__name__}: {error}")
+            if time.monotonic() > end:
+                return refused
+        await asyncio.sleep(POLL_SECONDS)
+
+
 async def ask(session: aiohttp.ClientSession, url: str) -> str:
     """The version of the model that answered. Raises Refused with the answer's own words: a gateway's are no JSON."""
     async with session.post(url, json=OPTION) as answer:
@@ -122,7 +142,8 @@ async def load(url: str, rate: float, seconds: float, headers: Mapping[str, str]
     timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
     session = aiohttp.ClientSession(connector=limits, timeout=timeout, headers=headers)
     async with session, asyncio.TaskGroup() as group:
-        tally, began = Tally(), time.monotonic()
+        refused_first = await reached(session, url)
+        tally, began = Tally(refused_first), time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
             group.create_task(once(session, url, tally))

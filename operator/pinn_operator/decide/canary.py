@@ -319,14 +319,10 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted)}"
         return _held(case, Phase.STEPPING, said, SOON)
     if is_too_coarse(seen, case.stable, case.wanted, step.weight):
-        share = 100 * reachable_share(seen, case.stable, case.wanted, step.weight)
-        said = f"so few servers can make no share nearer to {step.weight} % than {float(share):.0f} %"
-        return _held(
-            case,
-            Phase.TOO_COARSE,
-            f"{said}; name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse",
-            LATER,
-        )
+        nearest = 100 * reachable_share(seen, case.stable, case.wanted, step.weight)
+        how = "name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse"
+        said = f"so few servers can make no share nearer to {step.weight} % than {float(nearest):.0f} %; {how}"
+        return _held(case, Phase.TOO_COARSE, said, LATER)
     said = f"step {number}/{len(case.steps)}: {step.weight} % of the traffic to {called(case.wanted)}"
     journal = replace(
         case.journal,

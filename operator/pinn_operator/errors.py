@@ -5,6 +5,7 @@ OperatorError
 │   ├── Refused              403, 422, 400, or the 500 of a type error or a webhook: a person has to act first
 │   ├── Conflict             409: what was read is out of date, so observe again
 │   └── Unavailable          429, other 5xx, time-outs, broken connections: the same request may work later
+├── ServerTrouble            a model server cannot be asked, or says what cannot be used: a reason to wait, never a verdict
 └── LeaseLost                another replica leads now; this one must stop writing
 """
 
@@ -36,6 +37,14 @@ class Conflict(ApiError):
 
 class Unavailable(ApiError):
     """The server is busy, restarting or unreachable."""
+
+
+class ServerTrouble(OperatorError):
+    """What a pod did instead of answering, in a sentence that begins with its name."""
+
+    def __init__(self, pod: str, said: str) -> None:
+        super().__init__(f"pod {pod} {said}")
+        self.pod = pod
 
 
 class LeaseLost(OperatorError):

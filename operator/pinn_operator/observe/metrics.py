@@ -1,0 +1,163 @@
+"""What servers counted, read from their own metrics, under the names that gates are judged by.
+
+Read with distrust: half a text would look like a restart, and a family that is missing like a service without faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pinn_operator.api.readings import PodMetrics, Server
+from pinn_operator.errors import ServerTrouble
+from pinn_operator.servers import Servers
+
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
+"""Bounds of the server's latency histogram, in seconds."""
+AT_ONCE: Final = 16
+"""Pods of one object read at a time."""
+
+REQUESTS: Final = "pinn_requests_total"
+FALLBACKS: Final = "pinn_fallback_calls_total"
+HITS: Final = "pinn_cache_hits_total"
+MISSES: Final = "pinn_cache_misses_total"
+LATENCY: Final = "pinn_prediction_latency_seconds"
+RESIDENT: Final = "process_resident_memory_bytes"
+CACHED: Final = "pinn_cache_bytes"
+FAILED: Final = ("error", "overloaded")
+"""Outcomes that are errors. One that is refused is the caller's own."""
+
+Labels = frozenset[tuple[str, str]]
+
+
+async def scrape(
+    servers: Servers, of: Sequence[Server], now: Callable[[], float], *, shadow_counts: bool
+) -> tuple[PodMetrics, ...]:
+    """The counters of each server that may have counted something; of one that cannot be read, why."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def read(server: Server) -> PodMetrics:
+        async with turns:
+            return await _read(servers, server, now, shadow_counts)
+
+    return tuple(await asyncio.gather(*(read(server) for server in of if _may_have_counted(server))))
+
+
+def parse(text: str, *, shadow_counts: bool) -> tuple[dict[str, float], float | None, float]:
+    """The counts by name, resident bytes without the cache's own, and the requests of users alone.
+
+    Raises ValueError with a sentence where the text is not whole, or says what cannot be.
+    """
+    told = _told(text)
+    sources = ("live", "shadow") if shadow_counts else ("live",)
+    misses = told.sum(MISSES, sources)
+    counts = {
+        "requests": told.sum(REQUESTS, sources),
+        "errors": told.sum(REQUESTS, sources, FAILED),
+        "fallbacks": told.sum(FALLBACKS, sources),
+        "lookups": told.sum(HITS, sources) + misses,
+        "misses": misses,
+        **_latencies(told, sources),
+        "checked": 0.0,
+        "violations": 0.0,
+    }
+    return counts, _memory(told), told.sum(REQUESTS, ("live",))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The series of a text by their name, and which families it has, be they empty."""
+
+    series: Mapping[str, Mapping[Labels, float]]
+    families: Collection[str]
+
+    def of(self, name: str) -> Mapping[Labels, float]:
+        return self.series.get(name, {})
+
+    def sum(self, name: str, sources: Collection[str], outcomes: Collection[str] | None = None) -> float:
+        """All series of a counter from these sources, and with these outcomes."""
+        return sum(
+            value
+            for labels, value in self.of(name).items()
+            if dict(labels).get("source") in sources and (outcomes is None or dict(labels).get("outcome") in outcomes)
+        )
+
+
+async def _read(servers: Servers, server: Server, now: Callable[[], float], shadow_counts: bool) -> PodMetrics:
+    at = now()
+    try:
+        counts, memory, live = parse(await servers.metrics(server), shadow_counts=shadow_counts)
+    except ServerTrouble as error:
+        return PodMetrics(server.revision, server.process, at, None, trouble=str(error))
+    except ValueError as error:
+        said = f"the metrics of pod {server.pod} cannot be used: {error}"
+        return PodMetrics(server.revision, server.process, at, None, trouble=said)
+    return PodMetrics(server.revision, server.process, at, counts, memory, live)
+
+
+def _may_have_counted(server: Server) -> bool:
+    """One that is not ready and has no address, or no process yet, was never asked anything."""
+    return server.ready or (server.address is not None and bool(server.container))
+
+
+def _told(text: str) -> _Told:
+    if not text.endswith("\n"):
+        raise ValueError("they end in the middle of a line")
+    series: dict[str, dict[Labels, float]] = defaultdict(dict)
+    families = set()
+    try:
+        for family in text_string_to_metric_families(text):
+            families.add(family.name)
+            for sample in family.samples:
+                labels = frozenset(sample.labels.items())
+                if labels in series[sample.name]:
+                    raise ValueError(f"{sample.name} is there twice")
+                series[sample.name][labels] = _possible(sample.name, sample.value)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)[:200] or "they are not in Prometheus' text format") from None
+    for name in (REQUESTS, FALLBACKS, HITS, MISSES, LATENCY):
+        if not families & {name, name.removesuffix("_total")}:
+            raise ValueError(f"{name} is missing: this is no model server's text, or one of another release")
+    return _Told(series, families)
+
+
+def _possible(name: str, value: float) -> float:
+    if name.startswith(("pinn_", RESIDENT)) and not (isfinite(value) and value >= 0):
+        raise ValueError(f"{name} is {value}")
+    return float(value)
+
+
+def _latencies(told: _Told, sources: Collection[str]) -> dict[str, float]:
+    """How many answers there were, and how many were slower than each bound, whatever they were made by."""
+    found = {"timed": 0.0, **{f"slower_than_{bound:g}": 0.0 for bound in BUCKETS}}
+    buckets: dict[Labels, dict[float, float]] = defaultdict(dict)
+    for labels, value in told.of(f"{LATENCY}_bucket").items():
+        without = frozenset(label for label in labels if label[0] != "le")
+        buckets[without][float(dict(labels).get("le", "nan"))] = value
+    counted = told.of(f"{LATENCY}_count")
+    for labels in {*buckets, *counted}:
+        if dict(labels).get("source") not in sources:
+            continue
+        if labels not in counted or not buckets[labels].keys() >= {*BUCKETS}:
+            raise ValueError(f"{LATENCY} is not complete")
+        found["timed"] += counted[labels]
+        for bound in BUCKETS:
+            found[f"slower_than_{bound:g}"] += _beyond(counted[labels], buckets[labels][bound])
+    return found
+
+
+def _beyond(count: float, within: float) -> float:
+    if within > count:
+        raise ValueError(f"{LATENCY} counts {within:g} answers within a bound, and {count:g} in all")
+    return count - within
+
+
+def _memory(told: _Told) -> float | None:
+    resident = sum(told.of(RESIDENT).values())
+    return max(0.0, resident - sum(told.of(CACHED).values())) if told.of(RESIDENT) else None

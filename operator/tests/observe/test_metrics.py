@@ -1,0 +1,214 @@
+"""The counters of servers become what gates are judged by, or a sentence; nothing in between."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pinn_operator.api.spec import Spec
+from pinn_operator.decide.evidence.gates import BUCKETS as JUDGED
+from pinn_operator.decide.evidence.rules import rules_of
+from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, parse, scrape
+from pinn_operator.servers import Servers
+from tests.pods import Town, pod
+
+
+def histogram(method: str, source: str, slow: int, quick: int) -> str:
+    """So many answers of 0.3 s and so many of 0.003 s."""
+    name, labels = "pinn_prediction_latency_seconds", f'method="{method}",source="{source}"'
+    found = [(str(b), quick * (b >= 0.003) + slow * (b >= 0.3)) for b in BUCKETS] + [("+Inf", quick + slow)]
+    lines = [f'{name}_bucket{{le="{le}",{labels}}} {count}.0' for le, count in found]
+    return "\n".join([*lines, f"{name}_count{{{labels}}} {quick + slow}.0", f"{name}_sum{{{labels}}} 1.5"])
+
+
+TEXT = f"""\
+# HELP process_resident_memory_bytes Resident memory size in bytes.
+# TYPE process_resident_memory_bytes gauge
+process_resident_memory_bytes 1.5e+08
+# TYPE pinn_requests_total counter
+pinn_requests_total{{outcome="ok",source="live"}} 100.0
+pinn_requests_total{{outcome="ok",source="shadow"}} 40.0
+pinn_requests_total{{outcome="ok",source="probe"}} 7.0
+pinn_requests_total{{outcome="refused",source="live"}} 5.0
+pinn_requests_total{{outcome="overloaded",source="live"}} 3.0
+pinn_requests_total{{outcome="error",source="live"}} 2.0
+pinn_requests_total{{outcome="error",source="shadow"}} 1.0
+# TYPE pinn_cache_hits_total counter
+pinn_cache_hits_total{{source="live"}} 80.0
+pinn_cache_hits_total{{source="shadow"}} 30.0
+# TYPE pinn_cache_misses_total counter
+pinn_cache_misses_total{{source="live"}} 20.0
+pinn_cache_misses_total{{source="shadow"}} 10.0
+# TYPE pinn_cache_bytes gauge
+pinn_cache_bytes 5.0e+07
+# TYPE pinn_fallback_total counter
+pinn_fallback_total{{reason="physics_violation",source="live"}} 9.0
+# TYPE pinn_fallback_calls_total counter
+pinn_fallback_calls_total{{source="live"}} 6.0
+pinn_fallback_calls_total{{source="shadow"}} 1.0
+# TYPE pinn_prediction_latency_seconds histogram
+{histogram("cache", "live", 0, 80)}
+{histogram("model", "live", 4, 16)}
+{histogram("none", "live", 2, 0)}
+{histogram("model", "shadow", 1, 39)}
+{histogram("model", "probe", 1000, 0)}
+"""
+
+
+def test_users_requests_are_counted_alone_where_shadow_requests_do_not_count() -> None:
+    counts, memory, live = parse(TEXT, shadow_counts=False)
+    assert counts == {
+        "requests": 110, "errors": 5, "fallbacks": 6, "lookups": 100, "misses": 20, "timed": 102,
+        "slower_than_0.001": 102, "slower_than_0.0025": 102, "slower_than_0.005": 6, "slower_than_0.01": 6,
+        "slower_than_0.025": 6, "slower_than_0.05": 6, "slower_than_0.1": 6, "slower_than_0.25": 6, "slower_than_0.5": 0,
+        "slower_than_0.6": 0, "slower_than_1": 0, "slower_than_2": 0, "slower_than_5": 0, "checked": 0, "violations": 0,
+    }  # fmt: skip
+    assert (memory, live) == (1e8, 110)
+
+
+def test_shadow_requests_count_where_they_do_but_never_as_users_requests() -> None:
+    counts, _, live = parse(TEXT, shadow_counts=True)
+    assert [counts[name] for name in ("requests", "errors", "fallbacks", "lookups", "misses", "timed")] == [
+        151, 6, 7, 140, 30, 142,
+    ]  # fmt: skip
+    assert counts["slower_than_0.25"] == 7
+    assert live == 110
+
+
+def test_every_counter_that_a_gate_may_ask_for_is_there() -> None:
+    strict = {
+        "promote": {"latencyP95": "30ms", "latencyP99": "7s"}, "abort": {"latencyP95": "4s"},
+        "rollback": {"latencyP95": {"above": "5s", "for": "10m"}},
+    }  # fmt: skip
+    spec = Spec.model_validate({"model": {"name": "black-scholes", "version": "2.0.0"}, "sla": strict})
+    assert {*rules_of(spec).counters} <= parse(TEXT, shadow_counts=True)[0].keys()
+    assert BUCKETS == JUDGED
+
+
+def test_a_family_without_series_has_counted_nothing() -> None:
+    families = ("pinn_requests", "pinn_cache_hits", "pinn_cache_misses", "pinn_fallback_calls")
+    text = "".join(f"# TYPE {name}_total counter\n" for name in families)
+    counts, memory, live = parse(text + "# TYPE pinn_prediction_latency_seconds histogram\n", shadow_counts=True)
+    assert set(counts.values()) == {0.0}
+    assert (memory, live) == (None, 0.0)
+
+
+def without(*beginnings: str) -> str:
+    return "".join(line for line in TEXT.splitlines(True) if not line.startswith(beginnings))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "middle of a line"),
+        ("\n", "pinn_requests_total is missing"),
+        ("<html><body>503</body></html>\n", "invalid metric name"),
+        ('{"status": "healthy"}\n', "Invalid labels"),
+        (TEXT[:-1], "middle of a line"),
+        (TEXT[: len(TEXT) // 2], "middle of a line"),
+        (without("# TYPE pinn_requests", "pinn_requests"), "pinn_requests_total is missing"),
+        (without("# TYPE pinn_fallback_calls", "pinn_fallback_calls"), "pinn_fallback_calls_total is missing"),
+        (without("# TYPE pinn_pred", "pinn_pred"), "pinn_prediction_latency_seconds is missing"),
+        (TEXT.replace("100.0", "NaN"), "pinn_requests_total is nan"),
+        (TEXT.replace("100.0", "+Inf"), "pinn_requests_total is inf"),
+        (TEXT.replace("100.0", "-1"), "pinn_requests_total is -1"),
+        (TEXT.replace("1.5e+08", "NaN"), "process_resident_memory_bytes is nan"),
+        (TEXT.replace("100.0", "many"), "many"),
+        (TEXT + 'pinn_requests_total{outcome="ok",source="live"} 100.0\n', "twice"),
+        (TEXT.replace('_bucket{le="0.5",method="none"', '_bucket{le="0.7",method="none"'), "not complete"),
+        (TEXT.replace('_count{method="none"', '_count{method="some"'), "not complete"),
+        (TEXT.replace('_count{method="none",source="live"} 2', '_count{method="none",source="live"} 1'), "in all"),
+    ],
+)
+def test_a_text_that_is_not_whole_is_no_reading_and_says_why(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        parse(text, shadow_counts=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(TEXT)), st.text(max_size=12), st.integers(0, 40))
+def test_a_damaged_text_is_a_sentence_or_a_whole_reading(place: int, junk: str, gone: int) -> None:
+    try:
+        counts, memory, live = parse(TEXT[:place] + junk + TEXT[place + gone :], shadow_counts=True)
+    except ValueError:
+        return
+    assert counts.keys() == parse(TEXT, shadow_counts=True)[0].keys()
+    assert all(value >= 0 for value in (*counts.values(), memory or 0.0, live))
+
+
+def test_a_cache_that_says_it_is_larger_than_the_process_leaves_no_memory() -> None:
+    assert parse(TEXT.replace("5.0e+07", "5.0e+09"), shadow_counts=True)[1] == 0.0
+
+
+# --- Scraping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[tuple[Town, Servers]]:
+    async with Town.founded() as founded:
+        yield founded
+
+
+def telling(text: str) -> web.Application:
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+async def test_all_pods_are_read_and_one_that_cannot_be_is_said_with_its_name(town: tuple[Town, Servers]) -> None:
+    await town[0].settle("a", telling(TEXT))
+    await town[0].settle("b", telling("<html>\n"))
+    gone = pod("c", "stable")
+    a, b, c = await scrape(town[1], [pod("a"), pod("b"), gone], lambda: 7.0, shadow_counts=True)
+    assert (a.revision, a.process, a.at, a.memory, a.live, a.trouble) == ("canary", pod("a").process, 7.0, 1e8, 110, "")
+    assert (a.counts or {})["requests"] == 151
+    assert (b.counts, b.memory, b.live) == (None, None, 0.0)
+    assert b.trouble.startswith("the metrics of pod b cannot be used: invalid metric name")
+    assert (c.revision, c.counts) == ("stable", None)
+    assert c.trouble.startswith("pod c cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("differing", "told"),
+    [
+        ({"address": None}, "pod a has no address yet"),
+        ({"address": None, "ready": False}, None),
+        ({"container": "", "ready": False}, None),
+        ({"ready": False}, "pod a cannot be reached: nobody lives at a.test:8081"),
+    ],
+)
+async def test_a_pod_is_left_out_only_where_it_cannot_have_counted_anything(
+    differing: dict[str, Any], told: str | None, town: tuple[Town, Servers]
+) -> None:
+    found = await scrape(town[1], [pod("a", **differing)], lambda: 7.0, shadow_counts=True)
+    assert [one.trouble for one in found] == ([] if told is None else [told])
+
+
+async def test_many_pods_are_read_at_once_and_not_all_at_once() -> None:
+    running = most = 0
+    full = asyncio.Event()
+
+    class Slow(Servers):
+        async def metrics(self, _: object) -> str:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            if running == AT_ONCE:
+                full.set()
+            await full.wait()
+            running -= 1
+            return TEXT
+
+    servers = Slow(None)  # type: ignore[arg-type]
+    found = await scrape(servers, [pod(str(i)) for i in range(3 * AT_ONCE)], lambda: 0.0, shadow_counts=True)
+    assert [one.process for one in found] == [pod(str(i)).process for i in range(3 * AT_ONCE)]
+    assert most == AT_ONCE

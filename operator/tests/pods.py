@@ -91,6 +91,7 @@ class Model:
         self.reason = "physics_violation"
         self.off: Callable[[float], float] = lambda _: 0.0
         self.bound: float | None = 0.01
+        self.unsaid: Callable[[float], bool] = lambda _: False
         self.outside: Callable[[float], bool] = lambda _: False
         self.predicts: Callable[[float], tuple[int, Any]] = lambda x: (200, {"u": x, "method": "model", "reason": None})
         self.slow: asyncio.Event | None = None
@@ -146,7 +147,8 @@ class Model:
             return {"u": x, "method": "solver", "reason": "out_of_domain", "error_bound": bound}
         if self.breaks(x):
             return {"u": x + self.off(x), "method": "solver", "reason": self.reason, "error_bound": bound}
-        return {"u": x + self.off(x), "method": "model", "reason": None, "error_bound": bound}
+        u = None if self.unsaid(x) else x + self.off(x)
+        return {"u": u, "method": "model", "reason": None, "error_bound": bound}
 
     async def _predict(self, request: web.Request) -> web.Response:
         x = (await request.json())["x"]

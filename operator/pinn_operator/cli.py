@@ -49,6 +49,46 @@ def validate(
 
 
 @app.command()
+def verify(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="certificate.json, its ConfigMap as JSON or YAML, or - for standard input."
+        ),
+    ],
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The hash it must have, from status.history or from the Event.")
+    ] = None,
+) -> None:
+    """Say whether the certificate of a finished rollout is genuine and agrees with itself, without a cluster.
+
+    Every finished rollout leaves a ConfigMap; its name and the hash are in the object's status:
+
+        kubectl get pinn option-pricer -o jsonpath='{.status.history}'
+
+        kubectl get configmap NAME -o json | pinn-operator verify - --sha256 HEX
+
+        pinn-operator verify certificate.json
+
+    One line for each check: the hash, the times, the weights, how long users were exposed, that a promotion came after a step at
+    100 %, that what passed had the evidence, that who is blamed failed. A complaint names the field.
+
+    Exit code 0: all is well. 1: something is not. 2: there is no certificate in the file.
+
+    The hash stored with a certificate can be changed along with it: compare it with the status, or keep it elsewhere. The page
+    report.md is made from the certificate and has no hash of its own.
+    """
+    from pinn_operator.verify import Verdict
+    from pinn_operator.verify import verify as lines_of
+
+    worst = Verdict.GENUINE
+    for line in lines_of(file, sha256):
+        typer.echo(line.text)
+        worst = max(worst, line.verdict)
+    raise typer.Exit(worst)
+
+
+@app.command()
 def run() -> None:
     """Run the operator, in a cluster or against the one that KUBECONFIG names.
 

@@ -26,6 +26,9 @@ Object = dict[str, Any]
 
 CALL_SECONDS = 10.0
 
+SERVER = "server"
+"""The container of a pod that serves."""
+
 NOT_OURS = ("typed patch object", "failed calling webhook")
 """What an answer 500 says when a person has to act: a type error in an apply, and an admission webhook that is down."""
 PAGE = 500
@@ -177,6 +180,25 @@ class Kube:
             raise Unavailable(0, "NoAnswer", f"patch {kind.plural}: {error or type(error).__name__}") from error
         if answer.status >= 300:
             raise _sorted(ApiException(status=answer.status, reason=answer.reason, body=text))
+
+    async def logs(self, pod: str, namespace: str, *, lines: int, previous: bool = False) -> str:
+        """The last lines that the server in a pod wrote; those of the process before this one, if `previous`."""
+        query = [("tailLines", lines), ("previous", str(previous).lower()), ("container", SERVER)]
+        method, url, headers, *_ = await self._api.param_serialize(
+            "GET", f"{self._resource(POD).path(name=pod, namespace=namespace)}/log", auth_settings=["BearerToken"],
+            query_params=query, header_params={"Accept": "text/plain"},
+        )  # fmt: skip
+        session: aiohttp.ClientSession = self._api.rest_client.pool_manager
+        try:
+            async with session.request(
+                method, url, headers=headers, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS)
+            ) as answer:
+                text = await answer.text(errors="replace")
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unavailable(0, "NoAnswer", f"logs of {pod}: {error or type(error).__name__}") from error
+        if answer.status >= 300:
+            raise _sorted(ApiException(status=answer.status, reason=answer.reason, body=text))
+        return text
 
     async def delete(self, kind: Kind, name: str, namespace: str, uid: str) -> None:
         """Delete this very object (by uid); that it is gone already is no error."""

@@ -11,14 +11,17 @@ from datetime import UTC, datetime
 import structlog
 
 from pinn_operator.act import act, announce, file_report, write_status
+from pinn_operator.api.journal import Journal
 from pinn_operator.api.observed import Key, Observed
+from pinn_operator.api.outcome import Filed
 from pinn_operator.api.plan import Plan
-from pinn_operator.build import build
+from pinn_operator.build import build, metadata_of
 from pinn_operator.decide import decide
 from pinn_operator.kube import Kube
-from pinn_operator.observe import observe
-from pinn_operator.report import happenings, status_of
+from pinn_operator.observe import observe, read_logs
+from pinn_operator.report import certificate, config_map, forgotten, happenings, history_with, status_of
 from pinn_operator.servers import Servers
+from pinn_operator.settings import RELEASE
 
 log = structlog.get_logger()
 
@@ -62,7 +65,7 @@ async def reconcile(context: Context, key: Key) -> Pass | None:
         log.log(
             level, "wrote", object=str(key), verb=write.verb, child=str(write.child), why=write.why or plan.sentence
         )
-    filed = await file_report(context.kube, seen, plan.finished) if plan.finished else None
+    filed = await _file(context.kube, seen, plan.finished) if plan.finished else None
     if not plan.release:
         await write_status(context.kube, status_of(seen, plan, outcome, filed), seen, outcome.resource_version)
     told = happenings(seen, plan, outcome)
@@ -71,3 +74,14 @@ async def reconcile(context: Context, key: Key) -> Pass | None:
     await announce(context.kube, told, seen, context.instance)
     healed = any(write.verb == "Healed" for write in outcome.writes)
     return Pass(seen, plan, REFUSED_AGAIN if outcome.refusals else plan.look_again, healed)
+
+
+async def _file(kube: Kube, seen: Observed, journal: Journal) -> Filed | None:
+    """The report of a rollout that is over, with the last words of a canary that was sent back."""
+    failed = [server for server in seen.servers if server.revision == journal.canary.revision]
+    logs = await read_logs(kube, seen.key.namespace, failed) if journal.ending == "RolledBack" else {}
+    made = certificate(seen, journal, logs, release=RELEASE)
+    report = config_map(made, metadata_of(seen, made.name, "report"))
+    history = history_with(seen.resource.status.history, journal, Filed(made.name, made.sha256))
+    written = await file_report(kube, report, forgotten(history))
+    return Filed(made.name, made.sha256) if written else None

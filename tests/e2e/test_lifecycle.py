@@ -62,7 +62,7 @@ def test_the_sample_becomes_ready_with_all_its_children(namespace: str) -> None:
     assert holds(obj, "Available")
     assert condition(obj, "Progressing") is None
     assert obj["status"]["stable"]["modelVersion"] == sample["spec"]["model"]["version"]
-    assert "spec.rollout.steps" in obj["status"]["notYetActedUpon"]
+    assert "spec.rollout.steps" not in obj["status"].get("notYetActedUpon", ())
     assert events(namespace, "Started")
     for child in items(CHILDREN, namespace, "pinn.dev/deployment"):
         assert child["kind"] == "Pod" or child["metadata"]["ownerReferences"][0]["uid"] == obj["metadata"]["uid"]
@@ -128,7 +128,7 @@ def test_a_new_version_takes_over_without_a_failed_request(namespace: str) -> No
     assert get("service", "pricer", namespace)["spec"]["selector"]["pinn.dev/revision"] == new
     assert find("deployment", f"pricer-{old}", namespace) is None
     assert find("controllerrevision", f"pricer-{old}", namespace), "there is nothing to go back to"
-    assert len(events(namespace, "Switched")) == 1
+    assert len(events(namespace, "Promoted")) == 1
 
 
 def test_going_back_uses_the_old_record_and_restarts_nothing_else(namespace: str) -> None:
@@ -148,15 +148,16 @@ def test_a_version_that_never_becomes_ready_leaves_the_old_one_serving(namespace
     first = revision_of(wait_ready(namespace))
     change_version(namespace, "9.9.9")
 
-    def stalled() -> bool:
-        return holds(read(namespace), "Stalled", "ProgressDeadlineExceeded")
+    def rolled_back() -> bool:
+        return holds(read(namespace), "Stalled", "RolledBack")
 
-    eventually(stalled, why=lambda: (read(namespace) or {}).get("status"))
+    eventually(rolled_back, why=lambda: (read(namespace) or {}).get("status"))
     obj = read(namespace) or {}
     assert holds(obj, "Available")
     assert condition(obj, "Reconciling") is None
     assert revision_of(obj) == first
-    assert obj["status"]["canary"] == {**obj["status"]["canary"], "modelVersion": "9.9.9", "weight": 0}
+    assert [one["modelVersion"] for one in obj["status"]["rejected"]] == ["9.9.9"]
+    assert "spec.rollout.progressDeadline (8s)" in obj["status"]["rejected"][0]["reason"]
     assert get("service", "pricer", namespace)["spec"]["selector"]["pinn.dev/revision"] == first
 
     change_version(namespace, "2.0.0")

@@ -1,6 +1,7 @@
 """Pure: status, conditions and Events from what was observed, planned and written."""
 
+from pinn_operator.report.certificate import certificate, config_map, forgotten
 from pinn_operator.report.events import happenings
-from pinn_operator.report.status import status_of
+from pinn_operator.report.status import history_with, status_of
 
-__all__ = ["happenings", "status_of"]
+__all__ = ["certificate", "config_map", "forgotten", "happenings", "history_with", "status_of"]

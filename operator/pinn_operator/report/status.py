@@ -35,14 +35,14 @@ def status_of(seen: Observed, plan: Plan, outcome: Outcome, filed: Filed | None 
         canary=_side(seen, plan, plan.canary, actual) if plan.canary else None,
         rollout=plan.rollout,
         rejected=old.rejected if plan.rejected is None else plan.rejected,
-        history=history_with(old.history, plan.finished, filed),
+        history=history_with(old.history, plan.finished, filed)[-MOST_FINISHED:],
         last_handled=old.last_handled if plan.teardown or plan.handled == LastHandled() else plan.handled,
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 
 def history_with(history: tuple[Finished, ...], journal: Journal | None, filed: Filed | None) -> tuple[Finished, ...]:
-    """The last ten, with the rollout that has just ended."""
+    """The history, with the rollout that has just ended; the first one may be one too many."""
     if journal is None:
         return history
     ended = Finished(
@@ -53,7 +53,7 @@ def history_with(history: tuple[Finished, ...], journal: Journal | None, filed: 
         report=filed.name if filed else None,
         sha256=filed.sha256 if filed else None,
     )
-    return (*history, ended)[-MOST_FINISHED:]
+    return (*history, ended)
 
 
 def _actual(seen: Observed, plan: Plan) -> dict[str, int]:

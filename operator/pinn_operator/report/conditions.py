@@ -77,10 +77,11 @@ def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict
 
 
 def _ready(plan: Plan, available: bool, trouble: Trouble | None) -> _Verdict:
-    """A refusal shows here even while an older revision answers: the object is not what its spec asks for."""
+    """A refusal shows here even while an older revision answers, and so does a revision that was sent back: the object is not
+    what its spec asks for."""
     if trouble is not None:
         return _Verdict("Ready", False, trouble.reason, trouble.message)
-    if plan.phase in (Phase.DELETING, Phase.NOT_SUPPORTED):
+    if plan.phase in (Phase.DELETING, Phase.NOT_SUPPORTED, Phase.ROLLED_BACK):
         return _Verdict("Ready", False, plan.phase.value, plan.sentence)
     if available:
         return _Verdict("Ready", True, "Serving", plan.sentence)
@@ -108,7 +109,7 @@ def _is_moving(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
         return True
     if plan.phase in (*HELD, Phase.NOT_SUPPORTED, Phase.ROLLED_BACK):
         return False
-    return plan.phase is not Phase.SERVING or _is_short(seen, plan)
+    return plan.phase not in (Phase.SERVING, Phase.BAKING) or _is_short(seen, plan)
 
 
 def _is_short(seen: Observed, plan: Plan) -> bool:

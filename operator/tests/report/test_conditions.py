@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pinn_operator.api.observed import ChildId, Observed, Workload
 from pinn_operator.api.outcome import Outcome, Refusal
+from pinn_operator.api.plan import Phase, Plan, Run, Traffic
 from pinn_operator.decide import decide
 from pinn_operator.report.conditions import MESSAGE_LIMIT, conditions_of, trouble_of
 from tests.given import NOW, observed, ready, resource, revision
@@ -75,17 +76,8 @@ TABLE = {
             "Progressing": "True Step",
         },
     ),
-    "the Service is switched": (
-        _seen("2.0.0", {ONE.name: UP, TWO.name: UP}),
-        {
-            "Ready": "True Serving",
-            "Reconciling": "True Switching",
-            "Available": "True MinimumAvailable",
-            "Progressing": "True Step",
-        },
-    ),
-    "the old one drains": (
-        _seen("2.0.0", {ONE.name: UP, TWO.name: UP}, selected=TWO.name, endpoints=[ONE.name, TWO.name]),
+    "the traffic is changing over": (
+        _seen("1.0.0", {ONE.name: UP, TWO.name: UP}, endpoints=[ONE.name, TWO.name]),
         {
             "Ready": "True Serving",
             "Reconciling": "True Draining",
@@ -109,12 +101,21 @@ TABLE = {
         _seen("2.0.0", {ONE.name: UP, TWO.name: ready(0, 1, not_starting="ImagePullBackOff: no such image")}),
         {"Ready": "False PodsNotStarting", "Reconciling": "True PodsNotStarting", "Available": "True MinimumAvailable"},
     ),
-    "new revision not ready within the deadline": (
-        _seen("2.0.0", {ONE.name: UP, TWO.name: ready(0, 1, deadline_exceeded=True)}),
+    "the first revision is not ready within the deadline": (
+        _first(ready(0, 1, deadline_exceeded=True)),
         {
             "Ready": "False ProgressDeadlineExceeded",
             "Stalled": "True ProgressDeadlineExceeded",
+            "Available": "False NotYet",
+        },
+    ),
+    "new revision not ready within the deadline": (
+        _seen("2.0.0", {ONE.name: UP, TWO.name: ready(0, 1, deadline_exceeded=True)}),
+        {
+            "Ready": "True Serving",
+            "Reconciling": "True RollingBack",
             "Available": "True MinimumAvailable",
+            "Progressing": "False RollingBack",
         },
     ),
     "spec asks for what this release cannot do": (
@@ -136,6 +137,72 @@ TABLE = {
 def test_the_table_of_conditions(row: str) -> None:
     seen, expected = TABLE[row]
     assert _conditions(seen) == expected
+
+
+def _plan(phase: Phase) -> Plan:
+    """A rollout from 1.0.0 to 2.0.0 in this phase; when it is over only 1.0.0 is left."""
+    over = phase is Phase.ROLLED_BACK
+    return Plan(
+        phase=phase,
+        sentence="because",
+        wanted=TWO.name,
+        run=tuple(Run(one, 1) for one in ((ONE,) if over else (ONE, TWO))),
+        stable=ONE,
+        canary=None if over else TWO,
+        traffic=Traffic({ONE.name: 100}, ONE.name),
+    )
+
+
+PHASES = {
+    Phase.STEPPING: {"Ready": "True Serving", "Reconciling": "True Step", "Progressing": "True Step"},
+    Phase.BAKING: {"Ready": "True Serving", "Progressing": "True Baking"},
+    Phase.PAUSED: {"Ready": "True Serving", "Progressing": "False Paused"},
+    Phase.UNDECIDED: {"Ready": "True Serving", "Progressing": "False Undecided"},
+    Phase.APPROVAL: {"Ready": "True Serving", "Progressing": "False WaitingForApproval"},
+    Phase.TOO_COARSE: {"Ready": "True Serving", "Progressing": "False TooCoarse"},
+    Phase.ROLLING_BACK: {
+        "Ready": "True Serving",
+        "Reconciling": "True RollingBack",
+        "Progressing": "False RollingBack",
+    },
+    Phase.ROLLED_BACK: {
+        "Ready": "False RolledBack",
+        "Stalled": "True RolledBack",
+        "Progressing": "False RolledBack",
+    },
+}
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.value)
+def test_the_conditions_of_each_phase_of_a_rollout_while_every_server_is_ready(phase: Phase) -> None:
+    """Ready may be waited for: it is False where the spec asks for a revision that was sent back."""
+    seen = _seen("2.0.0", {ONE.name: UP, TWO.name: UP})
+    found = conditions_of(seen, _plan(phase), NOTHING)
+    expected = PHASES[phase] | {"Available": "True MinimumAvailable"}
+    assert {c.type: f"{c.status} {c.reason}" for c in found} == expected
+    assert {c.message for c in found if c.type != "Available"} == {"because"}
+
+
+@pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.value)
+def test_in_no_phase_are_callers_served_when_no_server_of_stable_is_ready(phase: Phase) -> None:
+    seen = _seen("2.0.0", {ONE.name: DOWN, TWO.name: UP})
+    said = {c.type: c.status for c in conditions_of(seen, _plan(phase), NOTHING)}
+    assert (said["Ready"], said["Available"]) == ("False", "False")
+
+
+def test_a_bake_that_is_short_of_a_server_is_being_mended() -> None:
+    seen = _seen("2.0.0", {ONE.name: UP, TWO.name: DOWN})
+    said = {c.type: f"{c.status} {c.reason}" for c in conditions_of(seen, _plan(Phase.BAKING), NOTHING)}
+    assert said["Reconciling"] == "True Baking"
+
+
+@pytest.mark.parametrize("phase", [Phase.ROLLING_BACK, Phase.ROLLED_BACK], ids=lambda phase: phase.value)
+def test_what_the_canary_that_was_sent_back_died_of_is_not_told_as_a_new_trouble(phase: Phase) -> None:
+    """It is in the sentence already, and a Ready that flickers would wake people for it."""
+    seen = _seen("2.0.0", {ONE.name: UP, TWO.name: ready(0, 1, not_starting="CrashLoop", deadline_exceeded=True)})
+    said = {c.type: f"{c.status} {c.reason}" for c in conditions_of(seen, _plan(phase), NOTHING)}
+    assert said["Ready"] == PHASES[phase]["Ready"]
+    assert trouble_of(seen, _plan(phase), NOTHING) is None
 
 
 def test_a_refused_child_shows_though_an_older_revision_answers() -> None:

@@ -6,29 +6,31 @@ The list shrinks as they are built; a field leaves it in the change that acts up
 from __future__ import annotations
 
 from pinn_operator.api.resource import PinnDeployment
+from pinn_operator.api.units import OFF
 
 PENDING = (
     "model.credentials",
     "gpu",
-    "rollout.steps",
-    "rollout.maxHold",
-    "rollout.whenUndecided",
     "rollout.rollbackWithin",
-    "rollout.retainStable",
-    "sla",
-    "traffic",
-    "metrics",
+    "sla.promote.memory",
+    "sla.promote.gpuUtilization",
+    "sla.custom",
+    "traffic.routeRef",
+    "metrics.prometheus",
     "autoscaling",
 )
 
-PENDING_VALUES = {"cache.warmUp.from": "Stable"}
-"""Of these fields one value does something else than it says: the first keys are drawn from the model's ranges instead."""
+PENDING_VALUES = {"rollout.retainStable": "None", "metrics.source": "Prometheus"}
+"""Of these fields one value does something else than it says: all of stable is kept, and the servers' own metrics are read."""
+
+NOTHING: tuple[object, ...] = (None, OFF, [])
+"""What asks for nothing."""
 
 
 def not_yet_acted_upon(resource: PinnDeployment) -> tuple[str, ...]:
     """Those of them that the spec has, its defaults included: a default that does nothing is not acted upon either."""
     spec = resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    fields = [path for path in PENDING if _at(spec, path) is not None]
+    fields = [path for path in PENDING if _at(spec, path) not in NOTHING]
     values = [path for path, value in PENDING_VALUES.items() if _at(spec, path) == value]
     return tuple(f"spec.{path}" for path in fields + values)
 

@@ -6,31 +6,61 @@ from tests.given import resource
 
 
 def test_defaults_that_do_nothing_are_listed() -> None:
-    listed = not_yet_acted_upon(resource())
-    assert "spec.sla" in listed
-    assert "spec.gpu" in listed
-    assert "spec.rollout.steps" in listed
+    assert not_yet_acted_upon(resource()) == (
+        "spec.gpu",
+        "spec.rollout.rollbackWithin",
+        "spec.sla.promote.gpuUtilization",
+    )
 
 
 def test_optional_fields_are_listed_only_where_they_are_set() -> None:
     assert "spec.autoscaling" not in not_yet_acted_upon(resource())
     assert "spec.autoscaling" in not_yet_acted_upon(resource(autoscaling={}))
-    assert "spec.rollout.maxHold" in not_yet_acted_upon(resource(rollout={"maxHold": "1h"}))
+    assert "spec.sla.promote.memory" in not_yet_acted_upon(resource(sla={"promote": {"memory": "1Gi"}}))
+    assert "spec.traffic.routeRef" in not_yet_acted_upon(resource(traffic={"routeRef": {"name": "mine"}}))
     model = {"name": "black-scholes", "version": "1.0.0", "credentials": {"secretName": "s"}}
     assert "spec.model.credentials" in not_yet_acted_upon(resource(model=model))
 
 
+def test_a_gate_that_is_off_is_off_as_it_says() -> None:
+    listed = not_yet_acted_upon(resource(sla={"promote": {"memory": "Off", "gpuUtilization": "Off"}}))
+    assert not [path for path in listed if path.startswith("spec.sla")]
+
+
+def test_gates_of_ones_own_are_listed_with_the_prometheus_that_would_be_asked() -> None:
+    custom = [{"name": "stale", "bad": "stale_total", "total": "answers_total"}]
+    metrics = {"source": "Prometheus", "prometheus": {"url": "http://prometheus:9090"}}
+    listed = not_yet_acted_upon(resource(sla={"custom": custom}, metrics=metrics))
+    assert {"spec.sla.custom", "spec.metrics.prometheus", "spec.metrics.source"} <= set(listed)
+
+
+ROLLOUT = {
+    "steps": [{"weight": 5, "hold": "1m", "maxHold": "1h", "approval": "Required"}, {"weight": 100, "hold": "1h"}],
+    "maxHold": "2h",
+    "whenUndecided": "RollBack",
+    "paused": True,
+}
+
+
 def test_what_is_acted_upon_is_not_listed() -> None:
-    acted_upon = {"spec.replicas", "spec.resources", "spec.image", "spec.template", "spec.rollout.paused", "spec.model"}
-    acted_upon |= {"spec.cache", "spec.fallback", "spec.limits"}
-    everything = resource(autoscaling={}, image="i:1", template={"spec": {}}, rollout={"maxHold": "1h", "paused": True})
-    assert not acted_upon & set(not_yet_acted_upon(everything))
+    everything = resource(
+        image="i:1",
+        template={"spec": {}},
+        replicas=3,
+        rollout=ROLLOUT,
+        sla={"evidence": "Live", "rollback": {"unavailable": {"for": "1m"}}},
+        traffic={"gateway": {"parentRefs": [{"name": "gw"}]}, "allowCoarse": True},
+        metrics={"interval": "5s"},
+        cache={"warmUp": {"from": "Stable"}},
+    )
+    assert not_yet_acted_upon(everything) == not_yet_acted_upon(resource())
 
 
 def test_a_value_that_does_something_else_yet_is_listed_and_the_others_are_not() -> None:
-    assert "spec.cache.warmUp.from" in not_yet_acted_upon(resource())
-    for chosen in ("Synthetic", "None"):
-        assert "spec.cache.warmUp.from" not in not_yet_acted_upon(resource(cache={"warmUp": {"from": chosen}}))
+    """All of stable is kept through the bake, which is what Full says."""
+    for chosen, listed in (("None", True), ("Full", False)):
+        found = not_yet_acted_upon(resource(rollout={"retainStable": chosen}))
+        assert ("spec.rollout.retainStable" in found) is listed
 
 
 def test_every_path_exists_in_the_spec_of_the_resource() -> None:

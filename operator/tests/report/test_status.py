@@ -27,7 +27,7 @@ def _rollout(status: dict[str, Any] | None = None, **spec: Any) -> Observed:
 
 
 def test_the_status_of_a_rollout_in_full_but_for_its_conditions() -> None:
-    """Look at the weights: the canary has none, for it gets no request before the change over."""
+    """Look at the weights: the canary has none before its first step."""
     status = _status(_rollout())
     assert [condition["type"] for condition in status.pop("conditions")] == [
         "Ready",
@@ -35,7 +35,7 @@ def test_the_status_of_a_rollout_in_full_but_for_its_conditions() -> None:
         "Available",
         "Progressing",
     ]
-    assert "spec.sla" in status.pop("notYetActedUpon")
+    assert "spec.gpu" in status.pop("notYetActedUpon")
     assert status == {
         "observedGeneration": 3,
         "replicas": 4,
@@ -55,6 +55,7 @@ def test_the_status_of_a_rollout_in_full_but_for_its_conditions() -> None:
             "readyReplicas": 1,
             "placement": "CPU",
         },
+        "rollout": {"step": "0/3"},
     }
 
 
@@ -63,18 +64,6 @@ def test_before_the_first_revision_is_ready_nothing_is_stable() -> None:
     assert "stable" not in status
     assert "canary" not in status
     assert (status["replicas"], status["readyReplicas"]) == (0, 0)
-
-
-def test_at_the_change_over_the_new_revision_is_stable_and_no_canary_is_left() -> None:
-    seen = observed(
-        resource("2.0.0", status={"stable": {"revision": ONE.name}, "canary": {"revision": TWO.name}}),
-        revisions=[ONE, TWO],
-        workloads={ONE.name: ready(1), TWO.name: ready(1)},
-        selected=ONE.name,
-    )
-    status = _status(seen)
-    assert (status["stable"]["revision"], status["stable"]["weight"]) == (TWO.name, 100)
-    assert "canary" not in status
 
 
 def test_an_object_that_goes_keeps_the_name_of_what_served() -> None:

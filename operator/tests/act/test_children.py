@@ -59,6 +59,7 @@ async def test_everything_is_made_in_the_safe_order_and_tried_before_it_is_recor
         ("patch", "PinnDeployment", "pricer"),
         ("dry_run", "Deployment", name),
         ("apply", "ServiceAccount", "pricer-server"),
+        ("apply", "Secret", "pricer-admin"),
         ("apply", "ControllerRevision", name),
         ("apply", "Deployment", name),
         ("apply", "Service", name),

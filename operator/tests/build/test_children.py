@@ -13,8 +13,7 @@ from pinn_operator.api.plan import Plan
 from pinn_operator.build import build
 from pinn_operator.build.children import NUDGE
 from pinn_operator.decide import decide
-from pinn_operator.kube import WRITTEN
-
+from pinn_operator.kube import NAMED, WRITTEN
 from tests.given import observed, ready, resource, revision
 from tests.golden import assert_golden
 
@@ -59,7 +58,8 @@ def _one(objects: tuple[dict[str, Any], ...], kind: str, name: str | None = None
 
 
 def test_the_children_of_an_object_with_two_replicas() -> None:
-    """Look at the last Service: its selector alone says who serves. And at the pod: non-root, read-only, no token."""
+    """Look at the last Service: its selector alone says who serves. And at the pod: non-root, read-only, its token by
+    reference. The Secret is empty here: a token is made up where it is written."""
     assert_golden(GOLDEN / "two-replicas.yaml", _yaml(_built(_first(replicas=2))))
 
 
@@ -88,10 +88,10 @@ def test_records_come_before_workloads_and_the_service_that_callers_know_comes_l
     assert objects[-1]["spec"]["selector"] == {LABEL_OBJECT: "pricer", LABEL_REVISION: stable.name}
 
 
-def test_every_child_is_of_a_kind_that_is_watched_and_is_found_again_by_label_and_owner() -> None:
+def test_every_child_is_of_a_kind_that_is_read_and_is_found_again_by_label_and_owner() -> None:
     seen = _first(replicas=2)
     for obj in _built(seen):
-        assert obj["kind"] in {kind.kind for kind in WRITTEN}
+        assert obj["kind"] in {kind.kind for kind in (*WRITTEN, *NAMED)}
         assert obj["metadata"]["labels"][LABEL_OBJECT] == "pricer"
         assert obj["metadata"]["namespace"] == "demo"
         (owner,) = obj["metadata"]["ownerReferences"]
@@ -103,6 +103,7 @@ def test_pods_carry_no_role_so_a_change_of_role_restarts_nothing() -> None:
     stable, wanted = revision("1.0.0", 1), revision("2.0.0", 2)
     of = resource("2.0.0", status={"stable": {"revision": stable.name}})
     coming = observed(of, revisions=[stable, wanted], workloads={stable.name: ready(1)}, selected=stable.name)
+    of = resource("2.0.0", status={"stable": {"revision": wanted.name}})
     over = observed(of, revisions=[stable, wanted], workloads={wanted.name: ready(1)}, selected=wanted.name)
     assert decide(coming).canary == decide(over).stable == wanted
     name = f"pricer-{wanted.name}"

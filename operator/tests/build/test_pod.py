@@ -22,7 +22,8 @@ def _server(template: dict[str, Any]) -> dict[str, Any]:
 
 
 def _env(template: dict[str, Any]) -> dict[str, str]:
-    return {entry["name"]: entry["value"] for entry in _server(template)["env"]}
+    """What the server is told in so many words."""
+    return {entry["name"]: entry["value"] for entry in _server(template)["env"] if "value" in entry}
 
 
 def test_the_pod_meets_the_restricted_pod_security_standard() -> None:
@@ -38,6 +39,15 @@ def test_the_pod_meets_the_restricted_pod_security_standard() -> None:
 
 def test_the_pod_gets_no_token_of_the_api_server() -> None:
     assert _rendered()["spec"]["automountServiceAccountToken"] is False
+
+
+def test_the_token_of_the_admin_port_is_in_the_pod_by_reference_and_nowhere_in_words() -> None:
+    """A record keeps the template, and anybody who may read the object reads that."""
+    (token,) = [entry for entry in _server(_rendered())["env"] if "value" not in entry]
+    assert token == {
+        "name": "PINN_SERVER_ADMIN_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "pricer-admin", "key": "token"}},
+    }
 
 
 def test_the_server_is_told_its_model_and_where_to_listen() -> None:
@@ -161,9 +171,7 @@ def test_a_server_has_time_to_drain_before_it_is_killed() -> None:
     assert template["spec"]["terminationGracePeriodSeconds"] == GRACE_SECONDS > DRAIN_SECONDS
 
 
-@pytest.mark.parametrize(
-    ("timeout", "at_least"), [("1s", 30), ("4s", 30), ("5s", 31), ("59500ms", 86), ("1m30s", 116)]
-)
+@pytest.mark.parametrize(("timeout", "at_least"), [("1s", 30), ("4s", 30), ("5s", 31), ("59500ms", 86), ("1m30s", 116)])
 def test_a_server_whose_requests_may_take_long_has_time_to_answer_them_before_it_is_killed(
     timeout: str, at_least: int
 ) -> None:

@@ -111,12 +111,12 @@ async def test_endpoints_are_the_revisions_of_the_pods_behind_the_service_caller
     """The pod that leaves still counts: connections to it are open."""
     pods = [_pod("a"), _pod("b", TWO.name, leaving=True), _pod("c", "0123456789")]
     seen = await _seen(*pods, _slice("a", "b", "gone"), _slice("c", service="pricer-other"))
-    assert seen.endpoints == {ONE.name, TWO.name}
+    assert seen.endpoints == {ONE.name: 1, TWO.name: 1}
 
 
 async def test_a_slice_without_endpoints_has_none() -> None:
     empty = _slice() | {"endpoints": None}
-    assert (await _seen(empty)).endpoints == frozenset()
+    assert (await _seen(empty)).endpoints == {}
 
 
 async def test_children_of_a_deleted_namesake_are_not_ours() -> None:

@@ -43,11 +43,9 @@ def test_a_first_revision_that_is_ready_is_told_once() -> None:
     assert _told_twice(_seen("1.0.0")) == []
 
 
-def test_a_rollout_is_told_at_its_start_and_at_the_change_over_each_once() -> None:
+def test_a_rollout_is_told_at_its_start_once() -> None:
     assert _told(_seen("2.0.0", STABLE)) == [("RolloutStarted", False)]
     assert _told_twice(_seen("2.0.0", STABLE)) == []
-    assert _told(_seen("2.0.0", STABLE, two=1)) == [("Switched", False)]
-    assert _told_twice(_seen("2.0.0", STABLE, two=1)) == []
 
 
 def test_a_rollout_to_a_third_version_is_told_anew() -> None:

@@ -91,6 +91,7 @@ class Model:
         self.reason = "physics_violation"
         self.off: Callable[[float], float] = lambda _: 0.0
         self.bound: float | None = 0.01
+        self.solver_bound = 1e-9
         self.unsaid: Callable[[float], bool] = lambda _: False
         self.outside: Callable[[float], bool] = lambda _: False
         self.predicts: Callable[[float], tuple[int, Any]] = lambda x: (200, {"u": x, "method": "model", "reason": None})
@@ -138,7 +139,7 @@ class Model:
             for place, answer in enumerate(answers)
             if answer["reason"] == "physics_violation"
         ]
-        solved = [{"u": x, "error_bound": {"u": 1e-9}} for x in points] if asked["solver"] else None
+        solved = [{"u": x, "error_bound": {"u": self.solver_bound}} for x in points] if asked["solver"] else None
         return web.json_response({"answers": answers, "solver": solved, "violations": violations})
 
     def _answer(self, x: float) -> dict[str, Any]:

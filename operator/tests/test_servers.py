@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from pinn_operator.build import pod as rendered
 from pinn_operator.errors import OperatorError, ServerTrouble
-from pinn_operator.servers import ADMIN_PORT, CALL_SECONDS, METRICS_SECONDS, PORT, Servers
+from pinn_operator.servers import ADMIN_PORT, CALL_SECONDS, LARGEST, METRICS_SECONDS, PORT, Servers
 from tests.pods import TOKEN, Model, Town, pod
 
 POD = pod("pricer-1")
@@ -123,6 +123,15 @@ async def test_a_server_that_sends_without_end_is_cut_off(path: str, town: tuple
     app.router.add_route("*", "/{path:.*}", pour)
     await town[0].settle("pricer-1", app)
     assert await trouble(path, town[1]) == f"pod pricer-1 answers {path} with more than 8 MiB"
+
+
+@pytest.mark.parametrize(("more", "taken"), [(0, True), (1, False)])
+async def test_as_much_as_the_limit_is_taken(more: int, taken: bool, town: tuple[Town, Servers]) -> None:
+    await town[0].says("pricer-1", http(b" " * (LARGEST + more)))
+    if taken:
+        assert len(await town[1].metrics(POD)) == LARGEST
+    else:
+        assert "more than 8 MiB" in await trouble("/metrics", town[1])
 
 
 @each_call

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pinn_operator.api.readings import Checked, Measured, Server
+from pinn_operator.errors import ServerTrouble
 from pinn_operator.observe import trial
 from pinn_operator.observe.metrics import scrape
 from pinn_operator.observe.trial import (
@@ -172,9 +173,13 @@ async def test_an_answer_beyond_its_own_bound_is_wrong_and_the_worst_one_is_said
     assert of(measured, "stable").wrong == 0
 
 
-@pytest.mark.parametrize(("bound", "wrong"), [(0.0, 0), (1e-300, 0)])
-async def test_rounding_makes_no_answer_wrong(pair: Pair, bound: float, wrong: int) -> None:
-    pair.canary.bound, pair.canary.off = bound, lambda x: 1e-13 * x
+@pytest.mark.parametrize(("bound", "solver_bound"), [(0.0, 0.0), (0.0, 1e-3), (1e-3, 0.0)])
+@pytest.mark.parametrize(("beyond", "wrong"), [(1e-13, 0), (1e-9, SOLVED)])
+async def test_rounding_and_the_solvers_own_error_make_no_answer_wrong(
+    pair: Pair, bound: float, solver_bound: float, beyond: float, wrong: int
+) -> None:
+    pair.canary.bound, pair.canary.solver_bound = bound, solver_bound
+    pair.canary.off = lambda x: bound + solver_bound + beyond * x
     assert of(await pair.preflight()).wrong == wrong
 
 
@@ -252,6 +257,24 @@ async def test_without_a_ready_canary_there_is_nothing_to_ask(way: str, pair: Pa
 async def test_a_wrong_token_is_trouble_that_says_so(pair: Pair) -> None:
     measured = await preflight(pair.servers, [STABLE], [CANARY], "old", keys=9, seed=1)
     assert measured.trouble.startswith("pod stable-1 answers /cache/hottest with 401")
+
+
+async def test_when_one_server_fails_the_others_are_not_asked_on() -> None:
+    ended = asyncio.Event()
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ServerTrouble("a", "is gone")
+
+    with pytest.raises(ServerTrouble):
+        await trial._together(waits(), fails())
+    assert ended.is_set()
 
 
 @pytest.mark.looptime

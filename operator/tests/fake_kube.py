@@ -1,6 +1,7 @@
 """An API server in a dict, behind the methods of `Kube`: resourceVersions, conflicts, finalizers, owners of applied fields.
 It knows no schema and no controllers; what it says about conflicts is what a real server said."""
 
+import base64
 import copy
 import itertools
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,9 @@ from pinn_operator.errors import ApiError, Conflict
 from pinn_operator.kube import Kind, Kube, Object
 
 Request = tuple[str, str, str]  # verb, kind, name
+
+ATOMS = ("selector", "rules", "parentRefs", "hostnames")
+"""What an apply replaces as a whole."""
 
 
 class FakeKube(Kube):
@@ -51,7 +55,7 @@ class FakeKube(Kube):
         live = self.objects.get(_key(obj))
         self._same_version(obj, live or obj)
         wanted = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}}
-        merged = _merged(live or {}, wanted)
+        merged = _encoded(_merged(live or {}, wanted))
         theirs = [e for e in merged["metadata"].get("managedFields", ()) if e["manager"] != FIELD_MANAGER]
         ours = {"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": _fields(wanted)}
         merged["metadata"]["managedFields"] = [ours, *theirs]
@@ -78,14 +82,17 @@ class FakeKube(Kube):
         await self._asked("patch", kind.kind, name)
         patched = copy.deepcopy(self._found((kind.kind, namespace or "", name)))
         for operation in operations:
-            *path, last = operation["path"].strip("/").split("/")
+            *path, last = (part.replace("~1", "/") for part in operation["path"].strip("/").split("/"))
             node = patched
             for part in path:
                 node = node[part]
-            if operation["op"] == "test" and node.get(last) != operation["value"]:
+            missing = operation["op"] == "remove" and last not in node
+            if missing or (operation["op"] == "test" and node.get(last) != operation["value"]):
                 raise Conflict(422, "Invalid", "the server rejected our request due to an error in our request")
             if operation["op"] in ("add", "replace"):
                 node[last] = operation["value"]
+            if operation["op"] == "remove":
+                del node[last]
         return self._store(patched)
 
     async def patch_once_allowed(
@@ -147,12 +154,23 @@ def _has_field(fields: str | None, obj: Any) -> bool:
 def _merged(live: Any, wanted: Any) -> Any:
     if not isinstance(live, dict) or not isinstance(wanted, dict):
         return copy.deepcopy(wanted)
-    return copy.deepcopy(live) | {name: _merged(live.get(name), value) for name, value in wanted.items()}
+    merged = {name: value if name in ATOMS else _merged(live.get(name), value) for name, value in wanted.items()}
+    return copy.deepcopy(live | merged)
+
+
+def _encoded(obj: Object) -> Object:
+    """A Secret is kept as `data`, whatever way it was written."""
+    plain = obj.pop("stringData", None)
+    if plain is None:
+        return obj
+    coded = {name: base64.b64encode(text.encode()).decode() for name, text in plain.items()}
+    return {**obj, "data": {**obj.get("data", {}), **coded}}
 
 
 def _fields(value: Any) -> Any:
-    """managedFields' own notation, in which a selector is one atom and the items of a list have keys."""
+    """managedFields' own notation, in which a selector and the lists of a route are one atom each, and the items of other lists
+    have keys."""
     if isinstance(value, list):
         return {f"k:{number}": {} for number, _ in enumerate(value)}
     inner = value.items() if isinstance(value, dict) else ()
-    return {f"f:{name}": {} if name == "selector" else _fields(part) for name, part in inner}
+    return {f"f:{name}": {} if name in ATOMS else _fields(part) for name, part in inner}

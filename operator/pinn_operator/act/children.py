@@ -19,7 +19,7 @@ from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
 from pinn_operator.api.ownership import Owner, owner_of
 from pinn_operator.api.plan import Plan
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import BY_KIND, PINN_DEPLOYMENT, SERVICE, Kube
+from pinn_operator.kube import BY_KIND, NAMED, PINN_DEPLOYMENT, SERVICE, Kube
 
 Object = dict[str, Any]
 
@@ -162,7 +162,8 @@ def _with_token(wanted: Object) -> Object:
 
 
 async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
-    """Make it, or take back what is ours but was not found by its labels. Never overwrite what is somebody else's."""
+    """Make it, or take back what is ours but was not found by its labels. Never overwrite what is somebody else's, nor what is
+    found by its name and so was made since: a token, or what another leader knows."""
     try:
         await kube.apply({**wanted, "metadata": {**wanted["metadata"], "resourceVersion": ABSENT}})
         return _written("Created", wanted, "")
@@ -178,6 +179,8 @@ async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
         raise Refused(
             409, "NameTaken", f"{_id(wanted)} exists and is not this object's; delete it or rename this object"
         )
+    if BY_KIND[wanted["kind"]] in NAMED:
+        raise Conflict(409, "Conflict", f"{_id(wanted)} was made meanwhile")
     kept = {"data": live["data"], "revision": live["revision"]} if wanted["kind"] == "ControllerRevision" else {}
     await kube.apply({**wanted, **kept})  # a record never changes: where it was not found, it knows better
     return _written("Healed", wanted, "its labels or owner had been removed")

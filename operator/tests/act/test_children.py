@@ -1,15 +1,18 @@
 """Writes of a pass: their order, what a refusal stops, what is taken back, and what is left to its owner."""
 
+import base64
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pinn_operator.act.children import act, release
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome
-from pinn_operator.api.plan import Plan
+from pinn_operator.api.plan import Plan, Traffic
 from pinn_operator.build import build
 from pinn_operator.decide import decide
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
@@ -77,7 +80,7 @@ async def test_a_second_pass_writes_nothing() -> None:
     assert (outcome, kube.writes()) == (Outcome(), [])
 
 
-@pytest.mark.parametrize("cut", range(1, 8))
+@pytest.mark.parametrize("cut", range(1, 9))
 async def test_a_pass_cut_off_after_any_write_is_finished_by_the_next(cut: int) -> None:
     whole, kube = FakeKube(_object(finalizers=(), replicas=2)), FakeKube(_object(finalizers=(), replicas=2))
     await _pass(whole)
@@ -348,6 +351,72 @@ async def test_a_quantity_that_the_server_writes_in_other_words_is_no_change() -
     again, _ = await _pass(kube)
     assert ("Created", "Deployment") in _verbs(first)
     assert again == Outcome()
+
+
+def _token(kube: FakeKube) -> str:
+    return base64.b64decode((kube.peek("Secret", "pricer-admin") or {})["data"]["token"]).decode()
+
+
+async def test_every_object_gets_a_token_of_its_own_that_nobody_could_guess() -> None:
+    first, second = FakeKube(_object()), FakeKube(_object())
+    await _pass(first)
+    await _pass(second)
+    assert len(_token(first)) >= 32
+    assert _token(first) != _token(second)
+
+
+async def test_a_token_is_never_made_anew_whatever_became_of_its_secret() -> None:
+    """Servers that run know the one they were started with."""
+    kube = FakeKube(_object())
+    await _pass(kube)
+    before, secret = _token(kube), kube.peek("Secret", "pricer-admin") or {}
+    secret["metadata"] |= {"labels": {}, "ownerReferences": []}
+    kube.put(secret)
+    await _pass(kube)
+    assert _token(kube) == before
+    assert ("apply", "Secret", "pricer-admin") not in kube.writes()
+
+
+@pytest.mark.parametrize("kind", ["Secret", "ConfigMap"])
+async def test_what_another_leader_made_meanwhile_is_read_before_anything_is_written_over_it(kind: str) -> None:
+    """Its token may be in the first servers already, and what it has learned of the rollout is newer."""
+    kube = FakeKube(_object())
+    seen = await _seen(kube)
+    plan = replace(decide(seen), memory=Memory())
+    objects = build(plan, seen)
+    (theirs,) = [obj for obj in objects if obj["kind"] == kind]
+    await kube.apply({**theirs, **({"stringData": {"token": "theirs"}} if kind == "Secret" else {})})
+    live = kube.peek(kind, theirs["metadata"]["name"])
+    with pytest.raises(Conflict):
+        await act(kube, plan, objects, seen)
+    assert kube.peek(kind, theirs["metadata"]["name"]) == live
+
+
+async def test_the_secret_and_what_is_known_stay_until_the_object_goes() -> None:
+    """Nothing in a plan asks for them once a rollout is over and nothing runs, and yet they are needed again."""
+    kube = FakeKube(_object())
+    _, plan = await _pass(kube)
+    seen = await _seen(kube)
+    await act(kube, replace(plan, memory=Memory()), build(replace(plan, memory=Memory()), seen), seen)
+    idle = replace(plan, memory=None, run=())
+    seen = await _seen(kube)
+    await act(kube, idle, build(idle, seen), seen)
+    assert kube.peek("Secret", "pricer-admin") is not None
+    assert kube.peek("ConfigMap", "pricer-rollout") is not None
+
+
+async def test_a_route_that_is_no_longer_wanted_is_removed() -> None:
+    kube = FakeKube(_object(traffic={"gateway": {"parentRefs": [{"name": "gw"}]}}))
+    _, plan = await _pass(kube)
+    seen = await _seen(kube)
+    served = replace(plan, traffic=Traffic({plan.wanted: 100}, plan.wanted))
+    await act(kube, served, build(served, seen), seen)
+    assert kube.peek("HTTPRoute", "pricer") is not None
+    kube.put({**(kube.peek("PinnDeployment", "pricer") or {}), "spec": spec_of("1.0.0")})
+    seen = await _seen(kube)
+    outcome = await act(kube, served, build(served, seen), seen)
+    assert ("Deleted", "HTTPRoute") in _verbs(outcome)
+    assert kube.peek("Service", "pricer") is not None
 
 
 async def test_without_finalizers_an_object_gets_none() -> None:

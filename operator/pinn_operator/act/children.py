@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pinn_operator.act.compare import additions, holds, replacement, tampered
@@ -37,6 +38,8 @@ async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed,
         version = await _add_finalizer(kube, seen)
     children = [obj for obj in objects if not _divides(obj, seen)]
     outcome = await _write_all(kube, children, seen)
+    if _is_unknown(plan, outcome):
+        return replace(outcome, resource_version=version)
     await mark(kube, plan, seen)
     divided = await _write_all(kube, [obj for obj in objects if obj not in children], seen)
     removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
@@ -50,6 +53,13 @@ async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed,
 def _divides(obj: Mapping[str, Any], seen: Observed) -> bool:
     """Whether it says who gets which share: written last, when what is to serve is there and what is known is stored."""
     return _id(obj) in (ChildId("HTTPRoute", seen.key.name), ChildId("Service", seen.key.name))
+
+
+def _is_unknown(plan: Plan, outcome: Outcome) -> bool:
+    """Whether the canary would get a share that the next pass knows nothing of, as what is known could not be stored. It may lose
+    its share all the same."""
+    refused = any(refusal.child.kind == "ConfigMap" for refusal in outcome.refusals)
+    return refused and plan.canary is not None and plan.weight_of(plan.canary.name) > 0
 
 
 async def release(kube: Kube, key: Key, resource_version: str, finalizers: Sequence[str]) -> None:

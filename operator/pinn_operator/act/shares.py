@@ -15,8 +15,7 @@ async def mark(kube: Kube, plan: Plan, seen: Observed) -> None:
     """Give the label to the servers that are to serve, then take it off the others. A pod that has gone meanwhile is no error."""
     if plan.traffic is None or plan.traffic.selected is not None:
         return
-    servers = [server for server in seen.servers if server.revision in plan.traffic.weights]
-    changed = [server for server in servers if server.serving != (server.pod in plan.traffic.labelled)]
+    changed = [server for server in seen.servers if server.serving != (server.pod in plan.traffic.labelled)]
     for server in sorted(changed, key=lambda one: one.serving):
         operation = {"op": "remove", "path": PATH} if server.serving else {"op": "add", "path": PATH, "value": "true"}
         try:

@@ -47,6 +47,11 @@ class Window:
         enough = sum(slot.events for slot in whole) >= FEWEST_EVENTS
         return enough and all(exceeds(some, limit) for some in (whole, older, newer))
 
+    def lately(self, now: float, span: float, limit: float) -> bool:
+        """The same of the newer half alone, however long it has been watched."""
+        newer = [slot for slot in self.slots if part(now, span) - SLOTS // 2 <= slot.at <= part(now, span)]
+        return exceeds(newer, limit)
+
 
 def part(now: float, span: float) -> int:
     """Which part of the windows of that length a moment lies in."""

@@ -211,18 +211,25 @@ def _breach(ledger: Ledger, rules: Rules, now: float) -> tuple[str, bool] | None
         shared = ledger.unready.get("stable") is not None
         return _shared(f"no server of the canary has been ready for {_span(now - since)}", shared)
     for limit in rules.hard:
-        if _above(ledger, limit, "canary", now):
+        if _above(ledger, limit, now):
             return _shared(
-                f"{limit.name}: worse than {limit.text} for {_span(limit.span)}", _above(ledger, limit, "stable", now)
+                f"{limit.name}: worse than {limit.text} for {_span(limit.span)}", _shares(ledger, limit, now)
             )
     if rules.memory.growth and (grown := ledger.memory.grown(rules.memory.growth[1])) > rules.memory.growth[0]:
         return f"the memory of a server grew by {_mib(grown)} within {_span(rules.memory.growth[1])}", True
     return None
 
 
-def _above(ledger: Ledger, limit: Sustained, arm: str, now: float) -> bool:
-    window = ledger.windows.get(window_of(limit, "canary" if arm == "canary" else "stable"))
+def _above(ledger: Ledger, limit: Sustained, now: float) -> bool:
+    window = ledger.windows.get(window_of(limit, "canary"))
     return window is not None and window.breached(now, limit.span, limit.share)
+
+
+def _shares(ledger: Ledger, limit: Sustained, now: float) -> bool:
+    """Whether stable is in trouble too. What it did well before counts less than what it does now: it had more of the requests
+    in the steps before, and would be seen to break the limit when the canary is blamed already."""
+    window = ledger.windows.get(window_of(limit, "stable"))
+    return window is not None and window.lately(now, limit.span, limit.share)
 
 
 def _shared(said: str, shared: bool) -> tuple[str, bool]:

@@ -72,3 +72,31 @@ def observed(
 def ready(count: int, pods: int | None = None, **more: Any) -> Workload:
     """A workload with so many ready pods."""
     return Workload(pods=count if pods is None else pods, ready=count, **more)
+
+
+PROMOTE_GATES = (
+    "errorRate",
+    "cacheHitRate",
+    "fallbackRate",
+    "latencyP95",
+    "latencyP99",
+    "memoryGrowthPerHour",
+    "gpuUtilization",
+    "physicsViolationRate",
+)
+
+ALL_OFF: dict[str, dict[str, str]] = {
+    "promote": dict.fromkeys(PROMOTE_GATES, "Off"),
+    "abort": {"errorRate": "Off", "latencyP95": "Off"},
+}
+"""Service levels of an object that is rolled out without being judged."""
+
+AT_ONCE = [{"weight": 100, "hold": "0s"}]
+"""The steps of a rollout in one go."""
+
+GATEWAY = {"gateway": {"parentRefs": [{"name": "web"}]}}
+
+
+def only(**promote: str) -> dict[str, Any]:
+    """Service levels of which these gates alone are on."""
+    return {"promote": {**ALL_OFF["promote"], **promote}, "abort": ALL_OFF["abort"]}

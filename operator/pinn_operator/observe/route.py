@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pinn_operator.api.observed import Route
 from pinn_operator.api.resource import PinnDeployment
+from pinn_operator.api.spec import ParentRef
 
 CONDITIONS = ("Accepted", "ResolvedRefs")
 
@@ -18,22 +19,36 @@ def route_of(live: Mapping[str, Any] | None, name: str, resource: PinnDeployment
     rules = live.get("spec", {}).get("rules") or [{}]
     backends = rules[-1].get("backendRefs") or ()  # a rule for previews comes before it
     weights = {str(one["name"]).removeprefix(f"{name}-"): int(one.get("weight", 1)) for one in backends}
-    trouble = _trouble(live, [ref.name for ref in resource.spec.traffic.gateway.parent_refs])
-    return Route({revision: weight for revision, weight in weights.items() if weight}, trouble is None, trouble or "")
+    troubles = [_trouble(live, parent, resource) for parent in resource.spec.traffic.gateway.parent_refs]
+    trouble = next(filter(None, troubles), "")
+    return Route({revision: weight for revision, weight in weights.items() if weight}, not trouble, trouble)
 
 
-def _trouble(live: Mapping[str, Any], parents: Iterable[str]) -> str | None:
-    """What keeps the route from being in force at one of its gateways, by what their controllers report for this generation."""
-    generation = live["metadata"].get("generation", 0)
-    reported = {one["parentRef"]["name"]: one for one in live.get("status", {}).get("parents", ())}
-    for parent in parents:
-        if parent not in reported:
-            return f"Gateway {parent} has not taken the HTTPRoute yet"
-        conditions = {one["type"]: one for one in reported[parent].get("conditions", ())}
-        for name in CONDITIONS:
-            found = conditions.get(name, {})
-            if found.get("observedGeneration", generation) < generation:
-                return f"Gateway {parent} has not seen the change of the HTTPRoute yet"
-            if found.get("status") != "True":
-                return f"Gateway {parent} says {name} is {found.get('status', 'unknown')}: {found.get('message', 'no reason')}"
-    return None
+def _trouble(live: Mapping[str, Any], parent: ParentRef, resource: PinnDeployment) -> str:
+    """What keeps the route from being in force at one of its gateways, by what a controller reports for this generation; nothing
+    when one has taken it. One that was replaced may have left its word behind."""
+    generation, wanted = live["metadata"].get("generation", 0), _listener(parent.model_dump(by_alias=True), resource)
+    reports = [
+        one for one in live.get("status", {}).get("parents", ()) if _listener(one["parentRef"], resource) == wanted
+    ]
+    if not reports:
+        return f"Gateway {parent.name} has not taken the HTTPRoute yet"
+    said = [_complaint(parent.name, report, generation) for report in reports]
+    return "" if "" in said else said[-1]
+
+
+def _listener(ref: Mapping[str, Any], resource: PinnDeployment) -> tuple[object, ...]:
+    """Which listener of which Gateway; two listeners of one report apart."""
+    namespace = ref.get("namespace") or resource.metadata.namespace
+    return namespace, ref["name"], ref.get("sectionName"), ref.get("port")
+
+
+def _complaint(gateway: str, report: Mapping[str, Any], generation: int) -> str:
+    conditions = {one["type"]: one for one in report.get("conditions", ())}
+    for name in CONDITIONS:
+        found = conditions.get(name, {})
+        if found.get("observedGeneration", generation) < generation:
+            return f"Gateway {gateway} has not seen the change of the HTTPRoute yet"
+        if found.get("status") != "True":
+            return f"Gateway {gateway} says {name} is {found.get('status', 'unknown')}: {found.get('message', 'no reason')}"
+    return ""

@@ -1,0 +1,172 @@
+"""What the servers are asked in a pass: what the journal says, when its time has come, and of it only what the spec wants."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pinn_operator.api.journal import Arm, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
+from pinn_operator.observe import measure as module
+from pinn_operator.observe.measure import REPLAYED, measure
+from pinn_operator.servers import Servers
+from tests.given import NOW, observed, resource, revision
+
+ONE, TWO = revision("1.0.0", 1), revision("2.0.0", 2)
+AT = NOW.timestamp()
+SERVERS: Any = object()
+POD = PodMetrics(TWO.name, "b/1", AT, {"requests": 1.0})
+
+
+class Asked:
+    """In place of what asks servers: who was asked for what, in turn, and answers that can be told apart."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.of: dict[str, tuple[list[str], ...]] = {}
+        self.said: dict[str, Any] = {}
+
+    def _note(self, what: str, *of: Sequence[Server], **said: Any) -> None:
+        self.calls.append(what)
+        self.of[what] = tuple([server.pod for server in servers] for servers in of)
+        self.said.update(said)
+
+    async def preflight(
+        self, _: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, keys: int, seed: int
+    ) -> Measured:
+        self._note("preflight", stable, canary, token=token, keys=keys, seed=seed)
+        return Measured(warmed=7, shadow={TWO.name: Checked(checked=5)}, trouble="pod c is slow")
+
+    async def check(
+        self, _: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, seed: int
+    ) -> Measured:
+        self._note("check", stable, canary, token=token, seed=seed)
+        return Measured(shadow={TWO.name: Checked(checked=3)})
+
+    async def replay(
+        self, _: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, requests: int, seed: int
+    ) -> str:
+        self._note("replay", stable, canary, token=token, requests=requests, seed=seed)
+        return ""
+
+    async def smoke(self, _: Servers, stable: Sequence[Server], token: str) -> tuple[bool, str]:
+        self._note("smoke", stable, token=token)
+        return True, "8 of 8"
+
+    async def scrape(
+        self, _: Servers, of: Sequence[Server], _now: object, *, shadow_counts: bool
+    ) -> tuple[PodMetrics, ...]:
+        self._note("scrape", of, shadow_counts=shadow_counts)
+        return (POD,)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    found = Asked()
+    for name in ("preflight", "check", "replay", "smoke", "scrape"):
+        monkeypatch.setattr(module, name, getattr(found, name))
+    return found
+
+
+def _server(pod: str, of: str) -> Server:
+    return Server(of, pod, "containerd://x", "10.0.0.1", ready=True)
+
+
+PODS = (_server("a", ONE.name), _server("b", TWO.name), _server("c", TWO.name), _server("x", "0123456789"))
+JOURNAL = Journal(Arm(TWO.name, "2.0.0"), Arm(ONE.name, "1.0.0"), AT - 60, measure="tick", measure_at=AT)
+
+
+def _seen(journal: Journal | None = JOURNAL, **spec: Any) -> Observed:
+    return observed(resource("2.0.0", **spec), servers=PODS, memory=Memory(journal))
+
+
+async def _measured(asked: Asked, seen: Observed) -> Measured:
+    found = await measure(SERVERS, seen, "sesame")
+    assert found is not None
+    return found
+
+
+async def test_nothing_is_asked_where_no_rollout_is_remembered(asked: Asked) -> None:
+    for seen in (_seen(None), replace(_seen(), memory=None), _seen(replace(JOURNAL, measure=""))):
+        assert await measure(SERVERS, seen, "sesame") is None
+    assert asked.calls == []
+
+
+@pytest.mark.parametrize("what", ["preflight", "tick", "smoke"])
+async def test_nothing_is_asked_before_its_time(asked: Asked, what: Any) -> None:
+    """A pass that an event woke is no reading: a second between two would count for an interval."""
+    early = replace(JOURNAL, measure=what, measure_at=AT + 1)
+    assert await measure(SERVERS, _seen(early), "sesame") is None
+    assert asked.calls == []
+
+
+async def test_a_pass_that_comes_a_moment_too_early_or_much_too_late_measures_all_the_same(asked: Asked) -> None:
+    for at in (AT + 0.04, AT - 3600):
+        assert await measure(SERVERS, _seen(replace(JOURNAL, measure_at=at)), "sesame") is not None
+
+
+async def test_a_canary_is_warmed_and_checked_and_its_counters_are_read_after_that(asked: Asked) -> None:
+    """Else the trial's own questions would be the first requests that it is judged by."""
+    found = await _measured(asked, _seen(replace(JOURNAL, measure="preflight")))
+    assert asked.calls == ["preflight", "scrape"]
+    assert asked.of["preflight"] == (["a"], ["b", "c"])
+    assert (found.warmed, found.trouble, found.pods) == (7, "pod c is slow", (POD,))
+    assert found.shadow == {TWO.name: Checked(checked=5)}
+
+
+@pytest.mark.parametrize(("source", "keys"), [("Stable", 1234), ("Synthetic", 0), ("None", 0)])
+async def test_a_canary_is_warmed_with_the_keys_of_stable_where_the_spec_says_so(
+    asked: Asked, source: str, keys: int
+) -> None:
+    cache = {"warmUp": {"from": source, "keys": 1234}}
+    await _measured(asked, _seen(replace(JOURNAL, measure="preflight"), cache=cache))
+    assert asked.said["keys"] == keys
+
+
+async def test_a_reading_is_of_the_servers_of_both_revisions_and_of_no_other(asked: Asked) -> None:
+    found = await _measured(asked, _seen())
+    assert asked.of["scrape"] == (["a", "b", "c"],)
+    assert found.pods == (POD,)
+    assert (found.warmed, found.smoke) == (None, None)
+
+
+async def test_a_reading_checks_the_physics_and_replays_before_it_counts(asked: Asked) -> None:
+    """So that what was replayed is in this reading and not in the next."""
+    found = await _measured(asked, _seen())
+    assert asked.calls == ["check", "replay", "scrape"]
+    assert asked.of["check"] == asked.of["replay"] == (["a"], ["b", "c"])
+    assert asked.said == {"token": "sesame", "seed": int(AT), "requests": REPLAYED, "shadow_counts": True}
+    assert found.shadow == {TWO.name: Checked(checked=3)}
+
+
+async def test_right_after_a_weight_has_risen_counters_are_read_and_nothing_else_is_asked(asked: Asked) -> None:
+    """Every second: there is no time for a thousand questions, and a bad canary shows in its first requests."""
+    found = await _measured(asked, _seen(replace(JOURNAL, eager_until=AT + 1)))
+    assert asked.calls == ["scrape"]
+    assert (found.pods, found.shadow) == ((POD,), None)
+
+
+async def test_requests_are_replayed_only_while_users_send_none(asked: Asked) -> None:
+    await _measured(asked, _seen(replace(JOURNAL, quiet=False)))
+    assert asked.calls == ["check", "scrape"]
+
+
+async def test_where_only_live_requests_count_none_are_replayed_and_none_of_ours_are_counted(asked: Asked) -> None:
+    await _measured(asked, _seen(sla={"evidence": "Live"}))
+    assert asked.calls == ["check", "scrape"]
+    assert asked.said["shadow_counts"] is False
+
+
+async def test_physics_that_is_off_is_not_checked(asked: Asked) -> None:
+    found = await _measured(asked, _seen(sla={"promote": {"physicsViolationRate": "Off"}}))
+    assert asked.calls == ["replay", "scrape"]
+    assert found.shadow is None
+
+
+async def test_after_a_rollback_stable_is_asked_and_nobody_else(asked: Asked) -> None:
+    found = await _measured(asked, _seen(replace(JOURNAL, measure="smoke")))
+    assert asked.calls == ["smoke"]
+    assert asked.of["smoke"] == (["a"],)
+    assert found == Measured(smoke=(True, "8 of 8"))

@@ -34,8 +34,9 @@ unit: venv ## Unit tests
 test-gpu: ## Unit tests that need a GPU, on a machine that has one (no part of make test)
 	@hack/test_gpu $(PYTEST_ARGS)
 
-test-full: unit ## Unit tests, and 100,000 generated requests to a server (some ten minutes)
+test-full: lint unit ## All tests there are: every rollout on the cluster, 100,000 generated requests (an hour)
 	@PINN_FUZZ_CASES=100000 $(PY) -m pytest --timeout 0 inference/tests/fuzz $(PYTEST_ARGS)
+	@FULL=1 $(PY) -m hack.e2e
 
 e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it up, K=name runs one)
 	@$(PY) -m hack.e2e

@@ -479,7 +479,7 @@ def _row(case: Case, verdict: StepVerdict | None) -> RolloutStatus:
         step=_of(case) if case.journal.step else f"0/{len(case.steps)}",
         step_started_at=_time(began),
         promote_not_before=_time(began + seconds(case.step.hold)) if began is not None else None,
-        verdict_expected_at=_time(case.now + to_go) if to_go is not None and to_go < 1e8 else None,
+        verdict_expected_at=_time(_told_at(case) + to_go) if to_go is not None and to_go < 1e8 else None,
         verdict=verdict.verdict if verdict else None,
         gates=tuple(_gate(gate) for gate in verdict.gates) if verdict else (),
     )
@@ -498,10 +498,16 @@ def _gate(gate: GateVerdict) -> Gate:
 
 def _outlook(case: Case, verdict: StepVerdict) -> str:
     """What a step waits for: its time, or evidence."""
-    left = (case.journal.step_began or case.now) + seconds(case.step.hold) - case.now
+    left = _step_ends(case) - _told_at(case)
     if verdict.verdict == "Passing" and left > 0:
         return f"step {_of(case)}: {case.step.weight} % for another {left:.0f} s; {verdict.sentence}"
     return f"step {_of(case)}: {verdict.sentence}"
+
+
+def _told_at(case: Case) -> float:
+    """What is said about the time to come is as of the last reading: a sentence that changed with every pass would be written,
+    and wake the next pass, for ever."""
+    return case.ledger.counters.at or case.journal.step_began or case.journal.began
 
 
 def _phase(case: Case) -> Phase:

@@ -190,7 +190,7 @@ def _raised(ledger: Ledger, breach: Breach | None, limit: Limit | None, bound: f
 
 
 def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
-    """One more reading. What the API server says counts even when the counters cannot be read."""
+    """One more reading. What the API server says counts even when the counters cannot be read, or are not read this time."""
     ledger = replace(
         ledger,
         restarts=ledger.restarts.after(reading.restarts),
@@ -198,6 +198,8 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
         memory=_looked(ledger.memory.after(reading.now, reading.memory), rules, reading.now),
         alike=reading.alike,
     )
+    if not reading.samples:
+        return ledger
     counters, found = advance(ledger.counters, reading.samples, rules.counters, reading.now, reading.interval)
     if isinstance(found, str):
         return replace(ledger, trouble=found)

@@ -4,9 +4,10 @@ from dataclasses import replace
 from math import inf
 
 import pytest
+from pinn_operator.decide.evidence import Reading, judge, take
 from pinn_operator.decide.evidence.ledger import Breach, Ledger, Sum
 from pinn_operator.decide.evidence.ledger import begin_step as begin
-from tests.decide.evidence.arms import BEGIN, Rollout, errors_only
+from tests.decide.evidence.arms import BEGIN, INTERVAL, Rollout, errors_only
 
 
 def promote(rollout: Rollout) -> Breach:
@@ -103,3 +104,15 @@ def test_scatter_tells_bursts_from_failures_that_come_one_by_one(bad: list[int],
         found = found + Sum(100, count, count)
     assert found.scatter == pytest.approx(scatter, abs=0.01)
     assert replace(found, ticks=1).scatter == 1
+
+
+def test_a_pass_in_which_nothing_was_read_is_no_fresh_reading() -> None:
+    """The operator looks at an object whenever something about it changes; that must not pass for metrics that came."""
+    rollout = Rollout(errors_only())
+    rollout.tick((100, 0), (100, 0))
+    before = rollout.ledger.counters
+    later = Reading(rollout.now + 100, INTERVAL, (), restarts={"canary-0": 0})
+    after = take(rollout.ledger, rollout.rules, later)
+    assert after.counters == before
+    assert after.restarts.known
+    assert judge(after, rollout.rules, later.now, INTERVAL).verdict == "NoMetrics"

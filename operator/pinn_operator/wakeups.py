@@ -33,6 +33,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 HEALS, HEAL_SECONDS = 6, 30.0
 """At most so many mendings of one object in so many seconds."""
 
+LISTED = frozenset(kind.kind for kind in WRITTEN)
+"""Kinds of children that the full list is made of. The others are read by name: the operator does not list Secrets."""
+
 Versions = frozenset[tuple[ChildId, str]]
 
 
@@ -157,8 +160,8 @@ async def _wait(event: asyncio.Event, seconds: float | None) -> None:
 def _versions(finished: Pass) -> Versions:
     metadata = finished.observed.resource.metadata
     own = (ChildId(PINN_DEPLOYMENT.kind, metadata.name), metadata.resource_version)
-    children = ((child, str(live["metadata"]["resourceVersion"])) for child, live in finished.observed.children.items())
-    return frozenset({own, *children})
+    children = {child: live for child, live in finished.observed.children.items() if child.kind in LISTED}
+    return frozenset({own, *((child, str(live["metadata"]["resourceVersion"])) for child, live in children.items())})
 
 
 async def _everything(kube: Kube, namespaces: Iterable[str | None]) -> dict[Key, Versions]:

@@ -11,6 +11,7 @@ from pinn_operator.api.names import LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
 from pinn_operator.decide import decide
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
+from pinn_operator.kube import NAMED
 from pinn_operator.monitoring import Monitoring
 from pinn_operator.reconcile import Pass
 from pinn_operator.wakeups import COALESCE_SECONDS, HEAL_SECONDS, HEALS, LONGEST_PAUSE, PASS_SECONDS, Wakeups
@@ -305,10 +306,11 @@ def _stored(name: str, kind: str = "PinnDeployment", of: str | None = None) -> d
 
 
 async def _settled(wakeups_of: Make) -> tuple[FakeKube, Wakeups, Passes]:
-    """Two objects with a Service each, both just seen by a pass."""
+    """Two objects, each with a Service and with what is read by its name, both just seen by a pass."""
     kube = FakeKube(_stored("pricer"), _stored("other"))
     for name in ("pricer", "other"):
-        kube.put(_stored(f"{name}-1", "Service", name))
+        for kind in ("Service", *(kind.kind for kind in NAMED)):
+            kube.put(_stored(f"{name}-1", kind, name))
 
     async def run(key: Key) -> Pass | None:
         passes.began.append((key, _now()))
@@ -316,9 +318,9 @@ async def _settled(wakeups_of: Make) -> tuple[FakeKube, Wakeups, Passes]:
         if own is None:
             return None
         children = {
-            ChildId("Service", n): obj
+            ChildId(kind, n): obj
             for (kind, _, n), obj in kube.objects.items()
-            if kind == "Service" and key.name in n
+            if kind != "PinnDeployment" and key.name in n
         }
         metadata = {"name": key.name, "resourceVersion": own["metadata"]["resourceVersion"]}
         seen = observed(resource(metadata=metadata), children=children)

@@ -1,13 +1,19 @@
 """One reading: what counts as ready, as behind the Service, as ours, and which words of the kubelet are passed on."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
-from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.codec import dump
+from pinn_operator.api.journal import Arm, Entry, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
 from pinn_operator.api.observed import ChildId, Key, Observed
+from pinn_operator.api.readings import Measured, Server
 from pinn_operator.api.revision import stored
 from pinn_operator.errors import Unavailable
-from pinn_operator.kube import WRITTEN
+from pinn_operator.kube import NAMED, WRITTEN
 from pinn_operator.observe import observe
 from pydantic import ValidationError
 from tests.fake_kube import FakeKube
@@ -88,6 +94,9 @@ async def test_every_kind_that_is_written_is_read() -> None:
     await observe(kube, Key("demo", "pricer"), now=NOW, server_image=IMAGE)
     read = {kind for verb, kind, _ in kube.requests if verb == "list_all"}
     assert read == {kind.kind for kind in WRITTEN} | {"Pod", "EndpointSlice"}
+    named = {(kind, name) for verb, kind, name in kube.requests if verb == "get" and kind != "PinnDeployment"}
+    assert named == {("ConfigMap", "pricer-rollout"), ("Secret", "pricer-admin"), ("HTTPRoute", "pricer")}
+    assert {kind for kind, _ in named} == {kind.kind for kind in NAMED}
 
 
 async def test_a_pod_that_leaves_is_neither_counted_nor_ready() -> None:
@@ -248,3 +257,178 @@ async def test_each_revision_has_as_many_ready_endpoints_as_its_own_service_says
     slices[1]["endpoints"].append(not_yet)
     seen = await _seen(_record(), _record(TWO), *slices, _pod("a"), _pod("b"), _pod("c", TWO.name))
     assert seen.behind == {ONE.name: 2, TWO.name: 0}
+
+
+# --- Shares, and what is known about them ----------------------------------------------------------------------------
+
+
+async def test_a_service_that_selects_servers_by_their_label_selects_no_revision() -> None:
+    chosen = {"selector": {LABEL_OBJECT: "pricer", LABEL_SERVING: "true"}}
+    seen = await _seen(_child("Service", "pricer", None, spec=chosen))
+    assert (seen.split, seen.selected) == (True, None)
+    by_revision = {"selector": {LABEL_OBJECT: "pricer", LABEL_REVISION: ONE.name}}
+    assert not (await _seen(_child("Service", "pricer", None, spec=by_revision))).split
+    assert not (await _seen(_child("Service", f"pricer-{ONE.name}", spec=chosen))).split
+
+
+async def test_so_many_pods_of_each_revision_are_behind_the_service() -> None:
+    """A pod in two slices, as while one is being moved, is one pod; one that is not ready gets no requests."""
+    not_ready = {"targetRef": {"kind": "Pod", "name": "d"}, "conditions": {"ready": False}}
+    slices = [_slice("a", "b", "c"), _slice("c")]
+    slices[1]["metadata"]["name"] = "pricer-y"
+    slices[1]["endpoints"].append(not_ready)
+    seen = await _seen(*slices, _pod("a"), _pod("b", TWO.name), _pod("c", TWO.name), _pod("d"))
+    assert seen.endpoints == {ONE.name: 1, TWO.name: 2}
+
+
+async def test_a_server_is_seen_with_its_process_its_address_its_restarts_and_its_label() -> None:
+    sidecar = {"name": "proxy", "containerID": "containerd://other", "restartCount": 9, "ready": True}
+    container = {"name": "server", "containerID": "containerd://0123456789abcdef", "restartCount": 1, "ready": True}
+    pod = _pod("a", podIP="10.0.0.7", containerStatuses=[sidecar, container])
+    pod["metadata"]["labels"][LABEL_SERVING] = "true"
+    (server,) = (await _seen(pod)).servers
+    assert server == Server(
+        ONE.name, "a", "containerd://0123456789abcdef", "10.0.0.7", ready=True, restarts=1, serving=True
+    )
+    assert server.process == "a/456789abcdef"
+
+
+async def test_a_pod_that_has_only_been_scheduled_is_a_server_without_process_and_address() -> None:
+    (server,) = (await _seen(_pod("a", is_ready=False))).servers
+    assert server == Server(ONE.name, "a", "", None, ready=False)
+
+
+async def test_a_pod_that_leaves_or_is_over_is_no_server() -> None:
+    assert (await _seen(_pod("a", leaving=True), _pod("b", is_ready=False, phase="Failed"))).servers == ()
+
+
+def _stored(memory: Any) -> Object:
+    return _child("ConfigMap", "pricer-rollout", None, data={"memory.json": json.dumps(memory)})
+
+
+KNOWN = Memory(
+    Journal(
+        Arm(TWO.name, "2.0.0", "sha256:x", "i:2"), Arm(ONE.name, "1.0.0"), 1.5, step=2, timeline=(Entry(1.0, "A", "b"),)
+    ),
+    {"since": 1.0},
+    {"promote": "x@1"},
+)
+
+
+async def test_what_was_stored_is_known_again() -> None:
+    assert (await _seen(_stored(dump(KNOWN)))).memory == KNOWN
+
+
+async def test_what_a_newer_operator_stored_beside_it_is_left_out() -> None:
+    newer = dump(KNOWN)
+    newer |= {"forecast": [1, 2]}
+    newer["journal"] |= {"mood": "good"}
+    newer["journal"]["canary"] |= {"colour": "green"}
+    assert (await _seen(_stored(newer))).memory == KNOWN
+
+
+async def test_what_an_older_operator_stored_has_defaults_for_the_rest() -> None:
+    older = {
+        "journal": {"canary": dump(KNOWN)["journal"]["canary"], "stable": dump(KNOWN)["journal"]["stable"], "began": 1}
+    }
+    assert KNOWN.journal is not None
+    assert (await _seen(_stored(older))).memory == Memory(Journal(KNOWN.journal.canary, KNOWN.journal.stable, 1.0))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        {},
+        {"memory.json": ""},
+        {"memory.json": "{"},
+        {"memory.json": "null"},
+        {"memory.json": "[]"},
+        {"memory.json": '{"journal": 7}'},
+        {"memory.json": '{"journal": {"began": 1}}'},
+        {"memory.json": '{"journal": {"canary": {}, "stable": {}, "began": 1}}'},
+        {"memory.json": '{"journal": {"canary": {"revision": 1}}}'},
+        {"memory.json": '{"handled": []}'},
+        {"memory.json": '{"journal": {"shadow": {"a": {"checked": "many"}}}}'},
+    ],
+)
+async def test_what_is_damaged_is_as_good_as_lost_and_the_object_is_observed_all_the_same(data: Any) -> None:
+    assert (await _seen(_child("ConfigMap", "pricer-rollout", None, data=data))).memory is None
+
+
+async def test_what_is_known_about_somebody_elses_object_is_not_known_about_this_one() -> None:
+    """A namesake that was deleted: its rollout must not go on under the same name."""
+    stored = _stored(dump(KNOWN))
+    stored["metadata"]["ownerReferences"][0]["uid"] = "another"
+    assert (await _seen(stored)).memory is None
+
+
+async def test_the_route_of_an_object_behind_a_gateway_is_seen() -> None:
+    rules = [{"backendRefs": [{"name": f"pricer-{ONE.name}", "weight": 100}]}]
+    kube = _kube(_child("HTTPRoute", "pricer", None, spec={"rules": rules}))
+    obj = kube.peek("PinnDeployment", "pricer") or {}
+    kube.put({**obj, "spec": spec_of("1.0.0", traffic={"gateway": {"parentRefs": [{"name": "gw"}]}})})
+    seen = await observe(kube, Key("demo", "pricer"), now=NOW, server_image=IMAGE)
+    assert seen is not None
+    assert seen.route is not None
+    assert seen.route.weights == {ONE.name: 100}
+
+
+# --- The token of the servers ----------------------------------------------------------------------------------------
+
+TOKEN = "a-token-that-nobody-should-see"
+
+
+def _secret(**fields: Any) -> Object:
+    return _child("Secret", "pricer-admin", None, type="Opaque", **fields)
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+async def test_the_token_is_handed_to_what_asks_servers_and_is_nowhere_in_what_was_observed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Observations are logged, stored and replayed."""
+    handed: list[str] = []
+
+    async def asking(_servers: object, seen: Observed, token: str) -> Measured:
+        handed.append(token)
+        assert TOKEN not in repr(seen)
+        return Measured()
+
+    monkeypatch.setattr("pinn_operator.observe.cluster.measure", asking)
+    kube = _kube(_secret(data={"token": _encoded(TOKEN)}, stringData={"token": TOKEN}))
+    servers: Any = object()
+    seen = await observe(kube, Key("demo", "pricer"), now=NOW, server_image=IMAGE, servers=servers)
+    assert handed == [TOKEN]
+    assert ChildId("Secret", "pricer-admin") in (seen.children if seen else {})
+    assert TOKEN not in repr(seen)
+    assert _encoded(TOKEN) not in repr(seen)
+
+
+@pytest.mark.parametrize("data", [{}, {"token": "%%%"}, {"token": _encoded("x")[:-1]}, {"token": "/w=="}, None])
+async def test_a_token_that_cannot_be_read_is_none_and_costs_no_pass(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None: a Secret that somebody emptied has no `data` at all."""
+    handed: list[str] = []
+
+    async def asking(_servers: object, _seen: Observed, token: str) -> None:
+        handed.append(token)
+
+    monkeypatch.setattr("pinn_operator.observe.cluster.measure", asking)
+    servers: Any = object()
+    await observe(
+        _kube(_secret(**({} if data is None else {"data": data}))),
+        Key("demo", "pricer"),
+        now=NOW,
+        server_image=IMAGE,
+        servers=servers,
+    )
+    assert handed == [""]
+
+
+async def test_without_a_client_for_servers_nothing_is_measured() -> None:
+    assert (await _seen(_secret(), _stored(dump(KNOWN)))).measured is None

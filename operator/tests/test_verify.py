@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinn_operator import verify as verifying
 from pinn_operator.cli import app
-from pinn_operator.report.certificate import Certificate, canonical, config_map, digest
+from pinn_operator.report.certificate import Certificate, canonical, certificate, config_map, digest
+from tests.decide.tiny_cluster import serving
+from tests.given import only
 from tests.report.finished import certified, promoted, rolled_back
 from typer.testing import CliRunner
 
@@ -285,6 +287,27 @@ def test_no_bytes_make_it_fall_over(raw: bytes) -> None:
 def test_every_kind_of_certificate_passes_its_own_checks() -> None:
     for journal in (rolled_back(blamed=False), rolled_back(ending="Superseded", blamed=False), rolled_back(gates=())):
         assert run(certified(journal).text)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("outcome", "case"),
+    [
+        ("Promoted", {}),
+        ("RolledBack", {"bad": {"2.0.0": 0.3}}),
+        ("RolledBack", {"broken": frozenset({"2.0.0"})}),
+        ("RolledBack", {"violating": {"2.0.0": 0.3}, "sla": only(physicsViolationRate="0.1%")}),
+    ],
+    ids=["promoted", "fails requests", "never ready", "breaks the equation"],
+)
+def test_the_certificate_of_a_rollout_that_was_decided_pass_by_pass_agrees_with_itself(
+    outcome: str, case: dict[str, Any]
+) -> None:
+    cluster = serving(**case)
+    cluster.version = "2.0.0"
+    journal = cluster.until(lambda plan: plan.finished is not None).finished
+    assert journal is not None
+    made = certificate(cluster.observe(), journal, {})
+    assert (made.document["outcome"], run(made.text)[0]) == (outcome, 0)
 
 
 def test_help_teaches() -> None:

@@ -64,8 +64,9 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
         yield "first users on it", f"{_clock(first)}, {_span(_between(document['began'], first))} after it began"
     yield {"RolledBack": "noticed"}.get(document["outcome"], "ended"), _noticed(document)
     yield "users exposed", _exposed(exposed)
-    yield "their requests", _requests(document["minutes"], "canary")
-    yield "those to the old one", _requests(document["minutes"], "stable")
+    if document["minutes"]:
+        yield "their requests", _requests(document["minutes"], "canary")
+        yield "those to the old one", _requests(document["minutes"], "stable")
     yield "why", f"{_short(document['reason'], 30)}{', the version is blamed' if document['blamed'] else ''}"
 
 
@@ -167,7 +168,7 @@ def _minutes(document: Document) -> Iterator[str]:
     minutes = document["minutes"][-MOST_ROWS:]
     if not minutes:
         return
-    yield f"## The last {len(minutes)} minutes with traffic"
+    yield f"## The last {f'{len(minutes)} minutes' if len(minutes) > 1 else 'minute'} with traffic"
     yield ""
     header = ("minute", "new", "failed", "fallback", "old", "failed", "fallback")
     yield from _table(header, ((_clock(minute["at"])[:5], *_minute(minute)) for minute in minutes))
@@ -288,11 +289,11 @@ def _cell(text: str) -> str:
 
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
-    words = " ".join(text.split())
+    words = " ".join(text.split()).replace(" %", "\xa0%")
     wrapped = textwrap.wrap(
         words, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
     )
-    return wrapped or [first.rstrip()]
+    return [line.replace("\xa0%", " %") for line in wrapped] or [first.rstrip()]
 
 
 def _item(text: str) -> list[str]:

@@ -32,7 +32,10 @@ def test_nothing_but_commands_and_logs_is_wider_than_a_terminal(journal: Journal
     minutes = [Minute(BEGAN + 60 * n, dict.fromkeys(("requests", "errors"), 1e11)) for n in range(60)]
     steps = [Entry(BEGAN + n, "Step", "weights " * 99, n % 101) for n in range(200)]
     long = replace(journal, gates=tuple(wide), minutes=tuple(minutes), timeline=tuple(steps), reason="R" * 99)
-    for line in page(long).splitlines():
+    lines = page(long).splitlines()
+    assert "## The last 10 minutes with traffic" in lines
+    assert sum(line.startswith("03:") or line.startswith("04:") for line in lines) == 10
+    for line in lines:
         assert len(line) <= 80 or line.startswith(COMMANDS), line
 
 

@@ -26,6 +26,7 @@ MEASUREMENTS = {
     "evidence": "evidence_figures:measure",
     "operator": "operator_figures:measure",
     "idle": "operator_figures:measure_idle",
+    "rollout": "rollout_figures:measure",
 }
 """Where each is found: imported when it is asked for, as some need a cluster and others an environment of their own."""
 

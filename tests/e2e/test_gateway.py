@@ -29,7 +29,6 @@ pytestmark = pytest.mark.e2e
 
 LOAD = (Path(__file__).parent / "load.py").read_text()
 INFERENCE_IMAGE = "pinn-operator/inference:0.1.0"
-HOST = "option-pricer.example"
 PORT = 8080
 
 TELL_NAME = """
@@ -65,12 +64,17 @@ def backends(**weights: int) -> list[Object]:
     return [{"name": name, "port": 80, "weight": weight} for name, weight in weights.items()]
 
 
-def route(gateway: Gateway, *rules: Object) -> Object:
+def host(namespace: str) -> str:
+    """A name of its own: of two routes for one name the older is served, and both are told that they are accepted."""
+    return f"{namespace}.example"
+
+
+def route(namespace: str, gateway: Gateway, *rules: Object) -> Object:
     return {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
         "metadata": {"name": "pricer"},
-        "spec": {"parentRefs": [gateway.parent()], "hostnames": [HOST], "rules": list(rules)},
+        "spec": {"parentRefs": [gateway.parent()], "hostnames": [host(namespace)], "rules": list(rules)},
     }
 
 
@@ -89,7 +93,7 @@ def in_effect(namespace: str) -> bool:
 
 
 def start(namespace: str, gateway: Gateway, rate: int, seconds: int, *options: str) -> None:
-    arguments = ("-c", LOAD, gateway.url(), str(rate), str(seconds), "--host", HOST, *options)
+    arguments = ("-c", LOAD, gateway.url(), str(rate), str(seconds), "--host", host(namespace), *options)
     delete("pod", "load", namespace, wait=True)
     create(client_pod("load", *arguments), namespace)
     kubectl("-n", namespace, "wait", "pod/load", "--for=condition=Ready", "--timeout=60s")
@@ -109,7 +113,7 @@ def two(gateway: Gateway) -> Iterator[str]:
 
 
 def test_requests_are_shared_by_the_weights_of_the_route(two: str, gateway: Gateway) -> None:
-    apply(route(gateway, {"backendRefs": backends(old=90, new=10)}), two)
+    apply(route(two, gateway, {"backendRefs": backends(old=90, new=10)}), two)
     eventually(lambda: in_effect(two))
     start(two, gateway, 200, 10)
     report = load_report(two)
@@ -119,7 +123,7 @@ def test_requests_are_shared_by_the_weights_of_the_route(two: str, gateway: Gate
 
 def test_a_header_leads_to_the_second_whatever_the_weights(two: str, gateway: Gateway) -> None:
     preview = {"matches": [{"headers": [{"name": "x-preview", "value": "new"}]}], "backendRefs": backends(new=100)}
-    apply(route(gateway, preview, {"backendRefs": backends(old=100)}), two)
+    apply(route(two, gateway, preview, {"backendRefs": backends(old=100)}), two)
     eventually(lambda: in_effect(two))
     start(two, gateway, 50, 2, "--header", "x-preview: new")
     assert load_report(two)["versions"] == {"new": 100}
@@ -128,7 +132,7 @@ def test_a_header_leads_to_the_second_whatever_the_weights(two: str, gateway: Ga
 
 
 def test_weights_that_change_under_load_lose_no_request(two: str, gateway: Gateway) -> None:
-    apply(route(gateway, {"backendRefs": backends(old=90, new=10)}), two)
+    apply(route(two, gateway, {"backendRefs": backends(old=90, new=10)}), two)
     eventually(lambda: in_effect(two))
     start(two, gateway, 100, 8)
     time.sleep(2)  # so that both have answered for a while: it is load under which nothing may happen
@@ -152,11 +156,11 @@ def test_weights_that_change_under_load_lose_no_request(two: str, gateway: Gatew
 
 
 def test_the_route_says_which_of_its_generations_was_taken(two: str, gateway: Gateway) -> None:
-    apply(route(gateway, {"backendRefs": backends(old=100)}), two)
+    apply(route(two, gateway, {"backendRefs": backends(old=100)}), two)
     eventually(lambda: in_effect(two))
-    apply(route(gateway, {"backendRefs": backends(old=50, gone=50)}), two)
+    apply(route(two, gateway, {"backendRefs": backends(old=50, gone=50)}), two)
     eventually(lambda: answered_for(two) == {"Accepted"})
-    apply(route(gateway, {"backendRefs": backends(old=50, new=50)}), two)
+    apply(route(two, gateway, {"backendRefs": backends(old=50, new=50)}), two)
     eventually(lambda: in_effect(two), why=lambda: get("httproute", "pricer", two)["status"])
 
 

@@ -177,7 +177,7 @@ JOURNALS = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(journal=JOURNALS, logs=st.dictionaries(SHORT, LONG, max_size=30))
 def test_whatever_goes_in_there_is_a_certificate_within_its_size(journal: Journal, logs: dict[str, str]) -> None:
     made = certificate(seen(), journal, logs)

@@ -1,9 +1,15 @@
 """What is told once: a change of roles, a healing, a trouble; and not again by the next pass."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
+from pinn_operator.api.journal import Arm, Entry, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import ANNOTATION_ABORT
 from pinn_operator.api.observed import ChildId, Observed
-from pinn_operator.api.outcome import Outcome, Refusal, Write
+from pinn_operator.api.outcome import Happening, Outcome, Refusal, Write
+from pinn_operator.api.plan import Phase, Plan, Traffic
 from pinn_operator.decide import decide
 from pinn_operator.report import happenings, status_of
 from tests.given import NOW, observed, ready, resource, revision
@@ -87,3 +93,90 @@ def test_the_note_is_the_sentence_of_the_decision() -> None:
     seen = _seen("2.0.0", STABLE)
     plan = decide(seen)
     assert [happening.note for happening in happenings(seen, plan, Outcome())] == [plan.sentence]
+
+
+# --- A rollout, told from what was stored of it ----------------------------------------------------------------------
+
+BEGAN = Entry(1.0, "Began", "2.0.0 is to take over")
+STEP = Entry(2.0, "Step", "step 1/3: 10 %", 10)
+ROLLING = STABLE | {"canary": {"revision": TWO.name}}
+
+
+def _journal(*entries: Entry, began: float = 1.0) -> Journal:
+    return Journal(Arm(TWO.name, "2.0.0"), Arm(ONE.name, "1.0.0"), began, step=1, timeline=entries)
+
+
+def _plan(journal: Journal | None, phase: Phase = Phase.STEPPING) -> Plan:
+    traffic = Traffic({ONE.name: 100}, ONE.name)
+    memory = Memory(journal) if journal else None
+    return Plan(phase, "because", TWO.name, stable=ONE, canary=TWO, traffic=traffic, memory=memory)
+
+
+def _of(plan: Plan, before: Journal | None = None, progressing: str = "Step") -> list[Happening]:
+    said = {"type": "Progressing", "status": "True", "reason": progressing, "message": "", "lastTransitionTime": NOW}
+    seen = _seen("2.0.0", ROLLING | {"conditions": [said]})
+    return list(happenings(replace(seen, memory=Memory(before) if before else None), plan, NOTHING))
+
+
+@pytest.mark.parametrize(
+    ("what", "warning"), [("Step", False), ("Promoted", False), ("RolledBack", True), ("Superseded", False)]
+)
+def test_what_the_journal_has_and_the_stored_one_has_not_is_told_in_its_words(what: str, warning: bool) -> None:
+    before, after = _journal(BEGAN, STEP), _journal(BEGAN, STEP, Entry(9.0, what, "the sentence"))
+    (told,) = _of(_plan(after), before)
+    assert (told.reason, told.note, told.warning) == (what, "the sentence", warning)
+    assert _of(_plan(after), after) == []
+
+
+def test_two_steps_in_the_same_words_are_two_events() -> None:
+    """A canary that lost its servers and came back."""
+    again = replace(STEP, at=99.0)
+    assert [told.reason for told in _of(_plan(_journal(BEGAN, STEP, again)), _journal(BEGAN, STEP))] == ["Step"]
+
+
+def test_the_beginning_of_a_rollout_is_told_by_the_change_of_roles_alone() -> None:
+    assert _of(_plan(_journal(BEGAN))) == []
+
+
+def test_another_rollout_of_the_same_revision_tells_its_own_steps() -> None:
+    """Somebody said retry: what is stored speaks of the attempt before."""
+    again = _journal(BEGAN, STEP, began=50.0)
+    assert [told.reason for told in _of(_plan(again), _journal(BEGAN, STEP))] == ["Step"]
+
+
+def test_a_plan_that_leaves_what_is_stored_tells_nothing_of_it() -> None:
+    assert _of(_plan(None), _journal(BEGAN, STEP)) == []
+
+
+HELD = [Phase.PAUSED, Phase.UNDECIDED, Phase.APPROVAL, Phase.TOO_COARSE]
+
+
+@pytest.mark.parametrize("phase", HELD, ids=lambda phase: phase.value)
+def test_a_rollout_that_is_held_says_so_once_and_why(phase: Phase) -> None:
+    journal = _journal(BEGAN, STEP)
+    (told,) = _of(_plan(journal, phase), journal)
+    assert (told.reason, told.note, told.warning) == (phase.value, "because", False)
+    assert _of(_plan(journal, phase), journal, progressing=phase.value) == []
+
+
+def test_a_rollout_that_is_held_for_another_reason_says_so_anew() -> None:
+    journal = _journal(BEGAN, STEP)
+    (told,) = _of(_plan(journal, Phase.UNDECIDED), journal, progressing="Paused")
+    assert told.reason == "Undecided"
+
+
+@pytest.mark.parametrize("phase", [Phase.STEPPING, Phase.BAKING], ids=lambda phase: phase.value)
+def test_a_rollout_that_goes_on_as_before_tells_nothing(phase: Phase) -> None:
+    journal = _journal(BEGAN, STEP)
+    assert _of(_plan(journal, phase), journal) == []
+
+
+def test_an_abort_by_a_person_is_a_warning_told_once() -> None:
+    """From the annotation to the Event and no further, by the decisions of two passes."""
+    asked = {"annotations": {ANNOTATION_ABORT: f"{TWO.name}@1"}}
+    first = replace(_seen("2.0.0", ROLLING, two=1, metadata=asked), memory=Memory(_journal(BEGAN, STEP)))
+    plan = decide(first)
+    assert _told(first) == [("RolledBack", True)]
+    status = status_of(first, plan, NOTHING)
+    second = replace(_seen("2.0.0", status, two=1, metadata=asked), memory=plan.memory)
+    assert _told(second) == []

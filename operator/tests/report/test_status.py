@@ -1,10 +1,16 @@
 """The status as it is written: who is stable, who is on the way, what is kept from before."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+from pinn_operator.api.journal import Arm, Journal, Minute
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
-from pinn_operator.api.outcome import Outcome
-from pinn_operator.api.status import Status
+from pinn_operator.api.outcome import Filed, Outcome
+from pinn_operator.api.plan import Phase, Plan, Traffic
+from pinn_operator.api.status import Gate, LastHandled, Rejected, RolloutStatus, Status
 from pinn_operator.decide import decide
 from pinn_operator.report import status_of
 from tests.given import NOW, observed, ready, resource, revision
@@ -98,3 +104,126 @@ def test_the_digest_of_a_model_is_shown() -> None:
     workloads = {known.name: ready(1)}
     status = _status(observed(resource(model=model), revisions=[known], workloads=workloads, endpoints=[known.name]))
     assert status["stable"]["modelDigest"] == digest
+
+
+# --- A rollout on its way and over -----------------------------------------------------------------------------------
+
+JOURNAL = Journal(Arm(TWO.name, "2.0.0"), Arm(ONE.name, "1.0.0"), NOW.timestamp() - 600, step=1)
+MINUTES = (Minute(60.0, {"requests": 1.0}, {"requests": 1.0}), Minute(120.0, {"requests": 12.0}, {"requests": 88.0}))
+
+
+def _plan(journal: Journal = JOURNAL, weight: int = 10, **more: Any) -> Plan:
+    shares = {name: share for name, share in {ONE.name: 100 - weight, TWO.name: weight}.items() if share}
+    plan = Plan(
+        Phase.STEPPING, "because", TWO.name, stable=ONE, canary=TWO, traffic=Traffic(shares, ONE.name),
+        memory=Memory(journal),
+    )  # fmt: skip
+    return replace(plan, **more)
+
+
+def _of(plan: Plan, filed: Filed | None = None, status: dict[str, Any] | None = None) -> dict[str, Any]:
+    return status_of(_rollout(status), plan, Outcome(), filed)
+
+
+def test_the_weights_are_those_of_the_plan_and_the_actual_ones_those_of_the_last_minute() -> None:
+    status = _of(_plan(replace(JOURNAL, minutes=MINUTES)))
+    assert [(status[side]["weight"], status[side]["actualWeight"]) for side in ("stable", "canary")] == [
+        (90, 88),
+        (10, 12),
+    ]
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        JOURNAL,
+        replace(JOURNAL, minutes=(Minute(60.0),)),
+        replace(JOURNAL, minutes=MINUTES, ending="RolledBack", ended=1.0),
+    ],
+    ids=["not yet", "no requests", "over"],
+)
+def test_what_was_not_measured_is_not_said_to_be_a_weight(journal: Journal) -> None:
+    status = _of(_plan(journal))
+    assert "actualWeight" not in status["stable"]
+    assert "actualWeight" not in status["canary"]
+
+
+def test_in_the_bake_the_old_revision_is_stable_and_has_nothing() -> None:
+    status = _of(_plan(weight=100, phase=Phase.BAKING))
+    assert (status["stable"]["revision"], status["stable"]["weight"]) == (ONE.name, 0)
+    assert (status["canary"]["revision"], status["canary"]["weight"]) == (TWO.name, 100)
+
+
+def test_a_promotion_changes_the_names() -> None:
+    status = _of(_plan(weight=100, stable=TWO, canary=None))
+    assert (status["stable"]["revision"], status["stable"]["weight"]) == (TWO.name, 100)
+    assert "canary" not in status
+
+
+def test_where_a_rollout_stands_is_shown_as_it_was_decided() -> None:
+    at = datetime(2026, 1, 2, 3, 0, tzinfo=UTC)
+    gate = Gate(name="errorRate", limit="1%", observed="0.2%", events=500, evidence="21 of 20", verdict="Passing")
+    row = RolloutStatus(step="2/3", step_started_at=at, promote_not_before=NOW, verdict="Undecided", gates=(gate,))
+    assert _of(_plan(rollout=row))["rollout"] == {
+        "step": "2/3",
+        "stepStartedAt": "2026-01-02T03:00:00Z",
+        "promoteNotBefore": "2026-01-02T03:04:05Z",
+        "verdict": "Undecided",
+        "gates": [
+            {
+                "name": "errorRate",
+                "limit": "1%",
+                "observed": "0.2%",
+                "events": 500,
+                "evidence": "21 of 20",
+                "verdict": "Passing",
+            }
+        ],
+    }
+    assert "rollout" not in _of(_plan(rollout=None))
+
+
+OVER = replace(JOURNAL, ending="RolledBack", ended=NOW.timestamp() + 0.7)
+OLD = [{"revision": f"{number:010}", "outcome": "Promoted", "at": "2026-01-01T00:00:00Z"} for number in range(10)]
+
+
+def test_a_rollout_that_is_over_is_in_the_history_with_its_report() -> None:
+    """In whole seconds: by them the next pass knows that it has been reported."""
+    (entry,) = _of(_plan(OVER, finished=OVER), Filed("pricer-report-1", "ab" * 32))["history"]
+    assert entry == {
+        "revision": TWO.name,
+        "modelVersion": "2.0.0",
+        "outcome": "RolledBack",
+        "at": "2026-01-02T03:04:05Z",
+        "report": "pricer-report-1",
+        "sha256": "ab" * 32,
+    }
+
+
+def test_a_rollout_whose_report_was_refused_is_in_the_history_all_the_same() -> None:
+    (entry,) = _of(_plan(OVER, finished=OVER))["history"]
+    assert entry["outcome"] == "RolledBack"
+    assert "report" not in entry
+
+
+def test_the_history_has_the_last_ten() -> None:
+    history = _of(_plan(OVER, finished=OVER), status={"history": OLD})["history"]
+    assert [entry["revision"] for entry in history] == [*(one["revision"] for one in OLD[1:]), TWO.name]
+    assert _of(_plan(), status={"history": OLD})["history"] == OLD
+
+
+def test_who_was_rejected_is_as_the_plan_says_and_as_before_where_it_says_nothing() -> None:
+    before = {"rejected": [{"revision": "aaaaaaaaaa", "reason": "slow"}]}
+    failed = (Rejected(revision=TWO.name, reason="errors"),)
+    assert _of(_plan(rejected=failed), status=before)["rejected"] == [{"revision": TWO.name, "reason": "errors"}]
+    assert _of(_plan(rejected=None), status=before)["rejected"] == before["rejected"]
+    assert "rejected" not in _of(_plan(rejected=()), status=before)
+
+
+def test_requests_that_were_acted_upon_are_shown_and_kept_where_nothing_new_is_known() -> None:
+    before = {"lastHandled": {"abort": "x@1"}}
+    handled = LastHandled(abort="x@1", promote=f"{TWO.name}@7")
+    assert _of(_plan(handled=handled), status=before)["lastHandled"] == {"abort": "x@1", "promote": f"{TWO.name}@7"}
+    assert _of(_plan(), status=before)["lastHandled"] == before["lastHandled"]
+    leaving = _plan(teardown=True, handled=LastHandled(retry="y@2"))
+    assert _of(leaving, status=before)["lastHandled"] == before["lastHandled"]

@@ -83,5 +83,5 @@ async def _file(kube: Kube, seen: Observed, journal: Journal) -> Filed | None:
     made = certificate(seen, journal, logs, release=RELEASE)
     report = config_map(made, metadata_of(seen, made.name, "report"))
     history = history_with(seen.resource.status.history, journal, Filed(made.name, made.sha256))
-    written = await file_report(kube, report, forgotten(history))
-    return Filed(made.name, made.sha256) if written else None
+    stored = await file_report(kube, report, forgotten(history))
+    return Filed(made.name, stored["data"]["sha256"]) if stored else None

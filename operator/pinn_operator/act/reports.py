@@ -13,21 +13,26 @@ from pinn_operator.kube import CONFIG_MAP, Kube
 log = structlog.get_logger()
 
 
-async def file_report(kube: Kube, report: Mapping[str, Any], forgotten: Iterable[str]) -> bool:
-    """Write it, and remove those that are forgotten. False when it is refused, by a quota say: the rollout is over all the same.
+async def file_report(kube: Kube, report: Mapping[str, Any], forgotten: Iterable[str]) -> Mapping[str, Any] | None:
+    """Write it, and remove those that are forgotten. The report as it is stored: a pass that was cut off may have written it
+    before, with fewer log lines. None when it is refused, by a quota say: the rollout is over all the same.
 
     Raises Unavailable when the pass must be run again."""
-    namespace = report["metadata"]["namespace"]
+    name, namespace = report["metadata"]["name"], report["metadata"]["namespace"]
+    stored: Mapping[str, Any] | None = report
     try:
         await kube.create(dict(report))
     except Conflict:
-        pass  # written by a pass that was cut off after it
+        stored = await kube.get(CONFIG_MAP, name, namespace)
+        if stored is None or stored["metadata"].get("ownerReferences") != report["metadata"]["ownerReferences"]:
+            log.warning("report_name_taken", name=name)
+            return None
     except Refused as error:
-        log.warning("report_refused", name=report["metadata"]["name"], error=str(error))
-        return False
-    for name in forgotten:
-        await _remove(kube, name, namespace, report["metadata"]["ownerReferences"])
-    return True
+        log.warning("report_refused", name=name, error=str(error))
+        return None
+    for old in forgotten:
+        await _remove(kube, old, namespace, report["metadata"]["ownerReferences"])
+    return stored
 
 
 async def _remove(kube: Kube, name: str, namespace: str, owners: object) -> None:

@@ -1,0 +1,55 @@
+"""A report is written once, and its hash is that of what is stored."""
+
+from typing import Any
+
+import pytest
+from pinn_operator.act.reports import file_report
+from pinn_operator.errors import Refused, Unavailable
+from tests.fake_kube import FakeKube
+
+OWNER = [{"kind": "PinnDeployment", "name": "pricer", "uid": "1"}]
+
+
+def report(name: str = "pricer-2", sha256: str = "aa", owner: Any = None) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "demo", "ownerReferences": owner or OWNER}
+    return {"kind": "ConfigMap", "metadata": metadata, "data": {"sha256": sha256}, "immutable": True}
+
+
+async def test_a_report_that_is_there_already_stays_and_tells_its_own_hash() -> None:
+    kube = FakeKube(report(sha256="first"))
+    stored = await file_report(kube, report(sha256="second"), ())
+    assert stored is not None
+    assert stored["data"]["sha256"] == "first"
+
+
+async def test_an_object_of_somebody_else_under_that_name_is_no_report() -> None:
+    assert await file_report(FakeKube(report(owner=[{"uid": "2"}])), report(), ()) is None
+
+
+async def test_the_oldest_ones_go_but_only_ours() -> None:
+    kube = FakeKube(report("old"), report("theirs", owner=[{"uid": "2"}]))
+    assert await file_report(kube, report(), ["old", "theirs", "gone"]) is not None
+    assert [request for request in kube.writes() if request[0] == "delete"] == [("delete", "ConfigMap", "old")]
+
+
+@pytest.mark.parametrize("error", [Refused(403, "Forbidden", "exceeded quota"), None])
+async def test_a_report_that_is_refused_keeps_no_rollout_from_ending(error: Refused | None) -> None:
+    kube = FakeKube()
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "create" and error:
+            raise error
+
+    kube.before = before
+    assert (await file_report(kube, report(), ()) is None) is (error is not None)
+
+
+async def test_a_busy_server_has_the_pass_run_again() -> None:
+    kube = FakeKube()
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        raise Unavailable(503, "Busy", verb)
+
+    kube.before = before
+    with pytest.raises(Unavailable):
+        await file_report(kube, report(), ())

@@ -32,7 +32,7 @@ def _object(name: str, *finalizers: str, namespace: str = "demo", **metadata: An
     return {"kind": "PinnDeployment", "metadata": about, "spec": spec_of("1.0.0")}
 
 
-def _child(of: str) -> Object:
+def _child(of: str, kind: str = "Service", name: str = "") -> Object:
     owner = {
         "apiVersion": "pinn.dev/v1alpha1",
         "kind": "PinnDeployment",
@@ -42,8 +42,8 @@ def _child(of: str) -> Object:
     }
     labels = {"pinn.dev/deployment": of}
     return {
-        "kind": "Service",
-        "metadata": {"name": of, "namespace": "demo", "labels": labels, "ownerReferences": [owner]},
+        "kind": kind,
+        "metadata": {"name": name or of, "namespace": "demo", "labels": labels, "ownerReferences": [owner]},
     }
 
 
@@ -152,7 +152,13 @@ async def test_departing_releases_objects_and_leaves_those_that_stay_with_their_
 
 
 async def test_departing_removes_what_belongs_to_objects_that_are_being_deleted() -> None:
-    kube = FakeKube(*_authority(GUARD, **GOING), _object("goes", FINALIZER, **GOING), _child("goes"))
+    """Also what is read by its name: the token, the journal, the route."""
+    named = [
+        _child("goes", "Secret", "goes-admin"),
+        _child("goes", "ConfigMap", "goes-rollout"),
+        _child("goes", "HTTPRoute"),
+    ]
+    kube = FakeKube(*_authority(GUARD, **GOING), _object("goes", FINALIZER, **GOING), _child("goes"), *named)
     await depart(_context(kube), INSTALLED)
     assert kube.objects == {}
     order = [(verb, kind) for verb, kind, _ in kube.writes()]

@@ -1,4 +1,4 @@
-"""Evidence survives a restart of the operator to the last bit, and damage is noticed."""
+"""Evidence and journals survive a restart of the operator to the last bit, and damage is noticed."""
 
 import json
 from dataclasses import replace
@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pinn_operator.api.journal import Arm, Entry, GateRecord, Journal, Minute
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.readings import Checked
 from pinn_operator.decide.evidence import Ledger, dump, load
 from tests.decide.evidence.arms import Rollout, rules
 
@@ -61,3 +64,53 @@ def test_what_an_older_or_a_newer_operator_wrote_can_be_read() -> None:
 def test_damaged_evidence_is_refused(damage: Any) -> None:
     with pytest.raises(ValueError, match="stored evidence is damaged"):
         load(Ledger, damage)
+
+
+JOURNAL = Journal(
+    canary=Arm("b", "2.0.0", "sha256:b", "i:2"),
+    stable=Arm("a", "1.0.0", None, "i:1"),
+    began=1.5,
+    step=2,
+    step_began=3.25,
+    measure="tick",
+    measure_at=4.0,
+    eager_until=5.0,
+    lost_at=6.0,
+    live=7.0,
+    quiet=False,
+    warmed=8,
+    shadow={"b": Checked(9, 1, 2, 3, "said")},
+    approved=1,
+    ending="RolledBack",
+    ended=10.0,
+    reason="errorRate",
+    sentence="a sentence",
+    blamed=True,
+    smoke="8 of 8",
+    timeline=(Entry(1.5, "Began", "x", 0), Entry(2.5, "Step", "y", 10)),
+    minutes=(Minute(60.0, {"requests": 5.0}, {"requests": 50.0}),),
+    gates=(GateRecord(1, "errorRate", "Failing", "1%", 0.3, None, 40.0, 200.0, 100.0, "z"),),
+)
+"""Nothing in it is as it would be without being said, so that a field that does not survive is missed."""
+
+
+def test_what_a_rollout_has_been_through_survives_to_the_last_field() -> None:
+    known = Memory(JOURNAL, dump(Rollout(rules()).ledger), {"promote": "b@1"})
+    assert load(Memory, json.loads(json.dumps(dump(known), allow_nan=False))) == known
+    blank = Journal(JOURNAL.canary, JOURNAL.stable, JOURNAL.began)
+    fields = set(dump(JOURNAL)) - {"canary", "stable", "began"}
+    assert {name for name in fields if getattr(blank, name) == getattr(JOURNAL, name)} == set()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"journal": {**dump(JOURNAL), "canary": None, "began": "soon"}},
+        {"journal": {**dump(JOURNAL), "timeline": [{"at": 1.0, "what": 7, "sentence": ""}]}},
+        {"journal": {**dump(JOURNAL), "minutes": {"at": 60.0}}},
+        {"handled": {"promote": 1}},
+    ],
+)
+def test_a_damaged_journal_is_refused(damage: Any) -> None:
+    with pytest.raises(ValueError, match="stored evidence is damaged"):
+        load(Memory, damage)

@@ -248,7 +248,8 @@ def _step(case: Case) -> Plan:
     verdict = judge(case.ledger, case.rules, case.now, _interval(case), _step_ends(case))
     if verdict.verdict == "Failing":
         return ended(case, "RolledBack", _reason(verdict), verdict.sentence, verdict=verdict, blamed=verdict.blamed)
-    if request := asked(case.seen, "promote", case.wanted.name):
+    lacks_servers = case.bakes and weight < case.step.weight
+    if (request := asked(case.seen, "promote", case.wanted.name)) and not lacks_servers:
         return _moved_on(case, verdict, ("promote", request))
     return _waiting(case, traffic, verdict, weight)
 
@@ -356,7 +357,9 @@ def _allowed(case: Case) -> int:
     lost = case.journal.lost_at
     if servers == 0 or (lost is not None and case.now - lost < QUIET_SECONDS):
         return 0
-    return max(1, min(case.step.weight, 100 * servers // replicas))
+    most = max(1, min(case.step.weight, 100 * servers // replicas))
+    complete = is_ready(case.seen, case.wanted) and is_behind(case.seen, case.wanted)
+    return most if complete else min(most, current(case.seen).get(case.wanted.name, 0))
 
 
 def _asks_for_servers(case: Case) -> bool:

@@ -537,3 +537,43 @@ def test_a_step_begins_when_it_is_reached_and_not_before() -> None:
     assert journal is not None
     assert journal.step_began is None
     assert has_begun(cluster.go_on(), 1)
+
+
+# --- What was found by reading and by exploring ----------------------------------------------------------------------
+
+
+def test_a_canary_that_comes_back_one_server_at_a_time_gets_its_weight_when_all_are_there() -> None:
+    cluster = rolling(step=3, replicas=4)
+    for pod in cluster.pods[cluster.wanted]:
+        pod.ready = False
+    cluster.reconcile()
+    cluster.settle_down()
+    cluster.at += 2 * QUIET_SECONDS
+    for pod in cluster.pods[cluster.wanted][2:]:
+        pod.ready = False
+    cluster.behind[cluster.wanted] = 2
+    assert cluster.reconcile()[1].weight_of(cluster.wanted) == 0
+    cluster.settle_down()
+    cluster.settle_down()
+    assert cluster.go_on().weight_of(cluster.wanted) == 100
+
+
+def test_a_weight_that_was_stored_and_not_yet_given_is_given_only_when_every_server_is_ready() -> None:
+    cluster = rolling(step=1)
+    while decide(cluster.observe()).weight_of(cluster.wanted) == 10:
+        cluster.go_on()
+    cluster.cut_off_after("memory")
+    cluster.pods[cluster.wanted][0].ready = False
+    assert cluster.reconcile()[1].weight_of(cluster.wanted) == 10
+    assert cluster.share == 10
+
+
+def test_promote_in_the_bake_waits_for_servers_that_are_gone() -> None:
+    cluster = rolling(step=3)
+    for pod in cluster.pods[cluster.wanted]:
+        pod.ready = False
+    cluster.annotations["pinn.dev/promote"] = f"{cluster.wanted}@1"
+    plan = cluster.go_on(1.0)
+    assert (plan.weight_of(plan.wanted), plan.finished) == (0, None)
+    cluster.until(lambda plan: plan.phase is Phase.SERVING)
+    assert cluster.status["lastHandled"]["promote"] == f"{cluster.wanted}@1"

@@ -36,7 +36,7 @@ def install() -> Gateway:
         kubectl("apply", "--server-side", "-f", str(crds(Cache())))
         kubectl("wait", f"crd/{DEFINITION}", "--for=condition=Established", "--timeout=30s")
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(MANIFEST))
-    kubectl("-n", NAMESPACE, "rollout", "status", "deployment/traefik", "--timeout=120s")
+    kubectl("-n", NAMESPACE, "rollout", "status", "deployment/traefik", "--timeout=110s")
     gateway = Gateway()
     kubectl("-n", NAMESPACE, "wait", f"gateway/{gateway.name}", "--for=condition=Programmed", "--timeout=30s")
     return gateway

@@ -29,5 +29,5 @@ class Prometheus:
 
 def install() -> Prometheus:
     kubectl("apply", "--server-side", "--force-conflicts", "-f", str(MANIFEST))
-    kubectl("-n", NAMESPACE, "rollout", "status", "deployment/prometheus", "--timeout=120s")
+    kubectl("-n", NAMESPACE, "rollout", "status", "deployment/prometheus", "--timeout=110s")
     return Prometheus()

@@ -14,7 +14,7 @@ from pinn_operator.api.journal import MOST_ENTRIES, Arm, Ending, Entry, GateReco
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.plan import Phase, Plan, Traffic
-from pinn_operator.api.readings import Checked
+from pinn_operator.api.readings import Checked, Measured
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Step
 from pinn_operator.api.status import Gate, RolloutStatus
@@ -87,7 +87,7 @@ def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | 
         seen=seen,
         wanted=wanted,
         stable=stable,
-        journal=journal or begun(seen, wanted, stable),
+        journal=aligned(journal, seen.resource.spec.rollout.steps) if journal else begun(seen, wanted, stable),
         ledger=Ledger() if fresh else ledger_of(seen),
         rules=rules_of(seen.resource.spec),
     )
@@ -103,6 +103,20 @@ def begun(seen: Observed, wanted: Revision, stable: Revision) -> Journal:
     said = f"{called(wanted)} is to take over from {called(stable)}"
     now = now_of(seen)
     return Journal(_arm(wanted), _arm(stable), now, timeline=(Entry(now, "Began", said),))
+
+
+def aligned(journal: Journal, steps: tuple[Step, ...]) -> Journal:
+    """The journal with its step among the steps as the spec has them by now. One that asks for more than was decided is still to
+    be reached: then the last one before it goes on, or the rollout is tried and begins anew."""
+    if not journal.step:
+        return journal
+    number = min(journal.step, len(steps))
+    if steps[number - 1].weight > journal.weight:
+        number = sum(step.weight <= journal.weight for step in steps)
+    weight = steps[number - 1].weight if number else 0
+    if (number, weight) == (journal.step, journal.weight):
+        return journal
+    return replace(journal, step=number, weight=weight, step_began=None, waits_since=None)
 
 
 def superseded(seen: Observed, journal: Journal, stable: Revision, wanted: Revision) -> Plan:
@@ -129,6 +143,7 @@ def superseded(seen: Observed, journal: Journal, stable: Revision, wanted: Revis
 def _come_up(case: Case) -> Plan:
     """Until every server is ready, behind its Service, warmed and tried: nothing of the traffic."""
     seen, wanted = case.seen, case.wanted
+    case = _timed(case)
     if failure := _failed_to_start(case):
         return ended(case, "RolledBack", *failure)
     if not is_ready(seen, wanted):
@@ -156,7 +171,8 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
             "CrashLoop",
             f"servers of {called(case.wanted)} restarted {restarts} times: {workload.not_starting or 'no reason is known'}",
         )
-    overdue = workload.deadline_exceeded or case.now - case.journal.began > _deadline(case)
+    never_excused = case.journal.waits_since == case.journal.began
+    overdue = (workload.deadline_exceeded and never_excused) or _waited(case) > _deadline(case)
     if (
         overdue
         and workload.not_created is None
@@ -169,12 +185,24 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
     return None
 
 
+def _timed(case: Case) -> Case:
+    """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready."""
+    excused = is_ready(case.seen, case.wanted) or case.seen.workload(case.wanted.name).not_created is not None
+    since = None if excused else case.now if case.journal.waits_since is None else case.journal.waits_since
+    return replace(case, journal=replace(case.journal, waits_since=since))
+
+
+def _waited(case: Case) -> float:
+    since = case.journal.waits_since
+    return 0.0 if since is None else case.now - since
+
+
 def _deadline(case: Case) -> float:
     return seconds(case.seen.resource.spec.rollout.progress_deadline)
 
 
 def _until_deadline(case: Case) -> float:
-    left = case.journal.began + _deadline(case) - case.now
+    left = _deadline(case) - _waited(case)
     return min(LATER, max(SOON, left + SOON))
 
 
@@ -183,7 +211,15 @@ def _is_tried(case: Case) -> bool:
     if not _needs_trial(case):
         return True
     measured, journal = case.seen.measured, case.journal
-    return journal.measure == "preflight" and measured is not None and not measured.trouble and bool(measured.pods)
+    return journal.measure == "preflight" and measured is not None and not _untried(case, measured)
+
+
+def _untried(case: Case, measured: Measured) -> str:
+    """What is missing of the trial: without counters from before its first request, what it does first would not count."""
+    unread = [pod for pod in measured.pods if pod.counts is None] if case.rules.gates else []
+    if measured.trouble or not measured.pods:
+        return measured.trouble or "no server was read"
+    return f"the metrics of pod {unread[0].process} cannot be read: {unread[0].trouble}" if unread else ""
 
 
 def _needs_trial(case: Case) -> bool:
@@ -195,7 +231,7 @@ def _try(case: Case) -> Plan:
     """Ask for the trial, or say why it could not be made and ask again."""
     measured = case.seen.measured
     tried = case.journal.measure == "preflight" and measured is not None
-    trouble = measured.trouble if tried and measured else ""
+    trouble = _untried(case, measured) if tried and measured else ""
     journal = to_measure(case.journal, "preflight", case.now + (RETRY_SECONDS if trouble else 0.0))
     said = f"cannot be tried yet: {trouble}" if trouble else "is being warmed and tried"
     case = replace(case, journal=journal)
@@ -280,10 +316,10 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
                 f"{verdict.sentence}; step {_of(case)} waits for a person: {how}",
             )
         return _moved_on(case, verdict)
-    if case.now >= began + _max_hold(case) and verdict.verdict != "Passing":
-        return _without_verdict(case, traffic, verdict)
     if paused:
         return _on(case, traffic, verdict, Phase.PAUSED, f"held: spec.rollout.paused is true; {verdict.sentence}")
+    if case.now >= began + _max_hold(case) and verdict.verdict != "Passing":
+        return _without_verdict(case, traffic, verdict)
     return _on(case, traffic, verdict, _phase(case), _outlook(case, verdict))
 
 
@@ -329,6 +365,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         case.journal,
         step=number,
         step_began=None,
+        weight=step.weight,
         eager_until=case.now + EAGER_SECONDS,
         timeline=_entered(case.journal, Entry(case.now, "Step", said, step.weight)),
     )

@@ -44,8 +44,11 @@ def runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:
 
 
 def still_served(seen: Observed, *others: Revision) -> list[Revision]:
-    """Revisions that are none of the others, and that a route or the Service still sends requests to."""
+    """Revisions that are none of the others, and that a route or the Service still sends requests to. While the gateway has not
+    taken the route, that may be any that runs."""
     reached = set(seen.endpoints) | set(seen.route.weights if seen.route else ())
+    if seen.route and not seen.route.in_force:
+        reached |= set(seen.workloads)
     names = reached - {revision.name for revision in others}
     return [seen.revisions[name] for name in sorted(names) if name in seen.revisions]
 

@@ -109,9 +109,10 @@ def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memor
     """What one tick delivers; readiness and restarts are the API server's."""
     canary, stable = journal.canary.revision, journal.stable.revision
     restarts = {server.pod: server.restarts for server in seen.servers if server.revision == canary}
+    off = seen.resource.spec.replicas == 0  # then nobody is missed
     ready: dict[Role, bool] = {
-        "canary": seen.workload(canary).ready > 0,
-        "stable": seen.workload(stable).ready > 0,
+        "canary": off or seen.workload(canary).ready > 0,
+        "stable": off or seen.workload(stable).ready > 0,
     }
     return Reading(now_of(seen), interval_of(seen.resource.spec), samples, restarts, ready, memory)
 

@@ -48,6 +48,8 @@ def _decided(seen: Observed, wanted: Revision) -> Plan:
             return superseded(seen, journal, stable, wanted)
         if journal.ending == "RolledBack" and not is_reported(seen, journal):
             return _roll_back(seen, wanted, stable, journal)
+        if journal.ending and wanted.name != stable.name and not is_reported(seen, journal):
+            return _report_first(seen, wanted, stable)
     if wanted.template is None and (complaint := not_supported(seen)):
         return _keep(seen, wanted, stable, complaint)
     if stable is None:
@@ -73,12 +75,14 @@ def wanted_revision(seen: Observed) -> Revision:
 def stable_revision(seen: Observed) -> Revision | None:
     """The revision that was promoted last, or the first one.
 
-    The status says so, but for a promotion that was stored and whose status was not written any more. Where the status is lost,
-    the journal of a rollout knows, and without one the Service of the object's name.
+    The journal of the last rollout says so: it is stored before the status, which may never have been written. Where the status
+    names a third one, the journal is not the last, and where it is lost, the status knows; without either, the Service of the
+    object's name.
     """
     journal = seen.memory.journal if seen.memory else None
     named = seen.resource.status.stable.revision if seen.resource.status.stable else None
-    if journal and named in (None, journal.stable.revision):
+    arms = (journal.stable.revision, journal.canary.revision) if journal else ()
+    if journal and (named in arms or named not in seen.revisions):
         named = journal.canary.revision if journal.ending == "Promoted" else journal.stable.revision
     stable, selected = seen.revisions.get(named or ""), seen.revisions.get(seen.selected or "")
     if stable is None and selected is not None and seen.workload(selected.name).ready:
@@ -182,6 +186,12 @@ def _settle(seen: Observed, stable: Revision) -> Plan:
     )
 
 
+def _report_first(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
+    """The next rollout will overwrite what is stored about the last one, whose report was not written."""
+    said = f"{called(stable)} serves; {called(wanted)} waits until the last rollout is reported"
+    return replace(_settle(seen, stable), phase=Phase.DRAINING, sentence=said, wanted=wanted.name, look_again=SOON)
+
+
 def _stay(seen: Observed, wanted: Revision, stable: Revision, said: str) -> Plan:
     """The revision asked for was rolled back: stable serves until the spec changes or a person says retry."""
     how = f"change the spec, or annotate it with pinn.dev/retry={wanted.name}@TOKEN"
@@ -205,13 +215,17 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
     smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
     if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
         smoke = (False, f"{called(stable)} could not be asked within {SMOKE_SECONDS:.0f} s")
-    journal = replace(journal, smoke=smoke[1]) if smoke and there else to_measure(journal, "smoke", now)
+    if smoke and there:
+        journal = replace(journal, smoke=smoke[1])
+    elif journal.measure != "smoke":
+        journal = to_measure(journal, "smoke", now)
     canary = seen.revisions.get(journal.canary.revision)
+    remains = [canary] if canary and canary.name in seen.workloads else []
     return Plan(
         phase=Phase.ROLLING_BACK,
         sentence=f"{journal.sentence}; {journal.smoke}" if journal.smoke else journal.sentence,
         wanted=wanted.name,
-        run=runs(seen, [stable, *([canary] if canary else []), *still_served(seen, stable)]),
+        run=runs(seen, [stable, *remains, *still_served(seen, stable)]),
         stable=stable,
         canary=canary,
         traffic=traffic,
@@ -247,7 +261,8 @@ def _unreported(seen: Observed, plan: Plan) -> Journal | None:
 def _with_retry(seen: Observed, plan: Plan) -> Memory | None:
     """A rollout that begins because a person said retry has done what was asked for."""
     value = asked(seen, "retry", plan.wanted)
-    if plan.memory is None or value is None:
+    journal = plan.memory.journal if plan.memory else None
+    if plan.memory is None or value is None or (journal and journal.ending):
         return plan.memory
     return replace(plan.memory, handled={**plan.memory.handled, "retry": value})
 

@@ -577,3 +577,119 @@ def test_promote_in_the_bake_waits_for_servers_that_are_gone() -> None:
     assert (plan.weight_of(plan.wanted), plan.finished) == (0, None)
     cluster.until(lambda plan: plan.phase is Phase.SERVING)
     assert cluster.status["lastHandled"]["promote"] == f"{cluster.wanted}@1"
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_steps_that_were_shortened_in_the_middle_give_no_weight_that_was_not_earned(step: int) -> None:
+    cluster = rolling(step=step)
+    share = cluster.share
+    cluster.steps = [{"weight": 100, "hold": "60s"}]
+    plan = cluster.go_on()
+    assert plan.weight_of(plan.wanted) == 0
+    assert "is being warmed and tried" in plan.sentence
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 100)
+    assert share < 100
+    cluster.until(_is(Phase.SERVING))
+
+
+def test_a_step_that_was_taken_out_in_the_middle_is_left_for_the_one_before_it() -> None:
+    cluster = rolling(step=2)
+    cluster.steps = [cluster.steps[0], cluster.steps[2]]
+    plan = cluster.go_on()
+    assert plan.weight_of(plan.wanted) == 10
+    assert _journal(plan).step_began is None
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 100)
+
+
+def test_a_lower_weight_in_the_spec_is_given_at_once_and_a_higher_one_only_on_evidence() -> None:
+    cluster = rolling(step=2)
+    cluster.steps = [cluster.steps[0], {"weight": 20, "hold": "30s"}, cluster.steps[2]]
+    assert cluster.go_on().weight_of(cluster.wanted) == 20
+    cluster.steps = [cluster.steps[0], {"weight": 50, "hold": "30s"}, cluster.steps[2]]
+    assert cluster.go_on().weight_of(cluster.wanted) == 10
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 50)
+
+
+def test_the_time_in_which_the_cluster_refused_its_pods_is_not_held_against_a_version() -> None:
+    cluster = serving()
+    cluster.version, cluster.refused = "2.0.0", "exceeded quota: pods"
+    _pass_by(cluster, 3600)
+    cluster.refused = None
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
+
+
+def test_a_canary_that_was_ready_and_held_is_not_overdue_when_a_server_is_missing_for_a_moment() -> None:
+    cluster = serving(paused=True)
+    cluster.version = "2.0.0"
+    cluster.until(_is(Phase.PAUSED))
+    cluster.wait(3600)
+    cluster.pods[cluster.wanted][0].ready = False
+    assert cluster.go_on().phase is Phase.STEPPING
+    cluster.until(_is(Phase.PAUSED), passes=5)
+
+
+def test_a_gateway_that_has_not_taken_the_route_may_still_send_to_whoever_runs_so_nobody_is_removed() -> None:
+    cluster = rolling(step=2)
+    second, taken = cluster.wanted, dict(cluster.taken)
+    cluster.version = "1.0.0"
+    for _ in range(5):
+        cluster.go_on()
+        cluster.taken = dict(taken)
+        assert second in cluster.pods
+    cluster.settle_down()
+    cluster.go_on()
+    assert second not in cluster.pods
+
+
+def test_a_canary_that_the_spec_scales_to_nothing_is_not_missed() -> None:
+    cluster = rolling(step=2)
+    cluster.replicas = 0
+    assert {plan.phase for _, plan in _pass_by(cluster, 400)} <= {Phase.STEPPING, Phase.UNDECIDED}
+
+
+def test_a_trial_without_the_counters_of_every_server_is_none() -> None:
+    """What a canary does first would not count otherwise."""
+    cluster = serving()
+    cluster.version = "2.0.0"
+    while cluster.remembered is None or cluster.remembered.journal is None or not cluster.remembered.journal.measure:
+        cluster.go_on()
+    seen = cluster.observe()
+    assert seen.measured is not None
+    assert decide(seen).weight_of(cluster.wanted) == 10
+    first, *others = seen.measured.pods
+    unread = replace(first, counts=None, trouble="connection refused")
+    plan = decide(replace(seen, measured=replace(seen.measured, pods=(unread, *others))))
+    assert plan.weight_of(cluster.wanted) == 0
+    assert "cannot be tried yet" in plan.sentence
+    assert "connection refused" in plan.sentence
+
+
+def test_a_pause_is_no_lack_of_a_verdict() -> None:
+    cluster = rolling(rate=0, rollout={"whenUndecided": "RollBack"})
+    cluster.paused = True
+    passes = _pass_by(cluster, 600)
+    assert {plan.phase for _, plan in passes} == {Phase.PAUSED}
+
+
+def test_a_rollback_whose_history_is_lost_starts_no_server_of_the_canary_again() -> None:
+    cluster = rolling(step=2)
+    cluster.bad["2.0.0"] = 0.5
+    cluster.until(_is(Phase.ROLLED_BACK))
+    cluster.status = {}
+    for _ in range(5):
+        cluster.go_on()
+        assert set(cluster.pods) == {cluster.named("1.0.0")}
+    assert [one["revision"] for one in cluster.status["rejected"]] == [cluster.wanted]
+
+
+def test_while_the_gateway_does_not_take_a_rollback_nothing_new_is_stored_in_every_pass() -> None:
+    cluster = rolling(step=2)
+    cluster.bad["2.0.0"] = 0.5
+    cluster.until(_is(Phase.ROLLING_BACK))
+    cluster.taken = {}
+    cluster.reconcile()
+    stored = cluster.memory
+    for _ in range(5):
+        cluster.wait(1)
+        cluster.reconcile()
+    assert cluster.memory == stored

@@ -181,3 +181,22 @@ def test_a_retry_is_not_acted_upon_twice_when_the_memory_was_lost() -> None:
     cluster.until(_rolled_back)
     cluster.memory = None
     assert {cluster.go_on().phase for _ in range(20)} == {Phase.ROLLED_BACK}
+
+
+def test_a_retry_said_while_the_rollback_is_still_going_on_is_not_lost() -> None:
+    cluster = rolling(step=2)
+    cluster.bad["2.0.0"] = 0.5
+    cluster.until(lambda plan: plan.phase is Phase.ROLLING_BACK)
+    cluster.bad.clear()
+    _say(cluster, RETRY)
+    cluster.until(lambda plan: plan.weight_of(TWO) == 10)
+    assert cluster.status["lastHandled"]["retry"] == f"{TWO}@1"
+
+
+def test_a_retry_of_a_rejected_revision_that_the_spec_asks_for_in_the_middle_of_another_rollout_is_not_lost() -> None:
+    cluster = _aborted()
+    cluster.version = "3.0.0"
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
+    cluster.version = "2.0.0"
+    _say(cluster, RETRY)
+    cluster.until(lambda plan: plan.weight_of(TWO) == 10)

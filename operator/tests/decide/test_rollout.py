@@ -1,4 +1,4 @@
-"""The decisions of a rollout: every state of a small model, every schedule of lost writes, and transcripts to read."""
+"""Which revision serves and which goes: every state of a small model, passes cut off at every write, and transcripts."""
 
 import functools
 import itertools
@@ -8,12 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from pinn_operator.api.observed import ChildId, Observed
+from pinn_operator.api.journal import Arm, Ending, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.observed import ChildId, Observed, Route
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.decide import decide
 from pinn_operator.decide.rollout import KEPT_REVISIONS, TEARDOWN, wanted_revision
-from tests.decide.tiny_cluster import WRITES, TinyCluster
-from tests.given import NOW, observed, ready, resource, revision
+from tests.decide.tiny_cluster import WRITES, TinyCluster, rolling, serving
+from tests.given import GATEWAY, NOW, observed, ready, resource, revision
 from tests.golden import assert_golden
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -24,36 +26,67 @@ UNKNOWN = "0123456789"
 # --- Every state of a small model ------------------------------------------------------------------------------------
 
 
+def _journal(canary: str, step: int, ending: Ending = "") -> Journal:
+    began = NOW.timestamp() - 1000
+    return Journal(
+        Arm(canary, "2.0.0"),
+        Arm(STABLE.name, "1.0.0"),
+        began,
+        step,
+        began + 10,
+        "tick",
+        began + 20,
+        weight=(0, 10, 50, 100)[step],
+        ending=ending,
+        ended=began + 30 if ending else None,
+    )
+
+
+JOURNALS = (
+    None,
+    _journal(WANTED.name, 0),
+    _journal(WANTED.name, 1),
+    _journal(WANTED.name, 3),
+    _journal(OLD.name, 2),
+    _journal(WANTED.name, 2, "RolledBack"),
+    _journal(WANTED.name, 3, "Promoted"),
+    _journal(OLD.name, 2, "Superseded"),
+)
+
+
 def _states() -> Iterator[Observed]:
-    """The spec asks for 2.0.0. What is on record, named stable, selected, ready and behind the Service varies independently,
-    so most of these states are reached only by hands other than the operator's."""
+    """The spec asks for 2.0.0. What is on record, named stable, remembered, routed, ready and behind the Service varies
+    independently, so most of these states are reached only by hands other than the operator's."""
     objects = {
-        (replicas, paused, named): resource(
+        (replicas, paused, named, bool(traffic)): resource(
             "2.0.0",
             replicas=replicas,
             rollout={"paused": paused},
+            traffic=traffic,
             status={"stable": {"revision": named}} if named else {},
         )
-        for replicas in (0, 1, 2)
+        for replicas in (0, 2)
         for paused in (False, True)
-        for named in (None, OLD.name, STABLE.name, WANTED.name, UNKNOWN)
+        for named in (None, STABLE.name, WANTED.name, UNKNOWN)
+        for traffic in ({}, GATEWAY)
     }
-    records = [(OLD,), (OLD, STABLE), (OLD, WANTED), (OLD, STABLE, WANTED)]
-    selected = [None, OLD.name, STABLE.name, WANTED.name, UNKNOWN]
-    behind = [
-        frozenset(some) for n in range(4) for some in itertools.combinations([OLD.name, STABLE.name, WANTED.name], n)
-    ]
-    for ((replicas, _, _), of), known, chosen, endpoints in itertools.product(
-        objects.items(), records, selected, behind
+    records = [(OLD,), (OLD, STABLE), (OLD, STABLE, WANTED)]
+    selected = [None, STABLE.name, WANTED.name, UNKNOWN]
+    routes = [None, {STABLE.name: 100}, {STABLE.name: 90, WANTED.name: 10}, {WANTED.name: 100}]
+    for ((replicas, _, _, gateway), of), known, chosen, journal in itertools.product(
+        objects.items(), records, selected, JOURNALS
     ):
-        for stable, wanted in itertools.product({0, replicas}, range(replicas + 1)):
-            yield observed(
-                of,
-                revisions=known,
-                workloads={STABLE.name: ready(stable), WANTED.name: ready(wanted)},
-                selected=chosen,
-                endpoints=endpoints,
-            )
+        for weights in routes if gateway else routes[:1]:
+            for stable, wanted in itertools.product({0, replicas}, {0, replicas // 2, replicas}):
+                yield observed(
+                    of,
+                    revisions=known,
+                    workloads={STABLE.name: ready(stable), WANTED.name: ready(wanted)},
+                    selected=chosen,
+                    endpoints={OLD.name: 1, chosen: 1} if chosen else {},
+                    route=None if weights is None else Route(weights, True),
+                    memory=None if journal is None else Memory(journal),
+                )
 
 
 @functools.cache
@@ -65,88 +98,63 @@ def _broken_by(rule: Callable[[Observed, Plan], bool]) -> list[tuple[Observed, P
     return [(seen, plan) for seen, plan in _decided() if not rule(seen, plan)][:3]
 
 
-def _named_stable(seen: Observed) -> str | None:
-    """The revision that the status names, where it is on record."""
-    side = seen.resource.status.stable
-    return side.revision if side and side.revision in seen.revisions else None
-
-
-def _all_ready(seen: Observed, name: str | None) -> bool:
-    return seen.workload(name).ready >= seen.resource.spec.replicas
-
-
 def _running(plan: Plan) -> set[str]:
     return {run.revision.name for run in plan.run}
 
 
+def _weights(plan: Plan) -> set[str]:
+    return set(plan.traffic.weights) if plan.traffic else set()
+
+
 def test_the_small_model_is_not_too_small() -> None:
-    """Every phase but those of deletion and refusal occurs in it, so the rules below are tried on each."""
+    """Every phase occurs in it but those of refusal, of deletion, and of evidence, which is none here."""
     phases = {plan.phase for _, plan in _decided()}
-    assert phases == set(Phase) - {Phase.DELETING, Phase.NOT_SUPPORTED}
+    elsewhere = {
+        Phase.DELETING,
+        Phase.NOT_SUPPORTED,
+        Phase.APPROVAL,
+        Phase.TOO_COARSE,
+        Phase.UNDECIDED,
+        Phase.ROLLED_BACK,
+    }
+    assert phases == set(Phase) - elsewhere
     assert len(_decided()) > 10_000
 
 
-def test_only_a_revision_on_record_or_wanted_serves() -> None:
-    assert not _broken_by(lambda seen, plan: plan.serving in {*seen.revisions, plan.wanted})
-
-
-def test_the_service_never_moves_away_from_stable_to_a_revision_that_is_not_all_ready() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        stable = _named_stable(seen)
-        if stable is None or plan.serving in (stable, seen.selected):
-            return True
-        return _all_ready(seen, plan.serving)
-
-    assert not _broken_by(rule)
-
-
-def test_the_status_never_names_a_revision_stable_that_is_not_all_ready_while_it_names_another() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        return plan.stable is None or plan.stable.name == _named_stable(seen) or _all_ready(seen, plan.stable.name)
-
-    assert not _broken_by(rule)
-
-
-def test_the_stable_revision_always_runs() -> None:
+def test_who_has_a_share_runs_and_so_does_stable() -> None:
+    assert not _broken_by(lambda seen, plan: _weights(plan) <= _running(plan))
     assert not _broken_by(lambda seen, plan: plan.stable is None or plan.stable.name in _running(plan))
-    assert not _broken_by(lambda seen, plan: plan.serving in _running(plan))
 
 
-def test_the_revision_that_the_status_names_stable_runs_while_it_can_serve_until_another_has_the_service() -> None:
+def test_who_is_sent_requests_now_runs_while_the_share_is_taken_away() -> None:
     def rule(seen: Observed, plan: Plan) -> bool:
-        named = _named_stable(seen)
-        gone = named is not None and not seen.workload(named).ready
-        return named is None or named in _running(plan) or seen.selected == plan.serving or gone
+        reached = set(seen.endpoints) | set(seen.route.weights if seen.route else ())
+        return reached & seen.revisions.keys() <= _running(plan)
 
     assert not _broken_by(rule)
 
 
-def test_a_revision_that_the_service_still_sends_requests_to_runs() -> None:
+def test_nobody_but_stable_gets_more_unless_every_server_is_ready_and_behind_its_service() -> None:
+    """But the first revision of an object, beside which there is nobody."""
+
     def rule(seen: Observed, plan: Plan) -> bool:
-        kept = plan.phase is Phase.NOT_SUPPORTED and plan.stable is None
-        return plan.teardown or kept or seen.endpoints & seen.revisions.keys() <= _running(plan)
-
-    assert not _broken_by(rule)
-
-
-def test_nothing_runs_beyond_stable_wanted_and_what_drains() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        stable = {plan.stable.name} if plan.stable else set()
-        named = {_named_stable(seen), seen.selected} if plan.phase is Phase.SWITCHING else set()
-        return _running(plan) <= stable | named | {plan.wanted} | seen.endpoints and len(plan.run) == len(
-            _running(plan)
-        )
-
-    assert not _broken_by(rule)
-
-
-def test_what_answers_callers_goes_only_when_another_is_ready_though_no_status_names_it() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        selected = seen.selected if seen.selected in seen.revisions else None
-        if plan.teardown or _named_stable(seen) or selected is None or not seen.workload(selected).ready:
+        now = seen.route.weights if seen.route else {seen.selected: 100}
+        canary = plan.wanted
+        more = plan.weight_of(canary) > now.get(canary, 0)
+        if not more or plan.stable is None or (plan.stable.name == canary and plan.memory is None):
             return True
-        replaced = seen.workload(plan.serving).ready >= seen.resource.spec.replicas
-        return selected in _running(plan) or replaced
+        replicas = seen.resource.spec.replicas
+        return min(seen.workload(canary).ready, seen.behind.get(canary, 0)) >= replicas
+
+    assert not _broken_by(rule)
+
+
+def test_nothing_runs_beyond_stable_wanted_the_canary_and_what_drains() -> None:
+    def rule(seen: Observed, plan: Plan) -> bool:
+        before = {plan.finished.stable.revision} if plan.finished else set()
+        named = {one.name for one in (plan.stable, plan.canary) if one} | {plan.wanted} | before
+        routed = set(seen.route.weights) if seen.route else set()
+        return _running(plan) <= named | set(seen.endpoints) | routed and len(plan.run) == len(_running(plan))
 
     assert not _broken_by(rule)
 
@@ -155,56 +163,22 @@ def test_every_running_revision_has_the_replicas_of_the_spec() -> None:
     assert not _broken_by(lambda seen, plan: {run.replicas for run in plan.run} == {seen.resource.spec.replicas})
 
 
-def test_while_paused_the_service_stays_with_stable() -> None:
+def test_a_canary_is_never_stable() -> None:
+    assert not _broken_by(lambda seen, plan: plan.canary is None or plan.canary != plan.stable)
+
+
+def test_what_is_not_at_rest_is_looked_at_again() -> None:
+    """At rest: serving with every server ready, held by a person, or rolled back."""
+
     def rule(seen: Observed, plan: Plan) -> bool:
-        stable = _named_stable(seen)
-        moved = plan.serving not in (seen.selected, stable)
-        return not (seen.resource.spec.rollout.paused and stable and moved)
+        return plan.look_again is not None or plan.phase in (Phase.PAUSED, Phase.SERVING, Phase.ROLLED_BACK)
 
     assert not _broken_by(rule)
 
 
-def test_a_change_over_whose_status_was_lost_is_not_undone_though_the_rollout_is_paused_meanwhile() -> None:
-    of = resource("2.0.0", rollout={"paused": True}, status={"stable": {"revision": STABLE.name}})
-    workloads = {STABLE.name: ready(1), WANTED.name: ready(1)}
-    behind = [STABLE.name, WANTED.name]
-    seen = observed(of, revisions=[STABLE, WANTED], workloads=workloads, selected=WANTED.name, endpoints=behind)
-    plan = decide(seen)
-    assert (plan.phase, plan.stable, plan.serving) == (Phase.DRAINING, WANTED, WANTED.name)
-    assert _running(plan) == {STABLE.name, WANTED.name}
-
-
-def test_a_canary_is_never_the_revision_that_serves() -> None:
-    assert not _broken_by(lambda seen, plan: plan.canary is None or plan.canary.name not in (plan.serving, plan.stable))
-
-
-def test_what_is_not_at_rest_is_looked_at_again_and_what_is_at_rest_is_not() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        at_rest = plan.phase is Phase.PAUSED or (plan.phase is Phase.SERVING and _all_ready(seen, plan.serving))
-        return (plan.look_again is None) == at_rest
-
-    assert not _broken_by(rule)
-
-
-def test_serving_is_said_only_where_the_service_and_its_endpoints_agree() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        if plan.phase is not Phase.SERVING or _named_stable(seen) is None:
-            return True
-        return seen.selected == plan.serving and seen.endpoints & seen.revisions.keys() <= {plan.serving}
-
-    assert not _broken_by(rule)
-
-
-def test_a_first_revision_is_stable_only_when_callers_reach_it() -> None:
-    def rule(seen: Observed, plan: Plan) -> bool:
-        first = _named_stable(seen) is None and plan.stable is not None and plan.stable.name == plan.wanted
-        return not first or plan.wanted in seen.endpoints or not plan.run[0].replicas or plan.phase is Phase.SWITCHING
-
-    assert not _broken_by(rule)
-
-
-def test_every_decision_names_a_version_and_a_revision() -> None:
-    assert not _broken_by(lambda seen, plan: "version " in plan.sentence and "revision " in plan.sentence)
+def test_every_decision_gives_a_reason() -> None:
+    """That of a rollback is the journal's, which has none here."""
+    assert not _broken_by(lambda seen, plan: bool(plan.sentence) or plan.phase is Phase.ROLLING_BACK)
 
 
 # --- Records, deletion, refusal, reasons -----------------------------------------------------------------------------
@@ -234,13 +208,24 @@ def test_a_deleted_object_is_released_when_its_children_are_gone_or_the_limit_is
     seen = observed(
         resource("2.0.0", metadata={"deletionTimestamp": NOW - timedelta(seconds=seconds)}),
         revisions=[STABLE, WANTED],
-        endpoints=[STABLE.name],
+        endpoints={STABLE.name: 1},
         children={ChildId("Service", str(n)): {} for n in range(children)},
     )
     plan = decide(seen)
-    assert (plan.phase, plan.teardown, plan.run, plan.serving) == (Phase.DELETING, True, (), None)
+    assert (plan.phase, plan.teardown, plan.run, plan.traffic) == (Phase.DELETING, True, (), None)
     assert plan.release == (children == 0 or seconds > TEARDOWN.total_seconds())
     assert plan.look_again == 1.0
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_an_object_deleted_in_the_middle_of_a_rollout_is_torn_down_and_nothing_else(step: int) -> None:
+    cluster = rolling(step=step)
+    cluster.deleted_for = 1
+    _, plan = cluster.reconcile()
+    assert (plan.phase, plan.run, plan.memory, plan.finished) == (Phase.DELETING, (), None, None)
+    assert not cluster.pods
+    _, plan = cluster.reconcile()
+    assert plan.release
 
 
 def test_what_this_release_cannot_serve_leaves_stable_serving_and_makes_nothing() -> None:
@@ -253,11 +238,11 @@ def test_what_this_release_cannot_serve_leaves_stable_serving_and_makes_nothing(
         selected=STABLE.name,
     )
     plan = decide(seen)
-    assert (plan.phase, _running(plan), plan.serving) == (Phase.NOT_SUPPORTED, {STABLE.name}, STABLE.name)
+    assert (plan.phase, _running(plan), _weights(plan)) == (Phase.NOT_SUPPORTED, {STABLE.name}, {STABLE.name})
     assert plan.sentence.startswith("spec.model.uri: ")
     assert "s3://" in plan.sentence
     first = decide(observed(resource(model=model)))
-    assert (first.run, first.stable, first.serving) == ((), None, None)
+    assert (first.run, first.stable, first.traffic) == ((), None, None)
 
 
 @pytest.mark.parametrize("uri", ["configmap://bs", "pvc://models/bs", "file:///srv/bs"])
@@ -278,8 +263,8 @@ def test_a_revision_on_record_goes_on_though_a_newer_release_could_not_make_it()
     model = {"uri": "s3://models/bs", "digest": "sha256:" + "0" * 64}
     of = resource(model={"name": "black-scholes", "version": "1.0.0", **model})
     known = revision("1.0.0", model={"name": "black-scholes", "version": "1.0.0", **model})
-    plan = decide(observed(of, revisions=[known], workloads={known.name: ready(1)}, endpoints=[known.name]))
-    assert (plan.phase, plan.serving) == (Phase.SERVING, known.name)
+    plan = decide(observed(of, revisions=[known], workloads={known.name: ready(1)}, endpoints={known.name: 1}))
+    assert (plan.phase, _weights(plan)) == (Phase.SERVING, {known.name})
 
 
 def test_the_image_of_a_revision_is_the_one_on_record_not_that_of_the_operator() -> None:
@@ -310,192 +295,6 @@ def test_the_sentence_says_why_a_version_does_not_come_up() -> None:
     assert plan.sentence == said
 
 
-# --- Every schedule of lost writes -----------------------------------------------------------------------------------
-
-LOSSES = [(), ("service",), ("status",), ("service", "status")]
-CUTS = [WRITES[n:] for n in range(len(WRITES))]
-"""A crash after n writes loses the rest."""
-
-
-def _from_stable(version: str = "2.0.0", replicas: int = 2) -> TinyCluster:
-    cluster = TinyCluster("1.0.0", replicas=replicas)
-    cluster.settle()
-    cluster.version = version
-    return cluster
-
-
-def test_a_cluster_left_alone_comes_to_rest_with_the_wanted_version() -> None:
-    cluster = _from_stable()
-    passes, plan = cluster.settle()
-    assert plan.phase is Phase.SERVING
-    assert cluster.state() == {
-        "records": ["1.0.0", "2.0.0"],
-        "pods": {"2.0.0": 2},
-        "selected": "2.0.0",
-        "stable": "2.0.0",
-        "endpoints": ["2.0.0"],
-    }
-    assert passes <= 6
-
-
-@pytest.mark.parametrize("start", [TinyCluster, _from_stable], ids=["first start", "new version"])
-@pytest.mark.parametrize("replicas", [0, 2])
-def test_whichever_writes_are_lost_the_end_is_the_same(start: Callable[..., TinyCluster], replicas: int) -> None:
-    undisturbed = start("2.0.0", replicas=replicas)
-    undisturbed.settle()
-    for schedule in itertools.product(LOSSES, repeat=5):
-        cluster = start("2.0.0", replicas=replicas)
-        cluster.settle(schedule)
-        assert cluster.state() == undisturbed.state(), schedule
-
-
-def test_cut_off_after_any_two_writes_it_comes_to_the_same_end_and_stable_never_lacks_pods() -> None:
-    undisturbed = _from_stable()
-    undisturbed.settle()
-    for first, second in itertools.combinations(range(7), 2):
-        for cut, again in itertools.product(CUTS, repeat=2):
-            cluster = _from_stable()
-            for number in range(14):
-                cluster.reconcile({first: cut, second: again}.get(number, ()))
-                assert cluster.pods.get(cluster.selected or ""), (first, cut, second, again)
-                cluster.kubelet()
-            assert cluster.state() == undisturbed.state(), (first, cut, second, again)
-
-
-@pytest.mark.parametrize("at", range(7))
-def test_a_third_version_in_the_middle_of_a_rollout_is_the_end_of_the_second(at: int) -> None:
-    cluster = _from_stable()
-    for _ in range(at):
-        cluster.reconcile()
-        cluster.kubelet()
-    cluster.version = "3.0.0"
-    _, plan = cluster.settle()
-    assert plan.phase is Phase.SERVING
-    assert (cluster.state()["pods"], cluster.state()["selected"]) == ({"3.0.0": 2}, "3.0.0")
-
-
-@pytest.mark.parametrize("at", range(7))
-def test_the_spec_back_at_stable_is_the_end_of_a_rollout_at_any_time(at: int) -> None:
-    cluster = _from_stable()
-    for _ in range(at):
-        cluster.reconcile()
-        cluster.kubelet()
-    cluster.version = "1.0.0"
-    cluster.settle()
-    assert (cluster.state()["pods"], cluster.state()["stable"]) == ({"1.0.0": 2}, "1.0.0")
-
-
-# --- Transcripts -----------------------------------------------------------------------------------------------------
-
-
-def _line(cluster: TinyCluster, seen: Observed, plan: Plan) -> str:
-    """What was observed, what was decided, and the reason given."""
-    called = {**cluster.versions, **{run.revision.name: run.revision.model_version for run in plan.run}}
-
-    def names(some: Iterable[str | None]) -> str:
-        return ", ".join(sorted(called.get(name or "", "nothing") for name in some)) or "nothing"
-
-    pods = ", ".join(
-        f"{called[n]} {w.ready}/{w.pods}" for n, w in sorted(seen.workloads.items(), key=lambda i: called[i[0]])
-    )
-    stable = seen.resource.status.stable
-    again = {None: "when something happens", 1.0: "in 1 s", 30.0: "in 30 s"}[plan.look_again]
-    said = plan.sentence
-    for name in called:
-        said = said.replace(f" (revision {name})", "")
-    return (
-        f"pass {cluster.passes}\n"
-        f"  observed  ready {pods or 'none'}; Service -> {names([seen.selected])}; behind it {names(seen.endpoints)};"
-        f" status says {names([stable.revision if stable else None])}\n"
-        f"  decided   {plan.phase.value}: run {names(_running(plan))}; Service -> {names([plan.serving])};"
-        f" {'release; ' if plan.release else ''}look again {again}\n"
-        f"  because   {said}\n"
-    )
-
-
-def _told(cluster: TinyCluster, heading: str) -> list[str]:
-    """Passes until one repeats what the last one said."""
-    lines = [f"# {heading}"]
-    for _ in range(12):
-        text = _line(cluster, *cluster.reconcile())
-        cluster.kubelet()
-        if text.partition("\n")[2] == lines[-1].partition("\n")[2]:
-            return [*lines, "... and so on"]
-        lines.append(text)
-        if "when something happens" in text or not cluster.finalizer:
-            return lines
-    return lines
-
-
-def _first_start() -> list[str]:
-    return _told(TinyCluster("1.0.0"), "spec: 1.0.0, two replicas; nothing is there")
-
-
-def _new_version() -> list[str]:
-    return _told(_from_stable(), "1.0.0 serves; spec: 2.0.0")
-
-
-def _never_ready() -> list[str]:
-    cluster = _from_stable()
-    cluster.broken = frozenset({"2.0.0"})
-    return _told(cluster, "1.0.0 serves; spec: 2.0.0, whose image does not exist")
-
-
-def _returned() -> list[str]:
-    cluster = _from_stable()
-    cluster.broken = frozenset({"2.0.0"})
-    lines = _told(cluster, "1.0.0 serves; spec: 2.0.0, whose image does not exist")
-    cluster.version = "1.0.0"
-    return lines + _told(cluster, "spec: back to 1.0.0")
-
-
-def _paused_and_resumed() -> list[str]:
-    cluster = _from_stable()
-    cluster.paused = True
-    lines = _told(cluster, "1.0.0 serves; spec: 2.0.0, paused")
-    cluster.paused = False
-    return lines + _told(cluster, "spec: not paused any more")
-
-
-def _third_version() -> list[str]:
-    cluster = _from_stable()
-    lines = ["# 1.0.0 serves; spec: 2.0.0", _line(cluster, *cluster.reconcile())]
-    cluster.kubelet()
-    cluster.version = "3.0.0"
-    return lines + _told(cluster, "spec: 3.0.0, while 2.0.0 comes up")
-
-
-def _deletion() -> list[str]:
-    cluster = _from_stable("1.0.0")
-    cluster.deleted_for = 1
-    return _told(cluster, "1.0.0 serves; the object is deleted")
-
-
-STORIES = {
-    "first-start": _first_start,
-    "new-version": _new_version,
-    "never-ready": _never_ready,
-    "returned-to-stable": _returned,
-    "paused-and-resumed": _paused_and_resumed,
-    "third-version": _third_version,
-    "deletion": _deletion,
-}
-
-
-@pytest.mark.parametrize("story", STORIES)
-def test_the_story_of_a_rollout_reads_as_it_did(story: str) -> None:
-    """Look at where the Service points and at what is behind it: while anything is behind it, that runs."""
-    assert_golden(TRANSCRIPTS / f"{story}.txt", "\n".join(STORIES[story]()).rstrip() + "\n")
-
-
-def test_a_service_that_moved_on_is_not_moved_back_to_a_revision_without_a_ready_pod() -> None:
-    """The status write after the change to 2.0.0 was lost, the pods of 1.0.0 are gone, and the spec has gone on to 3.0.0."""
-    of = resource("3.0.0", status={"stable": {"revision": STABLE.name}})
-    workloads = {STABLE.name: ready(0, 1), WANTED.name: ready(1)}
-    seen = observed(of, revisions=[STABLE, WANTED], workloads=workloads, selected=WANTED.name, endpoints=[WANTED.name])
-    assert decide(seen).serving == WANTED.name
-
-
 def test_a_record_keeps_its_content_and_only_a_recovered_one_takes_it_from_the_spec() -> None:
     """A ControllerRevision cannot be changed: other content than it has would be refused for ever."""
     bare = {"model": {"name": "black-scholes", "version": ""}}
@@ -505,16 +304,249 @@ def test_a_record_keeps_its_content_and_only_a_recovered_one_takes_it_from_the_s
     assert wanted_revision(observed(resource("2.0.0"), revisions=[recovered])).content == WANTED.content
 
 
-def test_a_revision_that_is_ready_takes_over_when_its_service_has_all_its_endpoints() -> None:
-    old, new = revision("1.0.0"), revision("2.0.0", 2)
-    seen = observed(
-        resource("2.0.0", replicas=2, status={"stable": {"revision": old.name}}),
-        revisions=[old, new],
-        workloads={old.name: ready(2), new.name: ready(2)},
-        selected=old.name,
-        endpoints=[old.name],
-        behind={old.name: 2, new.name: 1},
+# --- The first revision, another one in the middle, and back ---------------------------------------------------------
+
+
+def test_a_first_revision_is_stable_when_callers_reach_it_and_has_no_rollout() -> None:
+    cluster = TinyCluster("1.0.0")
+    while (plan := cluster.go_on()).phase is not Phase.SERVING:
+        assert (plan.stable, plan.memory) == (None, None)
+    assert (cluster.state()["stable"], cluster.endpoints) == ("1.0.0", {cluster.wanted: 2})
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_third_version_takes_all_from_the_second_at_once_and_starts_from_the_old_stable(step: int) -> None:
+    cluster = rolling(step=step)
+    second = cluster.wanted
+    cluster.version = "3.0.0"
+    plan = cluster.go_on()
+    assert (_weights(plan), plan.phase) == ({STABLE.name}, Phase.DRAINING)
+    assert "now asks for version 3.0.0" in plan.sentence
+    assert plan.finished is not None
+    assert (plan.finished.ending, plan.finished.canary.revision) == ("Superseded", second)
+    cluster.until(lambda plan: plan.weight_of(cluster.wanted) == 10)
+    assert cluster.weights == {STABLE.name: 90, cluster.wanted: 10}
+    assert second not in cluster.pods
+    assert cluster.status["rejected"] == []
+    cluster.until(lambda plan: plan.phase is Phase.SERVING)
+    assert [one["outcome"] for one in cluster.status["history"]] == ["Superseded", "Promoted"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_the_spec_back_at_stable_ends_a_rollout_at_once(step: int) -> None:
+    cluster = rolling(step=step)
+    cluster.version = "1.0.0"
+    plan = cluster.go_on()
+    assert (_weights(plan), plan.memory.journal.ending if plan.memory and plan.memory.journal else "") == (
+        {STABLE.name},
+        "Superseded",
     )
-    waiting = decide(seen)
-    assert (waiting.serving, waiting.look_again) == (old.name, 1.0)
-    assert decide(replace(seen, behind={old.name: 2, new.name: 2})).serving == new.name
+    cluster.until(lambda plan: plan.phase is Phase.SERVING)
+    assert cluster.state()["pods"] == {"1.0.0": 2}
+    assert [one["outcome"] for one in cluster.status["history"]] == ["Superseded"]
+
+
+def test_a_rejected_revision_is_not_tried_again_until_the_spec_changes() -> None:
+    cluster = rolling(step=2)
+    rejected = cluster.wanted
+    cluster.bad["2.0.0"] = 0.5
+    plan = cluster.until(lambda plan: plan.phase is Phase.ROLLED_BACK)
+    assert f"pinn.dev/retry={rejected}@TOKEN" in plan.sentence
+    cluster.memory = None  # also when only the status knows
+    for _ in range(10):
+        assert cluster.go_on().phase is Phase.ROLLED_BACK
+    cluster.version = "3.0.0"
+    cluster.until(lambda plan: plan.phase is Phase.SERVING)
+    assert cluster.state()["pods"] == {"3.0.0": 2}
+    cluster.version = "2.0.0"
+    plan = cluster.until(lambda plan: plan.phase is Phase.ROLLED_BACK)
+    assert "was rolled back before" in plan.sentence
+
+
+# --- Every schedule of passes cut off --------------------------------------------------------------------------------
+
+CUTS: list[str | None] = [None, *WRITES]
+
+
+def _end_of(cluster: TinyCluster, phase: Phase) -> dict[str, object]:
+    cluster.until(lambda plan: plan.phase is phase)
+    for _ in range(3):
+        cluster.go_on()
+    return {**cluster.state(), "history": [one["outcome"] for one in cluster.status["history"]]}
+
+
+def _fast(**more: float) -> TinyCluster:
+    steps = [{"weight": 50, "hold": "1s"}, {"weight": 100, "hold": "1s"}]
+    return serving(steps=steps, rate=1000, bad=more)
+
+
+@pytest.mark.parametrize("end", [Phase.SERVING, Phase.ROLLED_BACK])
+@pytest.mark.parametrize("cut", CUTS)
+def test_cut_off_after_the_same_write_in_every_second_pass_a_rollout_comes_to_the_same_end(
+    cut: str | None, end: Phase
+) -> None:
+    bad = {} if end is Phase.SERVING else {"2.0.0": 0.3}
+    undisturbed = _fast(**bad)
+    undisturbed.version = "2.0.0"
+    expected = _end_of(undisturbed, end)
+    cluster = _fast(**bad)
+    cluster.version = "2.0.0"
+    for _ in range(40):
+        cluster.cut_off_after(cut)
+        cluster.settle_down()
+        cluster.wait(1.0)
+        cluster.go_on()
+    assert _end_of(cluster, end) == expected
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_cut_off_once_after_any_write_of_any_pass_it_comes_to_the_same_end_and_nobody_without_servers_is_asked(
+    number: int,
+) -> None:
+    undisturbed = _fast()
+    undisturbed.version = "2.0.0"
+    expected = _end_of(undisturbed, Phase.SERVING)
+    for cut in CUTS:
+        cluster = _fast()
+        cluster.version = "2.0.0"
+        for _ in range(number):
+            cluster.go_on()
+        cluster.cut_off_after(cut)
+        assert all(pod.ready for name in cluster.shares() for pod in cluster.pods[name])
+        cluster.settle_down()
+        assert _end_of(cluster, Phase.SERVING) == expected, cut
+
+
+# --- Transcripts -----------------------------------------------------------------------------------------------------
+
+
+def _line(cluster: TinyCluster, seen: Observed, plan: Plan) -> str:
+    """What was observed, what was decided, and the reason given."""
+    called = {**cluster.versions, **{run.revision.name: run.revision.model_version for run in plan.run}}
+
+    def shares(weights: Iterable[tuple[str, int]]) -> str:
+        return ", ".join(f"{called[name]} {weight}" for name, weight in weights) or "nobody"
+
+    pods = ", ".join(
+        f"{called[n]} {w.ready}/{w.pods}" for n, w in sorted(seen.workloads.items(), key=lambda i: called[i[0]])
+    )
+    routed = shares(sorted(seen.route.weights.items())) if seen.route else "nobody"
+    asked = "measured" if seen.measured else "nothing measured"
+    runs = ", ".join(sorted(called[name] for name in _running(plan)))
+    weights = shares(sorted(plan.traffic.weights.items())) if plan.traffic else "nobody"
+    again = "when something happens" if plan.look_again is None else f"in {plan.look_again:g} s"
+    said = plan.sentence
+    for name in called:
+        said = said.replace(f" (revision {name})", "").replace(name, "REVISION")
+    return (
+        f"pass {cluster.passes} at {cluster.at:g} s\n"
+        f"  observed  ready {pods or 'none'}; route {routed}{'' if not seen.route or seen.route.in_force else ' (not in force)'};"
+        f" {asked}\n"
+        f"  decided   {plan.phase.value}: run {runs or 'nothing'}; route {weights};{' report;' if plan.finished else ''}"
+        f" look again {again}\n"
+        f"  because   {said}\n"
+    )
+
+
+def _told(cluster: TinyCluster, heading: str, until: Callable[[Plan], bool]) -> list[str]:
+    """Passes until one is as asked for. Those that only count on are left out."""
+    lines, skipped = [f"# {heading}"], 0
+    last: tuple[object, ...] = ()
+    for _ in range(200):
+        seen = cluster.observe()
+        _, plan = cluster.reconcile()
+        now = (plan.phase.value, str(plan.traffic), plan.finished is not None, plan.sentence.partition(":")[0])
+        if now == last and not until(plan):
+            skipped += 1
+        else:
+            lines += [f"... {skipped} more like this"] if skipped else []
+            lines.append(_line(cluster, seen, plan))
+            skipped = 0
+        last = now
+        if until(plan):
+            return lines
+        cluster.settle_down()
+        cluster.wait(max(0.1, min(30.0, 30.0 if plan.look_again is None else plan.look_again)))
+    raise AssertionError(lines[-1])
+
+
+def _is(phase: Phase) -> Callable[[Plan], bool]:
+    return lambda plan: plan.phase is phase
+
+
+def _weighs(weight: int) -> Callable[[Plan], bool]:
+    return lambda plan: plan.weight_of(plan.wanted) == weight
+
+
+def _promoted() -> list[str]:
+    cluster = serving()
+    cluster.version = "2.0.0"
+    return _told(cluster, "1.0.0 serves; spec: 2.0.0; 100 requests/s, none fails", _is(Phase.SERVING))
+
+
+def _errors() -> list[str]:
+    cluster = serving(bad={"2.0.0": 0.3})
+    cluster.version = "2.0.0"
+    return _told(cluster, "1.0.0 serves; spec: 2.0.0, of whose requests three in ten fail", _is(Phase.ROLLED_BACK))
+
+
+def _change_of_mind() -> list[str]:
+    cluster = serving()
+    cluster.version = "2.0.0"
+    lines = _told(cluster, "1.0.0 serves; spec: 2.0.0", _weighs(50))
+    cluster.settle_down()
+    cluster.wait(1)
+    cluster.version = "3.0.0"
+    return lines + _told(cluster, "spec: 3.0.0, while 2.0.0 has half of the traffic", _weighs(10))
+
+
+def _paused_and_resumed() -> list[str]:
+    cluster = rolling()
+    cluster.paused = True
+    lines = _told(cluster, "2.0.0 has a tenth of the traffic; spec: paused", lambda plan: cluster.at > 300)
+    cluster.paused = False
+    return lines + _told(cluster, "spec: not paused any more", _weighs(50))
+
+
+STORIES = {
+    "promoted": _promoted,
+    "rolled-back-on-errors": _errors,
+    "change-of-mind": _change_of_mind,
+    "paused-and-resumed": _paused_and_resumed,
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_the_story_of_a_rollout_reads_as_it_did(story: str) -> None:
+    """Look at the route: it rises when all servers are ready and the gates have passed, and who is in it runs."""
+    assert_golden(TRANSCRIPTS / f"{story}.txt", "\n".join(STORIES[story]()).rstrip() + "\n")
+
+
+# --- What was found by reading and by exploring ----------------------------------------------------------------------
+
+
+def test_a_promotion_whose_status_was_never_written_is_not_undone_when_the_spec_returns_to_the_old_version() -> None:
+    """Three passes in a row are cut off before their status: it names 1.0.0 stable, whose servers are gone by then."""
+    cluster = rolling(step=3)
+    while not decide(cluster.observe()).finished:
+        cluster.go_on()
+    for version in ("2.0.0", "2.0.0", "1.0.0", "1.0.0"):
+        cluster.version = version
+        cluster.cut_off_after("report")
+        cluster.settle_down()
+    assert all(cluster.pods[name] for name in cluster.shares())
+    plan = cluster.go_on()
+    assert plan.stable is not None
+    assert plan.stable.model_version == "2.0.0"
+
+
+@pytest.mark.parametrize("ending", ["Promoted", "Superseded"])
+def test_a_rollout_is_reported_before_the_next_one_takes_its_place_in_the_memory(ending: str) -> None:
+    cluster = rolling(step=3)
+    cluster.version = "2.0.0" if ending == "Promoted" else "1.0.0"
+    while not decide(cluster.observe()).finished:
+        cluster.go_on()
+    cluster.cut_off_after("removals")
+    cluster.version = "3.0.0"
+    cluster.until(lambda plan: plan.weight_of(cluster.wanted) == 10)
+    assert [one["outcome"] for one in cluster.status["history"]] == [ending]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One pod of a revision. `container` is the id of its running process: a restart makes another one of it."""
+    """One pod of a revision. `container` is the id of its running process: a restart makes another one of it. `started` is since
+    when it runs (seconds since 1970), None where that is not known."""
 
     revision: str
     pod: str
@@ -17,6 +18,7 @@ class Server:
     ready: bool
     restarts: int = 0
     serving: bool = False
+    started: float | None = None
 
     @property
     def process(self) -> str:

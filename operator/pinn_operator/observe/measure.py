@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.observed import Observed
-from pinn_operator.api.readings import Measured, Server
-from pinn_operator.api.units import OFF
+from pinn_operator.api.readings import Measured, PodMetrics, Server
+from pinn_operator.api.spec import Prometheus
+from pinn_operator.api.units import OFF, seconds
+from pinn_operator.errors import ApiError
+from pinn_operator.kube import SECRET, Kube
+from pinn_operator.observe import prometheus
 from pinn_operator.observe.metrics import scrape
 from pinn_operator.observe.trial import check, preflight, replay, smoke
 from pinn_operator.servers import Servers
@@ -19,8 +26,8 @@ REPLAYED = 50
 """Requests sent to each arm in a reading, while users send none: enough for a verdict on 1 % in ten readings."""
 
 
-async def measure(servers: Servers, seen: Observed, token: str) -> Measured | None:
-    """What was asked for; None when nothing was, or not yet."""
+async def measure(servers: Servers, seen: Observed, token: str, kube: Kube | None = None) -> Measured | None:
+    """What was asked for; None when nothing was, or not yet. `kube` is for the token of a Prometheus that wants one."""
     journal = seen.memory.journal if seen.memory else None
     now = seen.now.timestamp()
     if journal is None or not journal.measure or now < journal.measure_at - EARLY:
@@ -32,11 +39,11 @@ async def measure(servers: Servers, seen: Observed, token: str) -> Measured | No
         case "preflight":
             keys = _keys(seen)
             tried = await preflight(servers, stable, canary, token, keys=keys, seed=seed)
-            return replace(tried, pods=(await _read(servers, seen, [*stable, *canary])).pods)
+            return replace(tried, pods=(await _read(servers, seen, [*stable, *canary], kube)).pods)
         case "smoke":
             return Measured(smoke=await smoke(servers, stable, token))
         case _:
-            return await _tick(servers, seen, journal, stable, canary, token, seed)
+            return await _tick(servers, seen, journal, stable, canary, token, seed, kube)
 
 
 async def _tick(
@@ -47,21 +54,69 @@ async def _tick(
     canary: list[Server],
     token: str,
     seed: int,
+    kube: Kube | None,
 ) -> Measured:
     """One reading of the counters; at its own pace also a check of the physics, and requests of our own where users send none."""
     eager = seen.now.timestamp() < journal.eager_until
     sla = seen.resource.spec.sla
-    checked = Measured()
+    checked, replayed = Measured(), ""
     if not eager and sla.promote.physics_violation_rate != OFF:
         checked = await check(servers, stable, canary, token, seed=seed)
     if not eager and journal.quiet and sla.evidence == "LiveOrShadow":
-        await replay(servers, stable, canary, token, requests=REPLAYED, seed=seed)
-    return replace(await _read(servers, seen, [*stable, *canary]), shadow=checked.shadow)
+        replayed = await replay(servers, stable, canary, token, requests=REPLAYED, seed=seed)
+    read = await _read(servers, seen, [*stable, *canary], kube)
+    trouble = "; ".join(filter(None, (checked.trouble, replayed)))
+    return replace(read, shadow=checked.shadow, trouble=trouble)
 
 
-async def _read(servers: Servers, seen: Observed, of: list[Server]) -> Measured:
+async def _read(servers: Servers, seen: Observed, of: list[Server], kube: Kube | None) -> Measured:
     shadow_counts = seen.resource.spec.sla.evidence == "LiveOrShadow"
+    if seen.resource.spec.metrics.source == "Prometheus":
+        return Measured(pods=await _ask_prometheus(seen, of, kube, shadow_counts))
     return Measured(pods=await scrape(servers, of, time.time, shadow_counts=shadow_counts))
+
+
+async def _ask_prometheus(
+    seen: Observed, of: list[Server], kube: Kube | None, shadow_counts: bool
+) -> tuple[PodMetrics, ...]:
+    metrics = seen.resource.spec.metrics
+    told = metrics.prometheus or Prometheus()
+    try:
+        token = await _bearer(kube, seen, told.bearer_token_secret) if told.bearer_token_secret else ""
+    except ValueError as error:
+        return prometheus.unread(of, time.time(), str(error))
+    source = prometheus.Source(
+        url=told.url or "",
+        token=token,
+        namespace=seen.key.namespace,
+        interval=seconds(metrics.interval),
+        shadow_counts=shadow_counts,
+        gates=seen.resource.spec.sla.custom,
+    )
+    return await prometheus.ask(source, of, time.time)
+
+
+async def _bearer(kube: Kube | None, seen: Observed, name: str) -> str:
+    """The token for Prometheus. Raises ValueError with a sentence, which does not hold any of it."""
+    said = f"Secret {name} of spec.metrics.prometheus.bearerTokenSecret"
+    try:
+        secret = await kube.get(SECRET, name, seen.key.namespace) if kube else None
+    except ApiError as error:
+        raise ValueError(f"{said} cannot be read: {error}") from None
+    if secret is None:
+        raise ValueError(f"{said} does not exist")
+    token = token_of(secret).strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise ValueError(f"{said} has no key `token` that can be sent in a header")
+    return token
+
+
+def token_of(secret: Mapping[str, Any]) -> str:
+    """What a Secret has under the key `token`; empty where there is none, or none that can be read."""
+    try:
+        return base64.b64decode((secret.get("data") or {}).get("token") or "", validate=True).decode()
+    except ValueError:
+        return ""
 
 
 def _keys(seen: Observed) -> int:

@@ -46,7 +46,7 @@ async def scrape(
         async with turns:
             return await _read(servers, server, now, shadow_counts)
 
-    return tuple(await asyncio.gather(*(read(server) for server in of if _may_have_counted(server))))
+    return tuple(await asyncio.gather(*(read(server) for server in of if may_have_counted(server))))
 
 
 def parse(text: str, *, shadow_counts: bool) -> tuple[dict[str, float], float | None, float]:
@@ -54,7 +54,11 @@ def parse(text: str, *, shadow_counts: bool) -> tuple[dict[str, float], float | 
 
     Raises ValueError with a sentence where the text is not whole, or says what cannot be.
     """
-    told = _told(text)
+    return counted(_told(text), shadow_counts=shadow_counts)
+
+
+def counted(told: Told, *, shadow_counts: bool) -> tuple[dict[str, float], float | None, float]:
+    """The same of series that came by another way. Raises ValueError where they are not complete."""
     sources = ("live", "shadow") if shadow_counts else ("live",)
     misses = told.sum(MISSES, sources)
     counts = {
@@ -71,8 +75,8 @@ def parse(text: str, *, shadow_counts: bool) -> tuple[dict[str, float], float | 
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """The series of a text by their name, and which families it has, be they empty."""
+class Told:
+    """The series of a server by their name, and which families it has, be they empty."""
 
     series: Mapping[str, Mapping[Labels, float]]
     families: Collection[str]
@@ -101,12 +105,12 @@ async def _read(servers: Servers, server: Server, now: Callable[[], float], shad
     return PodMetrics(server.revision, server.process, at, counts, memory, live)
 
 
-def _may_have_counted(server: Server) -> bool:
+def may_have_counted(server: Server) -> bool:
     """One that is not ready and has no address, or no process yet, was never asked anything."""
     return server.ready or (server.address is not None and bool(server.container))
 
 
-def _told(text: str) -> _Told:
+def _told(text: str) -> Told:
     if not text.endswith("\n"):
         raise ValueError("they end in the middle of a line")
     series: dict[str, dict[Labels, float]] = defaultdict(dict)
@@ -118,22 +122,23 @@ def _told(text: str) -> _Told:
                 labels = frozenset(sample.labels.items())
                 if labels in series[sample.name]:
                     raise ValueError(f"{sample.name} is there twice")
-                series[sample.name][labels] = _possible(sample.name, sample.value)
+                series[sample.name][labels] = possible(sample.name, sample.value)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(str(error)[:200] or "they are not in Prometheus' text format") from None
     for name in (REQUESTS, FALLBACKS, HITS, MISSES, LATENCY):
         if not families & {name, name.removesuffix("_total")}:
             raise ValueError(f"{name} is missing: this is no model server's text, or one of another release")
-    return _Told(series, families)
+    return Told(series, families)
 
 
-def _possible(name: str, value: float) -> float:
+def possible(name: str, value: float) -> float:
+    """The value of a sample. Raises ValueError where no counter has such a one."""
     if name.startswith(("pinn_", RESIDENT)) and not (isfinite(value) and value >= 0):
         raise ValueError(f"{name} is {value}")
     return float(value)
 
 
-def _latencies(told: _Told, sources: Collection[str]) -> dict[str, float]:
+def _latencies(told: Told, sources: Collection[str]) -> dict[str, float]:
     """How many answers there were, and how many were slower than each bound, whatever they were made by."""
     found = {"timed": 0.0, **{f"slower_than_{bound:g}": 0.0 for bound in BUCKETS}}
     buckets: dict[Labels, dict[float, float]] = defaultdict(dict)
@@ -158,6 +163,6 @@ def _beyond(count: float, within: float) -> float:
     return count - within
 
 
-def _memory(told: _Told) -> float | None:
+def _memory(told: Told) -> float | None:
     resident = sum(told.of(RESIDENT).values())
     return max(0.0, resident - sum(told.of(CACHED).values())) if told.of(RESIDENT) else None

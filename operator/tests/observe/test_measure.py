@@ -9,9 +9,13 @@ from pinn_operator.api.journal import Arm, Journal
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
+from pinn_operator.errors import Refused
 from pinn_operator.observe import measure as module
+from pinn_operator.observe import prometheus
 from pinn_operator.observe.measure import REPLAYED, measure
+from pinn_operator.observe.prometheus import Source
 from pinn_operator.servers import Servers
+from tests.fake_kube import FakeKube
 from tests.given import NOW, observed, resource, revision
 
 ONE, TWO = revision("1.0.0", 1), revision("2.0.0", 2)
@@ -170,3 +174,103 @@ async def test_after_a_rollback_stable_is_asked_and_nobody_else(asked: Asked) ->
     assert asked.calls == ["smoke"]
     assert asked.of["smoke"] == (["a"],)
     assert found == Measured(smoke=(True, "8 of 8"))
+
+
+# --- By way of a Prometheus ------------------------------------------------------------------------------------------
+
+ASKED_FOR = {"source": "Prometheus", "interval": "2s", "prometheus": {"url": "http://prom:9090"}}
+GATE = {"name": "stale", "bad": "stale_total", "total": "quotes_total"}
+
+
+@pytest.fixture
+def of_prometheus(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Source, list[str]]]:
+    """What a Prometheus is asked, and about which pods."""
+    questions: list[tuple[Source, list[str]]] = []
+
+    async def ask(source: Source, of: Sequence[Server], _now: object) -> tuple[PodMetrics, ...]:
+        questions.append((source, [server.pod for server in of]))
+        return (POD,)
+
+    monkeypatch.setattr(prometheus, "ask", ask)
+    return questions
+
+
+def _by_prometheus(**more: Any) -> Observed:
+    metrics = {**ASKED_FOR, "prometheus": {**ASKED_FOR["prometheus"], **more}}  # type: ignore[dict-item]
+    of = resource("2.0.0", metrics=metrics, sla={"custom": [GATE], "evidence": "Live"})
+    return replace(_seen(JOURNAL), resource=of)
+
+
+async def test_counters_come_from_the_prometheus_that_the_spec_names_and_from_it_alone(
+    asked: Asked, of_prometheus: list[tuple[Source, list[str]]]
+) -> None:
+    found = await measure(SERVERS, _by_prometheus(), "t")
+    assert found is not None
+    assert found.pods == (POD,)
+    ((source, pods),) = of_prometheus
+    assert (source.url, source.token, source.namespace, source.interval) == ("http://prom:9090", "", "demo", 2.0)
+    assert not source.shadow_counts
+    assert [gate.name for gate in source.gates] == ["stale"]
+    assert pods == ["a", "b", "c"]
+    assert "scrape" not in asked.calls
+
+
+async def test_its_token_is_read_by_name_in_the_object_s_own_namespace(
+    asked: Asked, of_prometheus: list[tuple[Source, list[str]]]
+) -> None:
+    secret = {"kind": "Secret", "metadata": {"name": "prom", "namespace": "demo"}, "data": {"token": "b3BlbgoK"}}
+    kube = FakeKube(secret)
+    await measure(SERVERS, _by_prometheus(bearerTokenSecret="prom"), "t", kube)
+    assert of_prometheus[0][0].token == "open"
+    assert kube.requests == [("get", "Secret", "prom")]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (None, "Secret prom of spec.metrics.prometheus.bearerTokenSecret does not exist"),
+        ({"password": "b3Blbg=="}, "has no key `token`"),
+        ({"token": "%%%"}, "has no key `token`"),
+        ({"token": "YQpi"}, "has no key `token` that can be sent in a header"),
+    ],
+)
+async def test_without_a_token_that_can_be_sent_nothing_is_asked_and_every_pod_says_why(
+    data: Any, words: str, asked: Asked, of_prometheus: list[tuple[Source, list[str]]]
+) -> None:
+    secret = {"kind": "Secret", "metadata": {"name": "prom", "namespace": "demo"}, "data": data}
+    kube = FakeKube(*([secret] if data else []))
+    found = await measure(SERVERS, _by_prometheus(bearerTokenSecret="prom"), "t", kube)
+    assert found is not None
+    assert {pod.counts for pod in found.pods} == {None}
+    assert len(found.pods) == 3
+    assert all(words in pod.trouble for pod in found.pods)
+    assert of_prometheus == []
+
+
+async def test_a_token_that_may_not_be_read_is_said(asked: Asked) -> None:
+    kube = FakeKube()
+
+    async def refuse(*_: str) -> None:
+        raise Refused(403, "Forbidden", "secrets is forbidden")
+
+    kube.before = refuse
+    found = await measure(SERVERS, _by_prometheus(bearerTokenSecret="prom"), "t", kube)
+    assert found is not None
+    assert "cannot be read: 403 Forbidden" in found.pods[0].trouble
+
+
+async def test_what_could_not_be_checked_or_sent_in_a_reading_is_told_with_it(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check(*_: object, **__: object) -> Measured:
+        return Measured(trouble="pod b is slow")
+
+    async def replay(*_: object, **__: object) -> str:
+        return "pod a has no keys"
+
+    monkeypatch.setattr(module, "check", check)
+    monkeypatch.setattr(module, "replay", replay)
+    found = await measure(SERVERS, _seen(replace(JOURNAL, quiet=True)), "t")
+    assert found is not None
+    assert found.trouble == "pod b is slow; pod a has no keys"
+    assert found.pods == (POD,)

@@ -1,4 +1,4 @@
-"""`make demo`: from nothing to a priced option on a cluster, and three new model versions rolled out under load.
+"""`make demo`: from nothing to a priced option on a cluster, and new model versions rolled out under load.
 
 Every step is one that a user would take, with the manifests that users get. The cluster is left up to look around in.
 """
@@ -86,7 +86,7 @@ def price(cluster: Cluster) -> None:
 
 
 def roll_out(cluster: Cluster) -> int:
-    """Three versions, looked at from where the cluster is reachable; 0 when each ended as it should and no request failed."""
+    """New versions, looked at from where the cluster is reachable; 0 when each ended as it should and no request failed."""
     began = time.monotonic()
     try:
         code = cluster.run([sys.executable, "-m", "hack.rollouts"], check=False, cwd=ROOT).returncode
@@ -110,11 +110,11 @@ def what_next(cluster: Cluster, ready: float) -> None:
     say(f"first Ready {ready:.0f} s after the beginning. The cluster is up. Try:")
     report = "get cm NAME -o jsonpath={.data.report\\.md}"
     for line in (
-        f"make kubectl ARGS='-n {NAMESPACE} {report}'    a report of those above",
-        f"make kubectl ARGS='-n {NAMESPACE} describe pinn option-pricer'         conditions and events",
-        "make kubectl ARGS='explain pinn.spec.rollout'                 the resource, field by field",
-        "docs/how-to/rollout.md                                        approve, abort, retry",
-        "make clean                                                    remove it all",
+        f"make kubectl ARGS='-n {NAMESPACE} {report}'   one of the reports above",
+        f"make kubectl ARGS='-n {NAMESPACE} describe pinn option-pricer'                  conditions and events",
+        "make kubectl ARGS='explain pinn.spec.rollout'                               the resource, field by field",
+        "docs/how-to/rollout.md                                                      approve, abort, retry",
+        "make clean                                                                  remove it all",
     ):
         print(f"    {line}")
 

@@ -23,6 +23,7 @@ Object = dict[str, Any]
 
 OPERATOR = "pinn.dev/pinn-operator"
 COLUMNS = ("time", "version", "stable", "canary", "weight", "step", "verdict", "gate that decides", "failed")
+SENT_BACK = " is rolled back: "
 REFRESHED = 4
 LONGEST = 120
 """Characters of a reason in the table: its Event has all of it."""
@@ -108,7 +109,7 @@ class Look:
     def ends(self, row: Row, outcome: str) -> None:
         """The row stays as it is, with how it ended and, where it was sent back, why."""
         rejected = {one.get("modelVersion"): str(one.get("reason", "")) for one in self.status.get("rejected", ())}
-        why = rejected.get(row.version, "") if outcome == "RolledBack" else ""
+        why = rejected.get(row.version, "").rpartition(SENT_BACK)[2] if outcome == "RolledBack" else ""
         with self._changed:
             row.ended = time.monotonic()
             row.cells = (*row.cells[:4], outcome, clipped(why), *row.cells[6:])

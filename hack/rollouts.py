@@ -1,4 +1,4 @@
-"""The second half of `make demo`: three rollouts through a gateway under load, of which one should be promoted and two sent back.
+"""The second half of `make demo`: rollouts through a gateway under load, of which the first should be promoted, the rest sent back.
 
 Runs where the cluster is reachable, when the first half has an object that serves. Exit code 1 when a rollout ends otherwise.
 """
@@ -24,12 +24,14 @@ HOST = "option-pricer.example"
 SAMPLE = ROOT / "manifests/samples/rollout.yaml"
 RATE = 100
 SECONDS_EACH = 150.0
+LAST_SECONDS = 1.5
+"""For what callers still wait for."""
 LIFETIME = 1200
 """Seconds after which the requests end, whatever became of who looks on."""
 
-GOOD, WRONG, SLOW = "2.0.0", "2.1.0", "2.2.0"
+GOOD, WRONG, UNTRIED, SLOW = "2.0.0", "2.1.0", "2.1.1", "2.2.0"
 FAULT = "slow:0.8"
-MODEL = "black-scholes-2.1.0"
+MODEL = "black-scholes-wrong"
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,27 @@ class Act:
 
 def acts() -> list[Act]:
     wrong = broken_model.broken()
+    stored = {MODEL: broken_model.config_map(MODEL, wrong)}
     digest = str(json.loads((broken_model.WHOLE / "manifest.json").read_text())["digest"])
     slow = {"name": "black-scholes", "version": SLOW, "uri": "file:///models/black-scholes/2.0.0", "digest": digest}
     return [
-        Act(f"{GOOD}, a good version: promoted", GOOD, "Promoted", {"model": {"version": GOOD}}),
+        Act(f"{GOOD}, a good version", GOOD, "Promoted", {"model": {"version": GOOD}}),
         Act(
-            f"{WRONG}, one weight of the last layer 5 % off, every digest right: stopped by physics",
+            f"{WRONG}, one weight of the last layer 5 % off, every digest right: its own server refuses to serve it",
             WRONG,
             "RolledBack",
             {"model": broken_model.model(WRONG, MODEL, wrong)},
-            {MODEL: broken_model.config_map(MODEL, wrong)},
+            stored,
         ),
         Act(
-            f"{SLOW}, every answer 0.8 s late: rolled back by evidence",
+            f"{UNTRIED}, the same on a server that does not try its model: the operator checks its equation before traffic",
+            UNTRIED,
+            "RolledBack",
+            {"model": broken_model.model(UNTRIED, MODEL, wrong), "template": broken_model.untried()},
+            stored,
+        ),
+        Act(
+            f"{SLOW}, every answer 0.8 s late: only callers' requests can show that",
             SLOW,
             "RolledBack",
             {"model": slow, "template": broken(FAULT)},
@@ -73,9 +83,9 @@ def main() -> int:
         with Look(NAMESPACE, NAME) as look:
             look.until(lambda: look.traffic.get("sent", 0) > RATE and bool(look.obj), 60)
             done = [(act, *played(look, act)) for act in acts()]
-            failed = look.failed
-            told(look, done)
-        return 0 if all(right for _, _, right in done) and not failed else 1
+            look.until(lambda: False, LAST_SECONDS)
+        told(look, done)
+        return 0 if all(right for _, _, right in done) and not look.failed else 1
     except KubectlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -121,18 +131,11 @@ def outcome(look: Look, version: str) -> str:
 
 def told(look: Look, done: list[tuple[Act, Row, bool]]) -> None:
     """What it all came to."""
-    look.until(lambda: False, 1.0)  # the callers' last line
     print(flush=True)
     for act, row, right in done:
         seconds = (row.ended or time.monotonic()) - row.began
-        seen = f"{look.answered(act.version)} answers" if look.answered(act.version) else "no caller met it"
-        exposed = (
-            f", callers met it for {look.exposed(act.version):.1f} s"
-            if act.ends == "RolledBack" and look.answered(act.version)
-            else ""
-        )
         wanted = "" if right else f"   NOT as it should: {act.ends}"
-        print(f"  {act.version}  {row.cells[4]:12} {seconds:4.0f} s   {seen}{exposed}{wanted}")
+        print(f"  {act.version}  {row.cells[4]:12} {seconds:4.0f} s   {met(look, act)}{wanted}")
     print(f"\n  {look.traffic.get('sent', 0)} requests, {look.failed} failed")
     for failure in look.traffic.get("failures", ())[:5]:
         print(f"  {failure}")
@@ -140,6 +143,14 @@ def told(look: Look, done: list[tuple[Act, Row, bool]]) -> None:
     for one in look.status.get("history", ()):
         print(f"  {one['modelVersion']}  {one['outcome']:12} configmap/{one.get('report', '(none)')}")
     print(flush=True)
+
+
+def met(look: Look, act: Act) -> str:
+    """What callers had of a version."""
+    count = look.answered(act.version)
+    if act.ends == "Promoted" or not count:
+        return f"{count} answers to callers"
+    return f"{count} answers to callers, over {look.exposed(act.version):.1f} s"
 
 
 if __name__ == "__main__":

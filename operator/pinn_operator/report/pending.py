@@ -14,16 +14,14 @@ PENDING = (
     "rollout.rollbackWithin",
     "sla.promote.memory",
     "sla.promote.gpuUtilization",
-    "sla.custom",
     "traffic.routeRef",
-    "metrics.prometheus",
     "autoscaling",
 )
 
-PENDING_VALUES = {"rollout.retainStable": "None", "metrics.source": "Prometheus"}
-"""Of these fields one value does something else than it says: all of stable is kept, and the servers' own metrics are read."""
+PENDING_VALUES = {"rollout.retainStable": "None"}
+"""Of these fields one value does something else than it says: all of stable is kept."""
 
-NOTHING: tuple[object, ...] = (None, OFF, [])
+NOTHING: tuple[object, ...] = (None, OFF)
 """What asks for nothing."""
 
 

@@ -90,6 +90,8 @@ JOURNAL = Journal(
     timeline=(Entry(1.5, "Began", "x", 0), Entry(2.5, "Step", "y", 10)),
     minutes=(Minute(60.0, {"requests": 5.0}, {"requests": 50.0}),),
     gates=(GateRecord(1, "errorRate", "Failing", "1%", 0.3, None, 40.0, 200.0, 100.0, "z"),),
+    weight=10,
+    waits_since=11.0,
 )
 """Nothing in it is as it would be without being said, so that a field that does not survive is missed."""
 

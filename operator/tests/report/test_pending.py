@@ -27,13 +27,6 @@ def test_a_gate_that_is_off_is_off_as_it_says() -> None:
     assert not [path for path in listed if path.startswith("spec.sla")]
 
 
-def test_gates_of_ones_own_are_listed_with_the_prometheus_that_would_be_asked() -> None:
-    custom = [{"name": "stale", "bad": "stale_total", "total": "answers_total"}]
-    metrics = {"source": "Prometheus", "prometheus": {"url": "http://prometheus:9090"}}
-    listed = not_yet_acted_upon(resource(sla={"custom": custom}, metrics=metrics))
-    assert {"spec.sla.custom", "spec.metrics.prometheus", "spec.metrics.source"} <= set(listed)
-
-
 ROLLOUT = {
     "steps": [{"weight": 5, "hold": "1m", "maxHold": "1h", "approval": "Required"}, {"weight": 100, "hold": "1h"}],
     "maxHold": "2h",
@@ -48,9 +41,13 @@ def test_what_is_acted_upon_is_not_listed() -> None:
         template={"spec": {}},
         replicas=3,
         rollout=ROLLOUT,
-        sla={"evidence": "Live", "rollback": {"unavailable": {"for": "1m"}}},
+        sla={
+            "evidence": "Live",
+            "rollback": {"unavailable": {"for": "1m"}},
+            "custom": [{"name": "stale", "bad": "stale_total", "total": "answers_total"}],
+        },
         traffic={"gateway": {"parentRefs": [{"name": "gw"}]}, "allowCoarse": True},
-        metrics={"interval": "5s"},
+        metrics={"interval": "5s", "source": "Prometheus", "prometheus": {"url": "http://prometheus:9090"}},
         cache={"warmUp": {"from": "Stable"}},
     )
     assert not_yet_acted_upon(everything) == not_yet_acted_upon(resource())

@@ -73,7 +73,11 @@ async def reconcile(context: Context, key: Key) -> Pass | None:
         log.log(30 if happening.warning else 20, happening.reason, object=str(key), note=happening.note)
     await announce(context.kube, told, seen, context.instance)
     healed = any(write.verb == "Healed" for write in outcome.writes)
-    return Pass(seen, plan, REFUSED_AGAIN if outcome.refusals else plan.look_again, healed)
+    return Pass(seen, plan, _soonest(plan.look_again, REFUSED_AGAIN if outcome.refusals else None), healed)
+
+
+def _soonest(*waits: float | None) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 async def _file(kube: Kube, seen: Observed, journal: Journal) -> Filed | None:

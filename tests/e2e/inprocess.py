@@ -24,6 +24,8 @@ from pinn_operator.reconcile import Context, Pass, reconcile
 OPERATOR = "system:serviceaccount:pinn-system:pinn-operator"
 SERVER_IMAGE = "pinn-operator/inference:0.1.0"
 PAUSE_SECONDS = 0.2
+COLD = {"warmUp": {"from": "None"}}
+"""For objects of these passes, which have no way to the servers: nothing is warmed."""
 
 VERBS = {"server_side_apply": "patch", "replace": "update", "create": "create", "delete": "delete", "patch": "patch"}
 

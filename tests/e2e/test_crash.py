@@ -11,19 +11,19 @@ import pytest
 from kubernetes.aio import client as k8s
 from pinn_operator.api.observed import Key
 
-from tests.e2e.inprocess import Crash, RecordingKube, as_operator, settle
+from tests.e2e.inprocess import COLD, Crash, RecordingKube, as_operator, settle
 from tests.e2e.kubectl import apply, items, kubectl, patch, pinn
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 AT_ONCE = 4
-MOST_WRITES = 40
+MOST_WRITES = 60
 KINDS = "deployments,services,serviceaccounts,poddisruptionbudgets,controllerrevisions"
 
 
 async def live_through(api: k8s.ApiClient, namespace: str, name: str, crash_after: int | None) -> Counter[str]:
     """From nothing to version 1.0.0, then to 2.0.0, with one crash on the way. What was made and deleted."""
-    await asyncio.to_thread(apply, pinn(name, replicas=2), namespace)
+    await asyncio.to_thread(apply, pinn(name, replicas=2, cache=COLD), namespace)
     key, kube = Key(namespace, name), RecordingKube(api, crash_after)
     for version in ("1.0.0", "2.0.0"):
         change = {"spec": {"model": {"version": version}}}

@@ -7,11 +7,12 @@ import json
 import pytest
 from kubernetes.aio import client as k8s
 from pinn_operator.api.observed import Key
-from pinn_operator.kube import PINN_DEPLOYMENT, POD, WRITTEN
+from pinn_operator.kube import HTTP_ROUTE, PINN_DEPLOYMENT, POD, WRITTEN
 from pinn_operator.lease import Lease, Terms
 from pinn_operator.uninstall import Installed, give_up_authority, hold_authority
 
-from tests.e2e.inprocess import RecordingKube, as_operator, one_pass, settle
+from tests.e2e.gateway.install import Gateway
+from tests.e2e.inprocess import COLD, RecordingKube, as_operator, one_pass, settle
 from tests.e2e.kubectl import SYSTEM, apply, delete, eventually, get, items, kubectl, patch, pinn, read
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_operator")]
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_operator")]
 Used = set[tuple[str, str, str]]
 
 WATCHED: Used = {
-    (verb, kind.group, kind.plural) for kind in (PINN_DEPLOYMENT, *WRITTEN, POD) for verb in ("list", "watch")
+    (verb, kind.group, kind.plural) for kind in (PINN_DEPLOYMENT, *WRITTEN, POD, HTTP_ROUTE) for verb in ("list", "watch")
 } | {(verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("list", "watch")}
 """What kopf asks for, by itself; test_the_operator_logs_no_forbidden sees that it is enough."""
 
@@ -27,6 +28,7 @@ KEPT = {
     ("list", "", "namespaces"): "kopf asks for them where PINN_OPERATOR_NAMESPACES names some",
     ("watch", "", "namespaces"): "kopf asks for them where PINN_OPERATOR_NAMESPACES names some",
     ("list", "events.k8s.io", "events"): "read only of a pod that waits for its volumes, see observe/mounts.py",
+    ("get", "", "pods/log"): "sent past the recorder, see Kube.logs",
     ("patch", "rbac.authorization.k8s.io", "clusterroles"): "sent past the recorder, see Kube.patch_once_allowed",
     (
         "patch",
@@ -50,15 +52,28 @@ def granted() -> Used:
     }
 
 
-async def use_everything(api: k8s.ApiClient, namespace: str) -> Used:
+async def share_traffic(kube: RecordingKube, key: Key, namespace: str, gateway: Gateway) -> None:
+    """There and back by a share without a gateway, then a route that comes and goes."""
+    steps = [{"weight": 50, "hold": "0s"}, {"weight": 100, "hold": "0s"}]
+    for version in ("2.0.0", "1.0.0"):
+        change = {"model": {"version": version}, "rollout": {"steps": steps}}
+        patch("pinndeployment", "pricer", namespace, {"spec": change})
+        await settle(kube, key, version)
+    for traffic in ({"gateway": {"parentRefs": [gateway.parent()]}}, None):
+        patch("pinndeployment", "pricer", namespace, {"spec": {"traffic": traffic}})
+        await settle(kube, key, "1.0.0")
+
+
+async def use_everything(api: k8s.ApiClient, namespace: str, gateway: Gateway) -> Used:
     """One life of an object with everything that can happen to it, and what the program does beside."""
     kube, key = RecordingKube(api), Key(namespace, "pricer")
     installed = Installed("pinn-operator", SYSTEM)
-    apply(pinn(replicas=2), namespace)
+    apply(pinn(replicas=2, cache=COLD), namespace)
     await hold_authority(kube, installed)
     await settle(kube, key, "1.0.0")
     for kind in ("deployment", "service", "serviceaccount", "poddisruptionbudget", "controllerrevision"):
         await disturb(kube, key, namespace, kind)
+    await share_traffic(kube, key, namespace, gateway)
     for number in range(11):  # more versions than are kept, so that a record is deleted
         patch("pinndeployment", "pricer", namespace, {"spec": {"limits": {"queue": number}, "replicas": 0}})
         await settle(kube, key, "1.0.0")
@@ -89,9 +104,9 @@ async def disturb(kube: RecordingKube, key: Key, namespace: str, kind: str) -> N
     await settle(kube, key, "1.0.0")
 
 
-async def test_every_rule_is_used_or_says_why_it_is_kept(namespace: str) -> None:
+async def test_every_rule_is_used_or_says_why_it_is_kept(namespace: str, gateway: Gateway) -> None:
     async with as_operator() as api:
-        used = await use_everything(api, namespace) | WATCHED
+        used = await use_everything(api, namespace, gateway) | WATCHED
     roles = granted()
     assert used <= roles, f"used and not granted: {used - roles}"
     assert roles - used <= set(KEPT), f"granted and not used: {roles - used - set(KEPT)}"

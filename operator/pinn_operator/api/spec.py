@@ -74,9 +74,9 @@ class WarmUp(Part):
     from_: Literal["Stable", "Synthetic", "None"] = Field(
         default="Stable",
         alias="from",
-        description="Stable: the hottest inputs of the stable revision, evaluated by the new model; in this release, and "
-        "for a first revision, the same as Synthetic. Synthetic: inputs drawn from the model's own ranges. None: the cache "
-        "starts cold.",
+        description="Stable: the hottest inputs of the stable revision, given to each server of the new one before its first "
+        "request; for a first revision the same as Synthetic. Synthetic: inputs drawn from the model's own ranges. None: "
+        "the cache starts cold.",
     )
     keys: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=1000, description="How many inputs to evaluate before serving."

@@ -8,7 +8,7 @@ from pinn_operator.api.units import bytes_of
 from pinn_operator.build.model import server_uri
 
 WARM_UP = {"Stable": "synthetic", "Synthetic": "synthetic", "None": "none"}
-"""Nobody hands over the keys of the stable revision yet; the first revision of an object never has one."""
+"""The operator itself gives a canary the keys of stable, before its first request; a first revision never has a stable."""
 
 
 def environment(spec: Spec) -> list[tuple[str, str]]:

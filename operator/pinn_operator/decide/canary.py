@@ -215,8 +215,11 @@ def _is_tried(case: Case) -> bool:
 
 
 def _untried(case: Case, measured: Measured) -> str:
-    """What is missing of the trial: without counters from before its first request, what it does first would not count."""
-    unread = [pod for pod in measured.pods if pod.counts is None] if case.rules.gates else []
+    """What is missing of the trial: without counters from before its first request, what it does first would not count. Where
+    nothing is judged there is only the warming, which is done as well as it can be."""
+    if not case.rules.gates:
+        return ""
+    unread = [pod for pod in measured.pods if pod.counts is None]
     if measured.trouble or not measured.pods:
         return measured.trouble or "no server was read"
     return f"the metrics of pod {unread[0].process} cannot be read: {unread[0].trouble}" if unread else ""
@@ -281,6 +284,7 @@ def _step(case: Case) -> Plan:
     weight = _allowed(case)
     traffic = divided(case.seen, case.stable, case.wanted, weight)
     case = _in_place(case, traffic) if weight == case.step.weight else case
+    case = _rising(case, traffic, weight)
     verdict = judge(case.ledger, case.rules, case.now, _interval(case), _step_ends(case))
     if verdict.verdict == "Failing":
         return ended(case, "RolledBack", _reason(verdict), verdict.sentence, verdict=verdict, blamed=verdict.blamed)
@@ -372,6 +376,14 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
     case = replace(case, journal=to_measure(journal, "tick", case.now))
     phase = Phase.BAKING if number == len(case.steps) else Phase.STEPPING
     return _plan(case, phase, said, divided(seen, case.stable, case.wanted, step.weight), SOON, request=request)
+
+
+def _rising(case: Case, traffic: Traffic, weight: int) -> Case:
+    """A weight that rises changes what is stored: a pass that was held up then conflicts with one that has learned more, as when
+    it has lost its servers meanwhile, before it writes a share."""
+    if weight <= current(case.seen).get(case.wanted.name, 0) or in_force(case.seen, traffic):
+        return case
+    return replace(case, journal=replace(case.journal, eager_until=case.now + EAGER_SECONDS))
 
 
 def _in_place(case: Case, traffic: Traffic) -> Case:

@@ -18,6 +18,7 @@ from pinn_operator.api.units import seconds
 from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, take
 from pinn_operator.decide.evidence.counters import Arm as Role
 from pinn_operator.decide.evidence.counters import Counts, advance
+from pinn_operator.decide.evidence.rules import LIVE
 
 EAGER_SECONDS: Final = 15.0
 """After a weight has risen servers are read every second: a bad canary shows in its first requests."""
@@ -128,7 +129,7 @@ def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> 
             roles[pod.revision],
             pod.process,
             pod.at,
-            None if pod.counts is None else {**dict.fromkeys(PHYSICS, 0.0), **pod.counts},
+            None if pod.counts is None else {**dict.fromkeys(PHYSICS, 0.0), LIVE: pod.live, **pod.counts},
         )
         for pod in pods
     ]

@@ -76,7 +76,7 @@ async def observe(
     )
     if servers is None:
         return seen
-    return replace(seen, measured=await measure(servers, seen, _token(secret)))
+    return replace(seen, measured=await measure(servers, seen, _token(secret), kube))
 
 
 async def _named(kube: Kube, key: Key) -> tuple[list[Object], list[Object], list[Object]]:

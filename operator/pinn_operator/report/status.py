@@ -63,8 +63,8 @@ def _actual(seen: Observed, plan: Plan) -> dict[str, int]:
         return {}
     last = journal.minutes[-1]
     counts = {
-        journal.canary.revision: last.canary.get("requests", 0.0),
-        journal.stable.revision: last.stable.get("requests", 0.0),
+        journal.canary.revision: last.canary.get("live", 0.0),
+        journal.stable.revision: last.stable.get("live", 0.0),
     }
     every = sum(counts.values())
     return {name: round(100 * count / every) for name, count in counts.items()} if every else {}

@@ -393,7 +393,7 @@ async def test_the_token_is_handed_to_what_asks_servers_and_is_nowhere_in_what_w
     """Observations are logged, stored and replayed."""
     handed: list[str] = []
 
-    async def asking(_servers: object, seen: Observed, token: str) -> Measured:
+    async def asking(_servers: object, seen: Observed, token: str, _kube: object) -> Measured:
         handed.append(token)
         assert TOKEN not in repr(seen)
         return Measured()
@@ -415,7 +415,7 @@ async def test_a_token_that_cannot_be_read_is_none_and_costs_no_pass(
     """None: a Secret that somebody emptied has no `data` at all."""
     handed: list[str] = []
 
-    async def asking(_servers: object, _seen: Observed, token: str) -> None:
+    async def asking(_servers: object, _seen: Observed, token: str, _kube: object) -> None:
         handed.append(token)
 
     monkeypatch.setattr("pinn_operator.observe.cluster.measure", asking)

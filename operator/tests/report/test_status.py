@@ -109,7 +109,7 @@ def test_the_digest_of_a_model_is_shown() -> None:
 # --- A rollout on its way and over -----------------------------------------------------------------------------------
 
 JOURNAL = Journal(Arm(TWO.name, "2.0.0"), Arm(ONE.name, "1.0.0"), NOW.timestamp() - 600, step=1)
-MINUTES = (Minute(60.0, {"requests": 1.0}, {"requests": 1.0}), Minute(120.0, {"requests": 12.0}, {"requests": 88.0}))
+MINUTES = (Minute(60.0, {"live": 1.0}, {"live": 1.0}), Minute(120.0, {"live": 12.0}, {"live": 88.0}))
 
 
 def _plan(journal: Journal = JOURNAL, weight: int = 10, **more: Any) -> Plan:

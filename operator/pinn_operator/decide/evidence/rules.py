@@ -11,6 +11,8 @@ from pinn_operator.api.units import bytes_of, seconds, unless_off
 from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Gate, gates_of, share, slow
 
 MEMORY: Final = "memoryGrowthPerHour"
+LIVE: Final = "live"
+"""The requests of users alone: nothing is judged by them, but they tell which share each arm really has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Rules:
     @property
     def counters(self) -> tuple[str, ...]:
         """Every counter that is needed, in order."""
-        of_gates = {name for gate in self.gates for name in gate.counters}
+        of_gates = {name for gate in self.gates for name in gate.counters} | {LIVE}
         return tuple(sorted(of_gates | {name for limit in self.hard for name in (limit.bad, limit.total)}))
 
     def alpha(self, name: str) -> float:

@@ -40,6 +40,8 @@ def main() -> int:
         ready = apply_sample(cluster, began)
         price(cluster)
         code = roll_out(cluster)
+        if code == 0:
+            print("Not Ready, for the spec still names the version that was sent back; callers have version 2.0.0.\n")
         what_next(cluster, ready)
         return code
     except (ClusterError, subprocess.TimeoutExpired) as error:
@@ -106,7 +108,6 @@ def without_callers(cluster: Cluster) -> None:
 
 def what_next(cluster: Cluster, ready: float) -> None:
     print(kubectl(cluster, "-n", NAMESPACE, "get", "pinn,pods"))
-    print("Not Ready, for the spec still names the version that was sent back; callers have version 2.0.0.\n")
     say(f"first Ready {ready:.0f} s after the beginning. The cluster is up. Try:")
     report = "get cm NAME -o jsonpath={.data.report\\.md}"
     for line in (

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -22,12 +23,11 @@ from rich.text import Text
 Object = dict[str, Any]
 
 OPERATOR = "pinn.dev/pinn-operator"
-COLUMNS = ("time", "version", "stable", "canary", "weight", "step", "verdict", "gate that decides", "failed")
+GATE = "gate that decides"
+COLUMNS = ("time", "version", "stable", "canary", "weight", "step", "verdict", GATE, "failed")
 SENT_BACK = " is rolled back: "
 REFRESHED = 4
-LONGEST = 120
-"""Characters of a reason in the table: its Event has all of it."""
-
+AGAIN_SECONDS = 0.5
 COLOURS = {"Promoted": "green", "Passing": "green", "RolledBack": "red", "Failing": "red"}
 
 
@@ -56,6 +56,7 @@ class Look:
     rows: list[Row] = field(default_factory=list)
     _changed: Condition = field(default_factory=Condition)
     _watches: list[subprocess.Popen[str]] = field(default_factory=list)
+    _over: bool = False
     _live: Live | None = None
 
     def __enter__(self) -> Look:
@@ -65,14 +66,13 @@ class Look:
         whole = ["-o", 'jsonpath={@}{"\\n"}', "--watch"]
         self._watch(self._see_object, "get", "pinndeployment", self.name, *whole)
         self._watch(self._see_event, "get", "events.events.k8s.io", *whole, "--watch-only")
-        self._watch(self._see_traffic, "logs", "--follow", "pod/load")
+        self._watch(self._see_traffic, "logs", "--follow", "--tail=1", "pod/load")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over = True
         for watch in self._watches:
             watch.terminate()
-        for watch in self._watches:
-            watch.wait()
         if self._live:
             self._live.stop()
 
@@ -112,16 +112,21 @@ class Look:
         why = rejected.get(row.version, "").rpartition(SENT_BACK)[2] if outcome == "RolledBack" else ""
         with self._changed:
             row.ended = time.monotonic()
-            row.cells = (*row.cells[:4], outcome, clipped(why), *row.cells[6:])
+            row.cells = (*row.cells[:4], outcome, why, *row.cells[6:])
         self._tell(row)
 
     # --- What comes in ---
 
     def _watch(self, see: Callable[[Object], None], *arguments: str) -> None:
-        command = ["kubectl", "-n", self.namespace, *arguments]
-        watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self._watches.append(watch)
-        Thread(target=self._read, args=(watch, see), daemon=True).start()
+        Thread(target=self._watched, args=(see, ["kubectl", "-n", self.namespace, *arguments]), daemon=True).start()
+
+    def _watched(self, see: Callable[[Object], None], command: list[str]) -> None:
+        """To the end of it all: an API server may close a watch at any time."""
+        while not self._over:
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watch:
+                self._watches.append(watch)
+                self._read(watch, see)
+            time.sleep(AGAIN_SECONDS)
 
     def _read(self, watch: subprocess.Popen[str], see: Callable[[Object], None]) -> None:
         assert watch.stdout is not None
@@ -164,7 +169,10 @@ class Look:
         self.console.print(Text(sentence, style=colour), soft_wrap=self._live is None)
 
     def _table(self) -> Table:
-        table = Table(*COLUMNS, expand=True)
+        table = Table(box=SIMPLE, expand=True, padding=(0, 1, 0, 0))
+        for column in COLUMNS:
+            # A reason is cut off where the terminal ends: its Event has all of it.
+            table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == GATE else None)
         for row in self.rows:
             cells = row.shown(time.monotonic()) if row.cells else ("", row.version, *[""] * (len(COLUMNS) - 2))
             table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in cells))
@@ -191,10 +199,6 @@ def deciding(gates: Any) -> str:
             if gate.get("verdict") == verdict:
                 return f"{gate['name']}: {gate.get('observed', 'nothing yet')} (limit {gate.get('limit', 'none')})"
     return ""
-
-
-def clipped(sentence: str) -> str:
-    return sentence if len(sentence) <= LONGEST else f"{sentence[:LONGEST]}..."
 
 
 def clock() -> str:

@@ -1,4 +1,4 @@
-"""The second half of `make demo`: rollouts through a gateway under load, of which the first should be promoted, the rest sent back.
+"""The second half of `make demo`: rollouts through a gateway under load; the first should be promoted, the others sent back.
 
 Runs where the cluster is reachable, when the first half has an object that serves. Exit code 1 when a rollout ends otherwise.
 """

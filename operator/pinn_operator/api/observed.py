@@ -54,11 +54,18 @@ NO_WORKLOAD = Workload(pods=0, ready=0)
 @dataclass(frozen=True, slots=True)
 class Route:
     """The shares that a gateway was told, by revision, and whether it has taken them: Accepted with ResolvedRefs, for this very
-    generation. `trouble` says what it has against them."""
+    generation. `trouble` says what it has against them.
+
+    The rest is of a route that the user owns: the route as it was read, the revision that the Service NAME-canary selects, and
+    those among its endpoints.
+    """
 
     weights: Mapping[str, int]
     in_force: bool = False
     trouble: str = ""
+    theirs: Mapping[str, Any] | None = None
+    canary: str | None = None
+    behind_canary: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

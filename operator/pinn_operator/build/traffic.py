@@ -6,7 +6,8 @@ from typing import Any
 
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
 from pinn_operator.api.observed import Observed
-from pinn_operator.api.plan import Plan, Traffic
+from pinn_operator.api.plan import Phase, Plan, Traffic
+from pinn_operator.api.route_ref import canary_service_name, weights_in
 from pinn_operator.build.metadata import metadata_of
 
 Object = dict[str, Any]
@@ -20,6 +21,38 @@ def service(traffic: Traffic, seen: Observed) -> Object:
     label: who serves alone is served without the operator."""
     chosen = {LABEL_SERVING: "true"} if traffic.selected is None else {LABEL_REVISION: traffic.selected}
     return service_object(metadata_of(seen, seen.key.name, "server"), {LABEL_OBJECT: seen.key.name, **chosen})
+
+
+def canary_service(plan: Plan, traffic: Traffic, seen: Observed) -> Object | None:
+    """The Service NAME-canary, through which a route that the user owns reaches the canary; None without such a route.
+
+    It leads to stable while there is no canary that could answer, so that any weight is right; it turns to a canary only
+    while the gateway sends nothing through it (docs/concepts/traffic.md).
+    """
+    if seen.resource.spec.traffic.route_ref is None:
+        return None
+    chosen = {LABEL_OBJECT: seen.key.name, LABEL_REVISION: _through_canary(plan, traffic, seen)}
+    return service_object(metadata_of(seen, canary_service_name(seen.key.name), "server"), chosen)
+
+
+def _through_canary(plan: Plan, traffic: Traffic, seen: Observed) -> str:
+    """The revision that NAME-canary selects from now on."""
+    home = plan.stable.name if plan.stable else traffic.selected or plan.wanted
+    canary = plan.canary.name if plan.canary and plan.phase is not Phase.ROLLING_BACK else home
+    now = seen.route.canary if seen.route else None
+    if canary == home or not seen.behind.get(canary):
+        return home
+    if now == canary or set(traffic.weights) == {canary}:
+        return canary
+    return canary if seen.selected == home and _is_quiet(seen) else home
+
+
+def _is_quiet(seen: Observed) -> bool:
+    """Whether the gateway has taken it that NAME-canary gets nothing."""
+    route = seen.route
+    if route is None or route.theirs is None or not route.in_force:
+        return False
+    return all(weights.canary == 0 for weights in weights_in(route.theirs, seen.key.name))
 
 
 def service_object(metadata: Object, selector: dict[str, str]) -> Object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import ceil, floor
 
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.plan import Traffic
@@ -81,8 +82,9 @@ def _counts(seen: Observed, stable: Revision, canary: Revision, weight: int) -> 
     asked = Fraction(weight, 100)
     most = len(_of(seen, stable))
     options = [
-        (min(most, max(1, round(count * (1 - asked) / asked))), count)
+        (min(most, max(1, beside)), count)
         for count in range(1, len(_ready(seen, canary)) + 1)
+        for beside in (floor(count * (1 - asked) / asked), ceil(count * (1 - asked) / asked))
     ]
     return min(options, key=lambda one: (abs(Fraction(one[1], sum(one)) - asked), -sum(one)), default=(most, 0))
 

@@ -1,0 +1,102 @@
+"""What one pass adds to the evidence, and what the next one has to measure."""
+
+from dataclasses import replace
+
+from pinn_operator.api.journal import MOST_MINUTES, Arm, Journal, Minute
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.readings import Checked, Measured, PodMetrics
+from pinn_operator.decide.evidence import Ledger, rules_of
+from pinn_operator.decide.watch import EAGER_INTERVAL, PHYSICS, dumped, ledger_of, next_tick, tick, with_checks
+from tests.given import NOW, observed, only, ready, resource
+
+AT = NOW.timestamp()
+JOURNAL = Journal(Arm("new", "2.0.0"), Arm("old", "1.0.0"), AT - 100, 1, AT - 50, "tick", AT)
+OF = resource(sla=only(errorRate="1%", physicsViolationRate="0.1%"), metrics={"interval": "10s"})
+RULES = rules_of(OF.spec)
+
+
+def _seen(measured: Measured | None = None, memory: Memory | None = None) -> Observed:
+    return observed(OF, workloads={"new": ready(1), "old": ready(1)}, measured=measured, memory=memory)
+
+
+def _pod(name: str, requests: float, errors: float = 0.0, at: float = AT, live: float = 0.0) -> PodMetrics:
+    counts = dict.fromkeys(RULES.counters, 0.0) | {"requests": requests, "errors": errors}
+    told = {key: value for key, value in counts.items() if key not in PHYSICS}
+    return PodMetrics(name, f"{name}/1", at, told, live=live)
+
+
+def _after(journal: Journal, ledger: Ledger, *pods: PodMetrics, seconds: float = 0.0) -> tuple[Journal, Ledger]:
+    seen = replace(_seen(Measured(pods)), now=NOW.fromtimestamp(AT + seconds, NOW.tzinfo))
+    return tick(seen, journal, ledger, RULES)
+
+
+def test_evidence_that_cannot_be_read_is_gathered_anew() -> None:
+    assert ledger_of(_seen(memory=Memory(JOURNAL, {"counters": "damaged"}))) == Ledger()
+    assert ledger_of(_seen(memory=Memory(JOURNAL, dumped(Ledger(mass=0.5))))) == Ledger(mass=0.5)
+
+
+def test_readings_are_a_second_apart_after_a_weight_has_risen_and_as_the_spec_says_later() -> None:
+    assert next_tick(replace(JOURNAL, eager_until=AT + 5), _seen()).measure_at == AT + EAGER_INTERVAL
+    assert next_tick(JOURNAL, _seen()).measure_at == AT + 10
+
+
+def test_the_first_reading_is_where_counting_begins_and_the_next_one_brings_the_difference() -> None:
+    journal, ledger = _after(JOURNAL, Ledger(), _pod("new", 1000), _pod("old", 5000))
+    assert journal.minutes == (Minute(AT // 60 * 60),)
+    journal, _ = _after(journal, ledger, _pod("new", 1010, 2, at=AT + 10), _pod("old", 5090, at=AT + 10), seconds=10)
+    assert journal.minutes[-1].canary == {"requests": 10.0, "errors": 2.0}
+    assert journal.minutes[-1].stable == {"requests": 90.0}
+
+
+def test_the_same_reading_again_adds_nothing() -> None:
+    pods = (_pod("new", 1010, at=AT + 10), _pod("old", 5090, at=AT + 10))
+    journal, ledger = _after(JOURNAL, Ledger(), _pod("new", 1000), _pod("old", 5000))
+    journal, ledger = _after(journal, ledger, *pods, seconds=10)
+    again, ledger_again = _after(journal, ledger, *pods, seconds=10)
+    assert again.minutes == journal.minutes
+    assert ledger_again.gates == ledger.gates
+
+
+def test_a_pod_of_neither_arm_and_a_pass_without_a_reading_count_for_nothing() -> None:
+    _, ledger = _after(JOURNAL, Ledger(), _pod("another", 7))
+    assert ledger.counters.at is None
+    _, ledger = tick(_seen(None), JOURNAL, Ledger(), RULES)
+    assert ledger.counters.at is None
+
+
+def test_what_the_operator_checked_itself_counts_for_physics() -> None:
+    journal, ledger = _after(JOURNAL, Ledger(), _pod("new", 0), _pod("old", 0))
+    measured = Measured((_pod("new", 0, at=AT + 10), _pod("old", 0, at=AT + 10)), {"new": Checked(100, 2, 10, 1)})
+    seen = replace(_seen(measured), now=NOW.fromtimestamp(AT + 10, NOW.tzinfo))
+    journal, ledger = tick(seen, journal, ledger, RULES)
+    assert journal.minutes[-1].canary == {"checked": 100.0, "violations": 3.0}
+    assert journal.shadow == {"new": Checked(100, 2, 10, 1)}
+
+
+def test_checks_add_up_by_revision() -> None:
+    once = with_checks(JOURNAL, Measured(shadow={"new": Checked(10, 1), "old": Checked(10)}))
+    twice = with_checks(once, Measured(shadow={"new": Checked(10, 0, 5, 2)}))
+    assert twice.shadow == {"new": Checked(20, 1, 5, 2), "old": Checked(10)}
+
+
+def test_a_canary_whom_users_ask_next_to_nothing_is_quiet() -> None:
+    journal, ledger = _after(JOURNAL, Ledger(), _pod("new", 0, live=0), _pod("old", 0))
+    assert journal.quiet
+    journal, ledger = _after(
+        journal, ledger, _pod("new", 9, live=9, at=AT + 10), _pod("old", 0, at=AT + 10), seconds=10
+    )
+    assert not journal.quiet
+    journal, _ = _after(journal, ledger, _pod("new", 10, live=10, at=AT + 20), _pod("old", 0, at=AT + 20), seconds=20)
+    assert journal.quiet
+
+
+def test_an_hour_of_minutes_is_kept() -> None:
+    journal, ledger = JOURNAL, Ledger()
+    for minute in range(MOST_MINUTES + 5):
+        at = AT + 60 * minute
+        journal, ledger = _after(
+            journal, ledger, _pod("new", minute, at=at), _pod("old", minute, at=at), seconds=60 * minute
+        )
+    assert len(journal.minutes) == MOST_MINUTES
+    assert journal.minutes[-1].at == (AT + 60 * (MOST_MINUTES + 4)) // 60 * 60

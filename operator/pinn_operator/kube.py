@@ -186,7 +186,7 @@ class Kube:
         query = [("tailLines", lines), ("previous", str(previous).lower()), ("container", SERVER)]
         method, url, headers, *_ = await self._api.param_serialize(
             "GET", f"{self._resource(POD).path(name=pod, namespace=namespace)}/log", auth_settings=["BearerToken"],
-            query_params=query, header_params={"Accept": "text/plain"},
+            query_params=query, header_params={"Accept": "*/*"},  # text/plain alone is refused with 406
         )  # fmt: skip
         session: aiohttp.ClientSession = self._api.rest_client.pool_manager
         try:

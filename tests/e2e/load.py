@@ -1,7 +1,8 @@
 """Requests at a fixed rate against one URL, from inside a cluster: `python load.py URL RATE SECONDS [--host NAME] ...`.
 
 Open loop: a request is sent when it is due, however the ones before it fare, so a server that stalls is not spared. Connections
-are kept alive as real clients keep them, and nothing is retried: every answer but 200 is a failure. Prints one JSON object.
+are kept alive as real clients keep them, and nothing is retried: every answer but 200 is a failure. SIGTERM ends it early.
+Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -141,11 +143,15 @@ async def load(url: str, rate: float, seconds: float, headers: Mapping[str, str]
     limits = aiohttp.TCPConnector(limit=CONNECTIONS, force_close=False)
     timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
     session = aiohttp.ClientSession(connector=limits, timeout=timeout, headers=headers)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with session, asyncio.TaskGroup() as group:
         refused_first = await reached(session, url)
         tally, began = Tally(refused_first), time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+            if stop.is_set():
+                break
             group.create_task(once(session, url, tally))
     return tally
 

@@ -30,7 +30,7 @@ def sent_back(service: Service, old: str, pods: set[str]) -> Object:
     assert service.history()[-1] == ("2.0.0", "RolledBack")
     report = service.report()
     assert report["outcome"] == "RolledBack"
-    assert report["smoke"]
+    assert report["smokeTest"]
     return report
 
 

@@ -39,7 +39,7 @@ def test_a_version_that_nobody_asks_is_judged_by_replayed_requests(service: Serv
     service.starts(replicas=1, sla={"promote": {"memoryGrowthPerHour": "Off"}})
     service.rolls_out("2.0.0")
     service.until_promoted("2.0.0")
-    gates = {gate["name"]: gate for gate in service.report()["gates"] if gate["step"] == 3}
+    gates = {gate["name"]: gate for gate in service.report()["evidence"] if gate["step"] == 3}
     assert gates["errorRate"]["verdict"] == "Passing"
     assert gates["physicsViolationRate"]["verdict"] == "Passing"
     assert gates["errorRate"]["events"] > 100

@@ -44,6 +44,7 @@ QUIET_SECONDS: Final = 30.0
 GROSS: Final = 10.0
 """Times the limit on violations beyond which a model is stopped before its first user."""
 FEWEST_CHECKED: Final = 200
+FEWEST_COMPARED: Final = 50
 MAX_HOLDS: Final = 4
 
 
@@ -248,17 +249,23 @@ def _gross(case: Case, journal: Journal) -> str | None:
     stable = journal.shadow.get(journal.stable.revision, Checked())
     if limit is None or canary.checked < FEWEST_CHECKED:
         return None
-    bad, others = (_share(one) for one in (canary, stable))
-    if bad <= GROSS * limit or bad <= 2 * others:
-        return None
-    count = canary.violations + canary.wrong
-    broken = f"{count} of {canary.checked} answers break the equation, an invariant or their own bounds"
-    said = f"{broken} (stable {100 * others:.3g} %)"
-    return f"{said}: {canary.said}" if canary.said else said
+    for found, count, of, what in (
+        (_broken, canary.violations, canary.checked, "answers break the equation or an invariant"),
+        (_wrong, canary.wrong, canary.compared, "answers lie further from the solver than they say"),
+    ):
+        bad, others = found(canary), found(stable)
+        if of >= FEWEST_COMPARED and bad > GROSS * limit and bad > 2 * others:
+            said = f"{count} of {of} {what} (stable {100 * others:.3g} %)"
+            return f"{said}: {canary.said}" if canary.said else said
+    return None
 
 
-def _share(checked: Checked) -> float:
-    return (checked.violations + checked.wrong) / checked.checked if checked.checked else 0.0
+def _broken(checked: Checked) -> float:
+    return checked.violations / checked.checked if checked.checked else 0.0
+
+
+def _wrong(checked: Checked) -> float:
+    return checked.wrong / checked.compared if checked.compared else 0.0
 
 
 # --- Stepping --------------------------------------------------------------------------------------------------------
@@ -447,6 +454,7 @@ def ended(
             _plan(case, Phase.DRAINING, sentence, all_to(case.wanted), SOON, request=request),
             stable=case.wanted,
             canary=None,
+            rollout=None,
             finished=journal,
         )
     case = replace(case, journal=to_measure(journal, "smoke", case.now))

@@ -20,6 +20,9 @@ BAKE_DOUBT: Final = 0.001
 BETA: Final = 0.05
 """Chance that a step lets a canary pass whose rate is at the limit."""
 ERRORS: Final = "errorRate"
+CHECKED: Final = "checked"
+"""What the operator asks itself: no traffic to the canary is needed for it."""
+OWN_QUESTIONS: Final = "answers of the canary to the operator's own questions"
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
 """Bounds of the server's latency histogram, in seconds."""
 
@@ -45,13 +48,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One service level. `what` completes "3 % of 100 requests ..."."""
+    """One service level. `of` and `what` complete "3 % of 100 ... ..."."""
 
     name: str
     what: str
     total: str
     promote: Limit | None
     abort: Limit | None = None
+    of: str = "requests to the canary"
     hardware: bool = False
     """Whether it depends on the hardware, so that arms on unlike hardware cannot be compared."""
 
@@ -68,17 +72,17 @@ def gates_of(spec: Spec, bounds: Sequence[float] = BUCKETS) -> tuple[Gate, ...]:
 
 def _all_gates(spec: Spec, bounds: Sequence[float]) -> Iterator[Gate]:
     promote, abort = spec.sla.promote, spec.sla.abort
-    yield Gate(
-        ERRORS, "failed", "requests", share("errors", promote.error_rate), share("errors", abort.error_rate), False
-    )
+    yield Gate(ERRORS, "failed", "requests", share("errors", promote.error_rate), share("errors", abort.error_rate))
     yield Gate("fallbackRate", "were answered by a fallback", "requests", share("fallbacks", promote.fallback_rate))
     if spec.cache.size > 0:
         yield Gate("cacheHitRate", "missed the cache", "lookups", misses(promote.cache_hit_rate))
     p95, p99, p95_abort = promote.latency_p95, promote.latency_p99, abort.latency_p95
-    yield Gate("latencyP95", "were too slow", "timed", slow(0.05, p95, bounds), slow(0.05, p95_abort, bounds), True)
-    yield Gate("latencyP99", "were too slow", "timed", slow(0.01, p99, bounds), None, True)
+    yield Gate(
+        "latencyP95", "were too slow", "timed", slow(0.05, p95, bounds), slow(0.05, p95_abort, bounds), hardware=True
+    )
+    yield Gate("latencyP99", "were too slow", "timed", slow(0.01, p99, bounds), hardware=True)
     physics = share("violations", promote.physics_violation_rate)
-    yield Gate("physicsViolationRate", "broke the equation or an invariant", "checked", physics)
+    yield Gate("physicsViolationRate", "broke the equation or an invariant", CHECKED, physics, of=OWN_QUESTIONS)
     yield from (_custom(gate) for gate in spec.sla.custom)
 
 

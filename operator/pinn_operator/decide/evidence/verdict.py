@@ -13,7 +13,7 @@ from typing import Final
 from pinn_operator.api.status import Verdict
 from pinn_operator.decide.evidence import eprocess as e
 from pinn_operator.decide.evidence.counters import STALE_AFTER
-from pinn_operator.decide.evidence.gates import BETA, Gate, Limit
+from pinn_operator.decide.evidence.gates import BETA, CHECKED, Gate, Limit
 from pinn_operator.decide.evidence.ledger import SICK, Breach, Known, Ledger, Sum, window_of
 from pinn_operator.decide.evidence.memory import Look
 from pinn_operator.decide.evidence.rules import MEMORY, Rules, Sustained
@@ -118,7 +118,7 @@ def _gate_verdict(
         return "Frozen", known.abort if aborting == "Frozen" else known.promote
     breach = known.promote or known.abort
     if breach is None or breach.canary_sum.events == 0:
-        return "NoTraffic", None
+        return ("Undecided" if gate.total == CHECKED else "NoTraffic"), None
     return ("Passing" if _has_passed(known) else "Undecided"), None
 
 
@@ -283,7 +283,7 @@ def _sentence(
     acute = verdict in ("Failing", "Frozen") and breach.canary_lately.events > 0
     seen, others = (breach.canary_lately, breach.stable_lately) if acute else (breach.canary_sum, breach.stable_sum)
     which = "the last " if seen != breach.canary_sum else ""
-    counted = f"{_rate_text(seen)} of {which}{seen.events:.0f} requests to the canary {gate.what}"
+    counted = f"{_rate_text(seen)} of {which}{seen.events:.0f} {gate.of} {gate.what}"
     against = f"limit {limit.text}"
     stable = f", stable {_rate_text(others)}" if others.events else ""
     match verdict:

@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "growth": "growth_figures:measure",
     "stress": "stress_figures:measure",
     "evidence": "evidence_figures:measure",
+    "explore": "explore_figures:measure",
     "operator": "operator_figures:measure",
     "idle": "operator_figures:measure_idle",
     "rollout": "rollout_figures:measure",

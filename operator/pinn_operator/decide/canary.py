@@ -388,7 +388,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
 def _rising(case: Case, traffic: Traffic, weight: int) -> Case:
     """A weight that rises changes what is stored: a pass that was held up then conflicts with one that has learned more, as when
     it has lost its servers meanwhile, before it writes a share."""
-    if weight <= current(case.seen).get(case.wanted.name, 0) or in_force(case.seen, traffic):
+    if weight <= current(case.seen, case.wanted) or in_force(case.seen, traffic):
         return case
     return replace(case, journal=replace(case.journal, eager_until=case.now + EAGER_SECONDS))
 
@@ -415,7 +415,7 @@ def _allowed(case: Case) -> int:
         return 0
     most = max(1, min(case.step.weight, 100 * servers // replicas))
     complete = is_ready(case.seen, case.wanted) and is_behind(case.seen, case.wanted)
-    return most if complete else min(most, current(case.seen).get(case.wanted.name, 0))
+    return most if complete else min(most, current(case.seen, case.wanted))
 
 
 def _asks_for_servers(case: Case) -> bool:
@@ -495,7 +495,7 @@ def _held(case: Case, phase: Phase, said: str, again: float | None) -> Plan:
     """The canary stands by, with the share it has now or less: none before its first step."""
     if case.journal.step == 0:
         return _plan(case, phase, said, all_to(case.stable), again)
-    now = current(case.seen).get(case.wanted.name, 0)
+    now = current(case.seen, case.wanted)
     return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, min(now, _allowed(case))), again)
 
 

@@ -6,7 +6,6 @@ of few; and only then does the Service select servers by a label: who serves alo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil, floor
 
@@ -52,14 +51,16 @@ def is_too_coarse(seen: Observed, stable: Revision, canary: Revision, weight: in
     return reachable_share(seen, stable, canary, weight) > Fraction(2 * weight, 100)
 
 
-def current(seen: Observed) -> Mapping[str, int]:
-    """The shares as they are now, in percent by revision, rounded; empty when nothing is sent anywhere."""
+def current(seen: Observed, canary: Revision) -> int:
+    """The canary's share as it is now, in percent. Servers of the others count though they are not ready: what falls must not
+    raise it."""
     if has_route(seen) and seen.route is not None and seen.route.weights:
-        return seen.route.weights
-    if seen.selected is not None:
-        return {seen.selected: 100}
-    marked = [server.revision for server in seen.servers if server.serving and server.ready] if seen.split else []
-    return {name: round(100 * marked.count(name) / len(marked)) for name in sorted(set(marked))}
+        return seen.route.weights.get(canary.name, 0)
+    if not seen.split:
+        return 100 if seen.selected == canary.name else 0
+    own = [server for server in _ready(seen, canary) if server.serving]
+    others = [server for server in seen.servers if server.serving and server.revision != canary.name]
+    return 100 * len(own) // (len(own) + len(others)) if own else 0
 
 
 def in_force(seen: Observed, wanted: Traffic) -> bool:

@@ -89,7 +89,7 @@ def test_a_share_by_labels_is_in_force_when_the_label_and_the_endpoints_are_as_a
     marked = tuple(replace(one, serving=True) for one in seen.servers)
     there = replace(seen, servers=marked, selected=None, split=True, endpoints={OLD.name: 1, NEW.name: 1})
     assert in_force(there, wanted)
-    assert current(there) == {OLD.name: 50, NEW.name: 50}
+    assert current(there, NEW) == 50
     assert not in_force(replace(there, endpoints={OLD.name: 1}), wanted)
     assert not in_force(replace(there, split=False, selected=OLD.name), wanted)
     assert not in_force(replace(there, servers=seen.servers), wanted)
@@ -104,3 +104,12 @@ def test_a_share_by_a_gateway_is_in_force_when_it_has_taken_this_very_route() ->
     assert not in_force(replace(seen, route=replace(route, in_force=False)), wanted)
     assert not in_force(replace(seen, route=replace(route, weights={OLD.name: 100})), wanted)
     assert not in_force(seen, wanted)
+
+
+def test_a_server_of_stable_that_is_not_ready_for_a_moment_does_not_raise_the_share_of_the_canary() -> None:
+    """The canary lacks one of two servers, so it is not to get more than it has."""
+    seen = _seen(2, 2, old_ready=1, new_ready=1)
+    marked = tuple(replace(one, serving=one.pod != "2.0.0-1") for one in seen.servers)
+    assert current(replace(seen, servers=marked, selected=None, split=True), NEW) == 33
+    assert current(replace(seen, servers=marked), NEW) == 0
+    assert current(replace(seen, selected=NEW.name), NEW) == 100

@@ -158,6 +158,9 @@ def _come_up(case: Case) -> Plan:
     if seen.resource.spec.rollout.paused:
         said = f"{called(wanted)} is ready and held: spec.rollout.paused is true; {called(case.stable)} serves"
         return _held(case, Phase.PAUSED, said, None)
+    if others := sorted(set(seen.workloads) - {wanted.name, case.stable.name}):
+        said = f"{called(wanted)} is ready and waits until revision {others[0]} has left"  # a label of a rollout before, say
+        return _held(case, Phase.STEPPING, said, SOON)
     if _is_tried(case):
         return _to_step(case, 1)
     return _try(case)

@@ -10,8 +10,8 @@ from pinn_operator.api.observed import Observed
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.decide import decide
 from pinn_operator.decide.canary import QUIET_SECONDS
-from tests.decide.tiny_cluster import WRITES, TinyCluster, has_begun, rolling, serving
-from tests.given import ALL_OFF, AT_ONCE, only
+from tests.decide.tiny_cluster import WRITES, Pod, TinyCluster, has_begun, rolling, serving
+from tests.given import ALL_OFF, AT_ONCE, only, revision
 
 
 def _ends(plan: Plan) -> bool:
@@ -693,3 +693,16 @@ def test_while_the_gateway_does_not_take_a_rollback_nothing_new_is_stored_in_eve
         cluster.wait(1)
         cluster.reconcile()
     assert cluster.memory == stored
+
+
+def test_a_share_is_made_only_when_the_servers_of_a_rollout_before_have_left_for_they_may_carry_the_label() -> None:
+    cluster = serving(traffic={"allowCoarse": True})
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: "is being warmed" in plan.sentence)
+    before = revision("0.9.0")
+    cluster.records[before.name], cluster.pods[before.name] = before, [Pod("stray", ready=True, serving=True)]
+    _, plan = cluster.reconcile()
+    assert plan.weight_of(plan.wanted) == 0
+    assert f"waits until revision {before.name} has left" in plan.sentence
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
+    assert before.name not in cluster.pods

@@ -112,11 +112,12 @@ class State(NamedTuple):
     faults: int = 0
 
     def share(self, version: int) -> int:
-        """What it is meant to get, by what the gateway or the Service is told: percent, or labelled servers."""
+        """What it is meant to get, by what the gateway or the Service is told, in percent."""
         if self.weights is not None:
             return self.weights[version - 1]
         if self.split:
-            return sum(pod.startswith(f"{version}-") for pod in self.labelled)
+            own = sum(pod.startswith(f"{version}-") for pod in self.labelled)
+            return 100 * own // len(self.labelled) if own else 0
         return 100 if self.selected == version else 0
 
     def is_sent_requests(self, version: int) -> bool:
@@ -460,7 +461,7 @@ def _workloads(setting: Setting, decision: Decision, read: State, live: State) -
         own = live.of(version) or Pods(0)
         own = own._replace(size=run.replicas, ready=min(own.ready, run.replicas))
         live = live._replace(records=live.records | {version}).with_pods(version, own)
-    return live
+    return live._replace(labelled=live.labelled & {server.pod for server in _servers(live)})
 
 
 def _remember(setting: Setting, decision: Decision, read: State, live: State) -> State:
@@ -494,9 +495,10 @@ def _label(setting: Setting, decision: Decision, read: State, live: State) -> St
     if setting.gateway or traffic is None or traffic.selected is not None:
         return live
     of = {BY_NAME[name] for name in traffic.weights}
-    others = {pod for pod in live.labelled if int(pod[0]) not in of}
+    given = traffic.labelled - read.labelled
+    taken = {pod for pod in read.labelled - traffic.labelled if int(pod[0]) in of}
     there = {server.pod for server in _servers(live)}
-    return live._replace(labelled=frozenset((others | traffic.labelled) & there))
+    return live._replace(labelled=((live.labelled | given) - taken) & there)
 
 
 def _route(setting: Setting, decision: Decision, read: State, live: State) -> State:
@@ -574,7 +576,8 @@ def check(setting: Setting, plan: Plan, read: State, before: State, after: State
     stable = BY_NAME[plan.stable.name] if plan.stable else None
     for version in VERSIONS:
         own = before.of(version)
-        if after.share(version) > before.share(version) and stable is not None and version != stable:
+        given = before.pods == after.pods  # shares by labels shift also when servers come and go
+        if given and after.share(version) > before.share(version) and stable is not None and version != stable:
             seen = read.of(version)
             there = seen is not None and min(seen.ready, read.behind[version - 1]) >= read.replicas
             _demand(there, f"the weight of {version} rises, and not every server is ready and behind its Service")
@@ -599,7 +602,7 @@ def check_evidence(decision: Decision, read: State, new: Remembered) -> None:
     step = old.journal.step if old is not None and same else 0
     by_person = old is not None and new.handled != old.handled
     verdict = decision.verdict.verdict if decision.verdict else ""
-    if journal.step > step:
+    if journal.step > step and not journal.ending:
         _demand(journal.step == step + 1, "a step is left out")
         _demand(step == 0 or verdict == "Passing" or by_person, "a step is taken without evidence")
     if journal.ending == "Promoted" and read.replicas and (old is None or not old.journal.ending):

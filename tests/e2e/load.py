@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import random
 import signal
 import time
 from collections import Counter
@@ -19,7 +21,7 @@ from typing import Any
 
 import aiohttp
 
-OPTION = {
+OPTION: dict[str, Any] = {
     "spot": 100,
     "strike": 105,
     "maturity": 0.5,
@@ -31,6 +33,8 @@ OPTION = {
 DEADLINE_SECONDS = 5.0
 CONNECTIONS = 50
 TOLD_FAILURES = 20
+NOISE = float(os.environ.get("NOISE", "0"))
+"""By what share rate and volatility vary at most: caches are for questions that are nearly the same."""
 REACHED_SECONDS = 30.0
 POLL_SECONDS = 0.05
 TOLD_CHARACTERS = 300
@@ -130,9 +134,15 @@ async def reached(session: aiohttp.ClientSession, url: str) -> list[str]:
         await asyncio.sleep(POLL_SECONDS)
 
 
+def option() -> dict[str, Any]:
+    """What is asked; with NOISE no two ask quite the same."""
+    noisy = {name: OPTION[name] * (1 + random.uniform(-NOISE, NOISE)) for name in ("rate", "volatility")}
+    return OPTION | (noisy if NOISE else {})
+
+
 async def ask(session: aiohttp.ClientSession, url: str) -> str:
     """The version of the model that answered. Raises Refused with the answer's own words: a gateway's are no JSON."""
-    async with session.post(url, json=OPTION) as answer:
+    async with session.post(url, json=option()) as answer:
         text = await answer.text()
     if answer.status != 200:
         raise Refused(f"{answer.status}: {text.strip()[:TOLD_CHARACTERS]}")

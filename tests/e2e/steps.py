@@ -84,9 +84,9 @@ class Service:
         kubectl("-n", self.namespace, "annotate", "--overwrite", "pinn", self.name, f"pinn.dev/{verb}={about}@{which}")
 
     @contextmanager
-    def under_load(self, rate: int, seconds: int, *options: str) -> Iterator[Load]:
-        """Requests through the gateway while the block runs; the report is there when they are over."""
-        load = Load(self.namespace)
+    def under_load(self, rate: int, seconds: int, *options: str, noise: float = 0.0) -> Iterator[Load]:
+        """Requests through the gateway while the block runs, at most for so long; their report is there after it."""
+        load = Load(self.namespace, noise)
         load.starts(self.gateway.url(), rate, seconds, "--host", self.host, *options)
         try:
             yield load
@@ -161,14 +161,17 @@ class Service:
 class Load:
     """Requests from a pod."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, noise: float = 0.0) -> None:
         self.namespace = namespace
+        self.noise = noise
         self.report: Object = {}
         self.printed: subprocess.Popen[str] | None = None
 
     def starts(self, url: str, rate: int, seconds: int, *options: str) -> None:
         delete("pod", "load", self.namespace, wait=True)
-        create(client_pod("load", "-c", LOAD, url, str(rate), str(seconds), *options), self.namespace)
+        pod = client_pod("load", "-c", LOAD, url, str(rate), str(seconds), *options)
+        pod["spec"]["containers"][0]["env"] = [{"name": "NOISE", "value": str(self.noise)}]
+        create(pod, self.namespace)
         kubectl("-n", self.namespace, "wait", "pod/load", "--for=condition=Ready", "--timeout=60s")
         logs = ["kubectl", "-n", self.namespace, "logs", "-f", "load"]
         self.printed = subprocess.Popen(logs, stdout=subprocess.PIPE, text=True)

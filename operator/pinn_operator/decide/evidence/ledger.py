@@ -169,22 +169,23 @@ def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bak
 
 def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
     known = _with_limits(ledger, gate, known)
-    bound = (
-        e.PSI * e.upper_bound(known.stable_before.bad, known.stable_before.events, BAKE_DOUBT) if ledger.bake else 0.0
-    )
     return replace(
         known,
-        promote=_raised(ledger, known.promote, gate.promote, bound),
-        abort=_raised(ledger, known.abort, gate.abort, bound),
+        promote=_raised(ledger, known, known.promote, gate.promote),
+        abort=_raised(ledger, known, known.abort, gate.abort),
         apart=known.apart.at_a_new_step(ledger.step_mass),
         passing=Detector(),
     )
 
 
-def _raised(ledger: Ledger, breach: Breach | None, limit: Limit | None, bound: float) -> Breach | None:
-    """The breach at a new step. A bound of 1 means that nothing is known about stable: then the limit stands as it is."""
+def _raised(ledger: Ledger, known: Known, breach: Breach | None, limit: Limit | None) -> Breach | None:
+    """The breach at a new step; in the bake its limit makes room for what stable did in the steps. That it was asked too little to
+    tell makes no room: a bound of 1, or one that is wide although stable was well, leaves the limit as it is."""
     if breach is None or limit is None:
         return None
+    before = known.stable_before
+    near = ledger.bake and before.events > 0 and e.PSI * before.bad / before.events > limit.share
+    bound = e.PSI * e.upper_bound(before.bad, before.events, BAKE_DOUBT) if near else 0.0
     share = max(limit.share, bound) if bound < 1 else limit.share
     return breach.at_a_new_step(ledger.step_mass, share, ledger.bake)
 

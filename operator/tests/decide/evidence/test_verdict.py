@@ -288,6 +288,15 @@ def test_in_the_bake_a_canary_beyond_the_limit_fails_without_a_stable_to_compare
     assert verdict.verdict == "Failing"
 
 
+@pytest.mark.parametrize("asked", [1, 50, 500])
+def test_a_stable_that_was_well_and_hardly_asked_makes_no_room_for_the_canary_in_the_bake(asked: int) -> None:
+    """51 good requests say that stable is at most at 13 %: no reason to let the canary fail 3 % for ten minutes."""
+    rollout = Rollout(errors_only(), steps=2)
+    rollout.tick((0, 0), (asked, 0))
+    rollout.step(1, bake=True)
+    assert ticks(rollout, 60, (100, 3)).verdict == "Failing"
+
+
 def test_the_bake_goes_by_what_stable_did_in_the_steps_where_that_was_worse_than_the_limit() -> None:
     rollout = Rollout(errors_only(), steps=2)
     ticks(rollout, 100, (100, 2), (900, 18))

@@ -1,4 +1,4 @@
-"""`make e2e`: the end-to-end tests on a kind cluster of their own, which ends with them (KEEP=1 leaves it up, FULL=1 runs them all).
+"""`make e2e`: the end-to-end tests on a kind cluster of their own, which ends with them (KEEP=1 keeps it, FULL=1 runs them all).
 
 Where no cluster can be had it says in one sentence what is missing and fails: end-to-end tests that did not run have not passed.
 """

@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_operator")]
 Used = set[tuple[str, str, str]]
 
 WATCHED: Used = {
-    (verb, kind.group, kind.plural) for kind in (PINN_DEPLOYMENT, *WRITTEN, POD, HTTP_ROUTE) for verb in ("list", "watch")
+    (verb, kind.group, kind.plural)
+    for kind in (PINN_DEPLOYMENT, *WRITTEN, POD, HTTP_ROUTE)
+    for verb in ("list", "watch")
 } | {(verb, "apiextensions.k8s.io", "customresourcedefinitions") for verb in ("list", "watch")}
 """What kopf asks for, by itself; test_the_operator_logs_no_forbidden sees that it is enough."""
 

@@ -179,8 +179,8 @@ def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
 
 
 def _raised(ledger: Ledger, known: Known, breach: Breach | None, limit: Limit | None) -> Breach | None:
-    """The breach at a new step; in the bake its limit makes room for what stable did in the steps. That it was asked too little to
-    tell makes no room: a bound of 1, or one that is wide although stable was well, leaves the limit as it is."""
+    """The breach at a new step; in the bake its limit makes room for what stable did in the steps. That it was asked too little
+    to tell makes no room: a bound of 1, or one that is wide although stable was well, leaves the limit as it is."""
     if breach is None or limit is None:
         return None
     before = known.stable_before

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from pinn_operator.api.observed import Observed, Workload
 from pinn_operator.api.plan import Run
 from pinn_operator.api.revision import Revision
+
+LINGER_SECONDS: Final = 3.0
+"""How long servers stay after their share was taken away."""
 
 
 def is_ready(seen: Observed, revision: Revision) -> bool:
@@ -45,12 +49,21 @@ def runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:
 
 def still_served(seen: Observed, *others: Revision) -> list[Revision]:
     """Revisions that are none of the others, and that a route or the Service still sends requests to. While the gateway has not
-    taken the route, that may be any that runs."""
-    reached = set(seen.endpoints) | set(seen.route.weights if seen.route else ())
+    taken the route, that may be any that runs; and for a moment after it says that it has, those that have just had a share."""
+    reached = set(seen.endpoints) | set(seen.route.weights if seen.route else ()) | _just_relieved(seen)
     if seen.route and not seen.route.in_force:
         reached |= set(seen.workloads)
     names = reached - {revision.name for revision in others}
     return [seen.revisions[name] for name in sorted(names) if name in seen.revisions]
+
+
+def _just_relieved(seen: Observed) -> set[str]:
+    """The canary of a rollout that was given up a moment ago: a gateway says that it has taken a route before it has (Traefik: up
+    to 1.2 s). One that is rolled back stays longer anyway, until it is reported."""
+    journal = seen.memory.journal if seen.memory else None
+    if seen.route is None or journal is None or journal.ended is None or journal.ending != "Superseded":
+        return set()
+    return {journal.canary.revision} if seen.now.timestamp() - journal.ended <= LINGER_SECONDS else set()
 
 
 def _nudge(seen: Observed, revision: Revision) -> str | None:

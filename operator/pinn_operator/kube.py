@@ -106,16 +106,22 @@ class Kube:
                 return found
 
     async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
-        """Server-side apply, forced: what this operator sets, it owns."""
+        """Server-side apply, forced: what this operator sets, it owns. Refused where the kind is not installed."""
         extra = {"dry_run": "All"} if dry_run else {}
-        return await self._call(
-            "server_side_apply",
-            BY_KIND[obj["kind"]],
-            body=obj,
-            field_manager=FIELD_MANAGER,
-            force_conflicts=True,
-            **extra,
-        )
+        try:
+            return await self._call(
+                "server_side_apply",
+                BY_KIND[obj["kind"]],
+                body=obj,
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                **extra,
+            )
+        except ApiError as error:
+            if error.status != 404 or isinstance(error, Refused):
+                raise
+            said = f"the cluster has no {obj['kind']} ({obj['apiVersion']}), or not this namespace; install it"
+            raise Refused(404, "NotInstalled", said) from None
 
     async def apply_status(self, obj: Object) -> Object:
         """Apply to the status subresource. A CRD older than this operator answers with the 500 of a type error:

@@ -11,9 +11,10 @@ from collections.abc import Coroutine
 
 import structlog
 
+from pinn_operator.api.names import PLURAL
 from pinn_operator.errors import ApiError, LeaseLost
 from pinn_operator.handlers import watch
-from pinn_operator.kube import Kube, connect
+from pinn_operator.kube import HTTP_ROUTE, Kube, connect
 from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
 from pinn_operator.reconcile import Context, reconcile
@@ -133,9 +134,12 @@ async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> boo
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """kopf and asyncio tell one refused watch many times over, each with its traceback; the sentence is enough."""
+    """kopf and asyncio tell one refused watch many times over, each with its traceback; the sentence is enough. That a cluster
+    has no Gateway API is told again and again, and is nobody's fault."""
     record.exc_info = None
-    return record.name != "asyncio"
+    said = record.getMessage()
+    only_routes = "Unresolved resources" in said and HTTP_ROUTE.plural in said and PLURAL not in said
+    return record.name != "asyncio" and not only_routes
 
 
 def _configure_logs(settings: Settings) -> None:

@@ -166,3 +166,15 @@ async def test_what_is_applied_is_forced_and_signed() -> None:
 
 def test_every_kind_that_is_written_can_be_found_by_its_name() -> None:
     assert {kind.kind for kind in WRITTEN} <= BY_KIND.keys()
+
+
+async def test_a_kind_that_is_not_installed_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster without the Gateway API: a person has to install it, and no pass should be run again and again for it."""
+
+    async def missing(*_: object, **__: object) -> dict[str, Any]:
+        raise ApiError(404, "Not Found", "404 page not found")
+
+    kube = Kube.__new__(Kube)  # nothing is sent
+    monkeypatch.setattr(kube, "_call", missing)
+    with pytest.raises(Refused, match="no HTTPRoute"):
+        await kube.apply({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {}})

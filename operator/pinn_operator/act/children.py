@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinn_operator.act.compare import additions, holds, replacement, tampered
-from pinn_operator.act.shares import mark
+from pinn_operator.act.shares import mark, weigh
 from pinn_operator.api.names import FINALIZER, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
@@ -41,11 +41,12 @@ async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed,
     if _is_unknown(plan, outcome):
         return replace(outcome, resource_version=version)
     await mark(kube, plan, seen)
+    weighed = await weigh(kube, plan, seen)
     divided = await _write_all(kube, [obj for obj in objects if obj not in children], seen)
     removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
     if plan.release and seen.has_finalizer:
         await release(kube, seen.key, seen.resource.metadata.resource_version, seen.resource.metadata.finalizers)
-    parts = (outcome, divided, removed)
+    parts = (outcome, weighed, divided, removed)
     writes = tuple(write for part in parts for write in part.writes)
     return Outcome(writes, tuple(refusal for part in parts for refusal in part.refusals), version)
 

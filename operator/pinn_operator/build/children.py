@@ -14,7 +14,7 @@ from pinn_operator.api.revision import Revision, stored
 from pinn_operator.api.units import seconds
 from pinn_operator.build.metadata import metadata_of
 from pinn_operator.build.pod import render, service_account_name
-from pinn_operator.build.traffic import route, service, service_object
+from pinn_operator.build.traffic import canary_service, route, service, service_object
 
 Object = dict[str, Any]
 
@@ -35,6 +35,8 @@ def build(plan: Plan, seen: Observed) -> tuple[Object, ...]:
         found = route(plan, plan.traffic, seen)
         objects += [found] if found else []
         objects += [service(plan.traffic, seen)]
+        through = canary_service(plan, plan.traffic, seen)
+        objects += [through] if through else []
     return tuple(objects)
 
 

@@ -24,6 +24,7 @@ from pinn_operator.api.ownership import Owner, owner_of
 from pinn_operator.api.readings import Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, from_stored, recovered
+from pinn_operator.api.route_ref import canary_service_name
 from pinn_operator.kube import (
     CONFIG_MAP,
     ENDPOINT_SLICE,
@@ -36,7 +37,7 @@ from pinn_operator.kube import (
 )
 from pinn_operator.observe.measure import measure
 from pinn_operator.observe.mounts import mount_troubles
-from pinn_operator.observe.route import route_of
+from pinn_operator.observe.route import read_referred, referred_route, route_of
 from pinn_operator.servers import Servers
 
 Object = dict[str, Any]
@@ -51,9 +52,10 @@ async def observe(
         return None
     resource = _parsed(live)
     selector = f"{LABEL_OBJECT}={key.name}"
-    lists, (memory, secret, route) = await asyncio.gather(
+    lists, (memory, secret, route), theirs = await asyncio.gather(
         asyncio.gather(*(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))),
         _named(kube, key),
+        read_referred(kube, resource),
     )
     *written, pods, slices = lists
     unmounted = await mount_troubles(kube, filter(_stays, pods), now)
@@ -69,7 +71,8 @@ async def observe(
         endpoints=_endpoints(slices, pods, key.name),
         behind={name: _endpoints(slices, pods, f"{key.name}-{name}")[name] for name in revisions},
         servers=tuple(_server(pod) for pod in pods if _stays(pod)),
-        route=route_of(children.get(ChildId("HTTPRoute", key.name)), key.name, resource),
+        route=referred_route(theirs, resource, children, _endpoints(slices, pods, canary_service_name(key.name)))
+        or route_of(children.get(ChildId("HTTPRoute", key.name)), key.name, resource),
         split=_is_split(children, key.name),
         memory=memory_of(children.get(ChildId("ConfigMap", memory_name(key.name)))),
         children=children,
@@ -187,7 +190,14 @@ def _server(pod: Object) -> Server:
         ready=_is_ready(pod),
         restarts=container.get("restartCount", 0),
         serving=pod["metadata"].get("labels", {}).get(LABEL_SERVING) == "true",
+        started=_since(container),
     )
+
+
+def _since(container: Object) -> float | None:
+    """Since when a container runs, in seconds since 1970."""
+    at = (container.get("state", {}).get("running") or {}).get("startedAt")
+    return datetime.fromisoformat(at).timestamp() if at else None
 
 
 def _is_ready(pod: Object) -> bool:

@@ -14,7 +14,6 @@ PENDING = (
     "rollout.rollbackWithin",
     "sla.promote.memory",
     "sla.promote.gpuUtilization",
-    "traffic.routeRef",
     "autoscaling",
 )
 

@@ -9,21 +9,28 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pinn_operator.act import act
 from pinn_operator.act.shares import weigh
-from pinn_operator.api.names import LABEL_REVISION
-from pinn_operator.api.observed import ChildId, Observed
+from pinn_operator.api.journal import Arm, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import FINALIZER, LABEL_REVISION
+from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome
-from pinn_operator.api.plan import Phase, Plan, Traffic
+from pinn_operator.api.plan import Phase, Plan, Run, Traffic
+from pinn_operator.build import build
 from pinn_operator.build.traffic import canary_service, service
 from pinn_operator.errors import Conflict, Refused
+from pinn_operator.observe import observe
 from pinn_operator.observe.route import read_referred, referred_route
 from tests.fake_kube import FakeKube
-from tests.given import observed, ready, resource, revision
+from tests.given import NOW, UID, observed, ready, resource, revision, spec_of
 
 Object = dict[str, Any]
 
 ONE, TWO = revision("1.0.0", 1), revision("2.0.0", 2)
 NAMES = {ONE.name: "one", TWO.name: "two"}
+SPEC = spec_of("2.0.0", traffic={"routeRef": {"name": "mine"}})
+METADATA = {"name": "pricer", "namespace": "demo", "uid": UID, "generation": 1, "finalizers": [FINALIZER]}
 OBJECT = resource("2.0.0", traffic={"routeRef": {"name": "mine"}})
 HEADER = {"headers": [{"name": "x-preview", "value": "yes"}]}
 
@@ -218,6 +225,18 @@ async def test_without_a_route_of_the_user_s_nothing_is_done() -> None:
     assert await weigh(kube, planned(10), observed(resource("2.0.0"))) == Outcome()
     assert canary_service(planned(10), planned(10).traffic or Traffic({}, ""), observed(resource("2.0.0"))) is None
     assert kube.requests == []
+
+
+async def test_the_users_route_is_written_after_what_is_known_and_before_the_service() -> None:
+    kube = FakeKube(user_route(pair(40, 60)), {"kind": "PinnDeployment", "metadata": METADATA, "spec": SPEC})
+    seen = await observe(kube, Key("demo", "pricer"), now=NOW, server_image="i:1")
+    assert seen is not None
+    plan = replace(BACK, run=(Run(ONE, 1),), memory=Memory(Journal(Arm(TWO.name, "2"), Arm(ONE.name, "1"), 1.0)))
+    outcome = await act(kube, plan, build(plan, seen), seen)
+    assert outcome.refusals == ()
+    told = [write[1:] for write in kube.writes() if write[1] in ("ConfigMap", "HTTPRoute") or write[2] == "pricer"]
+    assert told == [("ConfigMap", "pricer-rollout"), ("HTTPRoute", "mine"), ("Service", "pricer")]
+    assert ("apply", "Service", "pricer-canary") in kube.writes()
 
 
 # --- In which order --------------------------------------------------------------------------------------------------

@@ -432,3 +432,35 @@ async def test_a_token_that_cannot_be_read_is_none_and_costs_no_pass(
 
 async def test_without_a_client_for_servers_nothing_is_measured() -> None:
     assert (await _seen(_secret(), _stored(dump(KNOWN)))).measured is None
+
+
+def _service(name: str, of: str) -> Object:
+    return _child("Service", name, None, spec={"selector": {LABEL_OBJECT: "pricer", LABEL_REVISION: of}})
+
+
+async def test_a_route_that_the_user_owns_is_read_by_its_name_and_told_by_where_its_two_services_lead() -> None:
+    backends = [{"name": "pricer", "weight": 4}, {"name": "pricer-canary", "weight": 1}]
+    route = {
+        "kind": "HTTPRoute",
+        "metadata": {"name": "mine", "namespace": "demo"},
+        "spec": {"rules": [{"backendRefs": backends}]},
+    }
+    kube = _kube(
+        route, _service("pricer", ONE.name), _service("pricer-canary", TWO.name), _pod("b", TWO.name),
+        _slice("b", service="pricer-canary"),
+    )  # fmt: skip
+    kube.objects["PinnDeployment", "demo", "pricer"]["spec"]["traffic"] = {"routeRef": {"name": "mine"}}
+    seen = await observe(kube, Key("demo", "pricer"), now=NOW, server_image=IMAGE)
+    assert seen is not None
+    assert seen.route is not None
+    assert seen.route.weights == {ONE.name: 80, TWO.name: 20}
+    assert (seen.route.canary, seen.route.behind_canary) == (TWO.name, frozenset({TWO.name}))
+    assert seen.route.theirs == kube.peek("HTTPRoute", "mine")
+    assert ChildId("HTTPRoute", "mine") not in seen.children, "what is among the children and not wanted is deleted"
+
+
+async def test_it_is_told_since_when_a_server_runs() -> None:
+    running = {"name": "server", "state": {"running": {"startedAt": "2026-01-02T03:04:00Z"}}}
+    for statuses, started in (([running], NOW.timestamp() - 5), ([{"name": "server"}], None), ([], None)):
+        seen = await _seen(_pod("a", containerStatuses=statuses))
+        assert seen.servers[0].started == started

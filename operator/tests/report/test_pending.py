@@ -17,7 +17,6 @@ def test_optional_fields_are_listed_only_where_they_are_set() -> None:
     assert "spec.autoscaling" not in not_yet_acted_upon(resource())
     assert "spec.autoscaling" in not_yet_acted_upon(resource(autoscaling={}))
     assert "spec.sla.promote.memory" in not_yet_acted_upon(resource(sla={"promote": {"memory": "1Gi"}}))
-    assert "spec.traffic.routeRef" in not_yet_acted_upon(resource(traffic={"routeRef": {"name": "mine"}}))
     model = {"name": "black-scholes", "version": "1.0.0", "credentials": {"secretName": "s"}}
     assert "spec.model.credentials" in not_yet_acted_upon(resource(model=model))
 

@@ -128,7 +128,7 @@ class _Process:
         """The first SIGTERM drains, Ctrl-C does not wait; a second of either ends the process where it stands."""
         if self.told.is_set():
             os._exit(128 + number)
-        self.state.draining = number == signal.SIGTERM
+        self.state.draining = self.state.parting = number == signal.SIGTERM
         self.state.ready = False
         self.told.set()
 

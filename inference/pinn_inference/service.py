@@ -34,6 +34,9 @@ MODELS_KEPT: Final = 1
 SAID: Final = 10
 """Violations of which the operator is told the invariant: it needs one for its sentence."""
 
+RENEW_SECONDS: Final = 5.0
+"""How long answers close their connections when callers are to choose a server anew."""
+
 CLOSING: Final = 5.0
 """Seconds that closing waits for what runs in the background: a model that is being retired, or loaded."""
 
@@ -52,6 +55,7 @@ class Service:
         holder: Holder[Artifact, Model],
     ) -> None:
         self._settings, self._state, self._metrics = settings, state, metrics
+        self._renewal: asyncio.TimerHandle | None = None
         self._cache, self._holder = cache, holder
         self._previous: dict[str, str] | None = None
         self._turn = asyncio.Lock()
@@ -264,7 +268,20 @@ class Service:
             reload=self.reload,
             token=self._settings.admin_token.get_secret_value(),
             max_batch=self._settings.max_batch,
+            renew=self._renew,
         )
+
+    def _renew(self) -> dict[str, float]:
+        """A share of the traffic that is made by how many servers stand behind a Service reaches nobody who keeps a connection:
+        for a moment answers close theirs."""
+        self._state.parting = True
+        if self._renewal is not None:
+            self._renewal.cancel()
+        self._renewal = asyncio.get_running_loop().call_later(RENEW_SECONDS, self._renewed)
+        return {"seconds": RENEW_SECONDS}
+
+    def _renewed(self) -> None:
+        self._state.parting = self._state.draining
 
     async def _samples(self, count: int, seed: int) -> list[dict[str, Any]]:
         """Questions at random that the model was trained for."""

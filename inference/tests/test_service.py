@@ -9,7 +9,7 @@ import httpx
 import pytest
 from pinn_inference import settings
 from pinn_inference.api.http import State
-from pinn_inference.service import Service
+from pinn_inference.service import RENEW_SECONDS, Service
 
 from .process import ServerProcess, eventually
 
@@ -120,6 +120,19 @@ def test_a_server_is_warmed_with_samples_of_its_own() -> None:
         metrics = server.metrics()
         assert metrics['pinn_requests_total{outcome="ok",source="warmup"}'] == 1
         assert metrics['pinn_cache_misses_total{source="live"}'] == 0
+
+
+def test_callers_who_keep_connections_are_told_to_choose_a_server_anew_and_nobody_else() -> None:
+    with ServerProcess.started(admin_token="sesame") as server, server.client() as client:
+        assert "connection" not in client.post("/predict", json=OPTION).headers
+        assert httpx.post(f"{server.admin}/connections/renew").status_code == 401
+        assert "connection" not in client.post("/predict", json=OPTION).headers
+        for _ in range(2):  # the first must not end what the second asks for
+            assert httpx.post(f"{server.admin}/connections/renew", headers=TOKEN).json() == {"seconds": RENEW_SECONDS}
+        answer = client.post("/predict", json=OPTION)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert httpx.get(f"{server.url}/v2/health/ready").status_code == 200
+        eventually(lambda: "connection" not in client.post("/predict", json=OPTION).headers, 30)
 
 
 def test_too_much_memory_fails_liveness_with_the_reason() -> None:

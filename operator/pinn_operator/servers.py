@@ -74,6 +74,12 @@ class Servers:
             raise _unlike(server, call, "a number of keys")
         return warmed
 
+    async def renew(self, server: Server, token: str) -> None:
+        """Has it close the connections of those who ask it, once each has its answer: they choose a server anew."""
+        call = _Call("POST", "/connections/renew", headers=_bearer(token))
+        if not isinstance((await self._object(server, call)).get("seconds"), int | float):
+            raise _unlike(server, call, "for how many seconds")
+
     async def shadow(self, server: Server, token: str, items: Sequence[Item], solver: bool) -> dict[str, Any]:
         """Items past its cache: {"answers": one each, "solver": one each or None, "violations": which breaks what}."""
         body = {"items": items, "solver": solver}

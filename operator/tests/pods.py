@@ -97,6 +97,7 @@ class Model:
         self.predicts: Callable[[float], tuple[int, Any]] = lambda x: (200, {"u": x, "method": "model", "reason": None})
         self.slow: asyncio.Event | None = None
         self.warmed: list[float] = []
+        self.renewed = 0
         self.shadowed: list[tuple[float, bool]] = []
         self.predicted: list[tuple[float, str]] = []
         self.seeds: list[tuple[int, int]] = []
@@ -107,6 +108,7 @@ class Model:
         app.router.add_get("/cache/hottest", self._hottest)
         app.router.add_get("/samples", self._samples)
         app.router.add_post("/cache/warm", self._warm)
+        app.router.add_post("/connections/renew", self._renew)
         app.router.add_post("/shadow", self._shadow)
         app.router.add_post("/predict", self._predict)
         return app
@@ -121,6 +123,11 @@ class Model:
         self.seeds.append((count, seed))
         chance = random.Random(seed)
         return web.json_response({"keys": [{"x": chance.uniform(10, 20)} for _ in range(count)]})
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        _let_in(request)
+        self.renewed += 1
+        return web.json_response({"seconds": 5.0})
 
     async def _warm(self, request: web.Request) -> web.Response:
         _let_in(request)

@@ -23,6 +23,7 @@ CALLS: dict[str, Call] = {
     "/metrics": lambda servers: servers.metrics(POD),
     "/cache/hottest": lambda servers: servers.hottest(POD, TOKEN, 2),
     "/samples": lambda servers: servers.samples(POD, TOKEN, 2, 7),
+    "/connections/renew": lambda servers: servers.renew(POD, TOKEN),
     "/cache/warm": lambda servers: servers.warm(POD, TOKEN, ITEMS),
     "/shadow": lambda servers: servers.shadow(POD, TOKEN, ITEMS, True),
     "/predict": lambda servers: servers.predict(POD, ITEMS[0], "probe"),

@@ -14,8 +14,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("operator"), pytest.mark.
 
 BY_LABELS = [{"weight": 25, "hold": "10s"}, {"weight": 50, "hold": "10s"}, {"weight": 100, "hold": "5s"}]
 SERVING = "pinn.dev/serving"
-SHORT = ("--header", "connection: close")
-"""A client that keeps its connection alive stays with its server, whatever the Service selects by now."""
 
 
 @pytest.fixture
@@ -37,7 +35,7 @@ def actual(service: Service) -> int:
 
 def test_without_a_gateway_shares_are_made_by_how_many_servers_carry_the_label(service: Service) -> None:
     old = service.starts(replicas=3, traffic={}, rollout={"steps": BY_LABELS}, sla=only(errorRate="5%"))
-    with service.under_load(50, 100, *SHORT) as load:
+    with service.under_load(50, 100) as load:  # its connections are kept: stable has to close them
         service.rolls_out("2.0.0")
         for weight, of_stable, of_canary in ((25, 3, 1), (50, 3, 3)):
             service.until_weight(weight)

@@ -52,7 +52,8 @@ class Admin:
     `hottest(n)` gives the n bins used most, as inputs by name at their centres; `samples(n, seed)` gives n questions at random
     from the trained ranges; `warm(items)` evaluates items into the cache and says how many; `shadow(items, solver)`
     evaluates items, by the reference solver too when asked, and says what came out; `describe()` says which model is loaded;
-    `reload()` loads it anew and says the same, and raises PinnError when it stays with the old one.
+    `reload()` loads it anew and says the same, and raises PinnError when it stays with the old one; `renew()` has every answer
+    of the next seconds close its connection, and says for how many.
     """
 
     metrics: Callable[[], bytes]
@@ -64,6 +65,7 @@ class Admin:
     reload: Callable[[], Awaitable[Json]]
     token: str = ""
     max_batch: int = 10_000
+    renew: Callable[[], Json] = dict
 
     def routes(self) -> Routes:
         """All of them; those that tell or change something need the token."""
@@ -72,6 +74,7 @@ class Admin:
             "/model": {"GET": self._model},
             "/cache/hottest": {"GET": _with_token(self.token, self._hottest)},
             "/cache/warm": {"POST": _with_token(self.token, self._warm)},
+            "/connections/renew": {"POST": _with_token(self.token, self._renew)},
             "/samples": {"GET": _with_token(self.token, self._samples)},
             "/shadow": {"POST": _with_token(self.token, self._shadow)},
             "/reload": {"POST": _with_token(self.token, self._reload)},
@@ -79,6 +82,9 @@ class Admin:
 
     async def _metrics(self, _: Request) -> Answer:
         return Answer(200, self.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _renew(self, _: Request) -> Answer:
+        return ok(self.renew())
 
     async def _model(self, _: Request) -> Answer:
         return ok(self.describe())

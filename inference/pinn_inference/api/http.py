@@ -50,11 +50,13 @@ class Answer(NamedTuple):
 class State:
     """Whether the process should live, and whether it wants traffic.
 
-    `unhealthy` is why it should be restarted; each of `checks` says why it should get no traffic, or nothing.
+    `unhealthy` is why it should be restarted; each of `checks` says why it should get no traffic, or nothing. While it is
+    `parting` every answer tells its connection to close: it drains, or callers are to choose a server anew.
     """
 
     ready: bool = False
     draining: bool = False
+    parting: bool = False
     unhealthy: str = ""
     checks: list[Callable[[], str]] = field(default_factory=list)
 
@@ -139,12 +141,12 @@ class App:
 
     def _headers(self, answer: Answer, request: "_Request") -> list[tuple[str, str]]:
         stated = request.headers.get("x-request-id")
-        if stated is None and answer.media_type is JSON and not answer.headers and not self.state.draining:
+        if stated is None and answer.media_type is JSON and not answer.headers and not self.state.parting:
             return _PLAIN
         headers = [("content-type", answer.media_type), *answer.headers]
         if (echoed := tracing.request_id(stated)) is not None:
             headers.append(("x-request-id", echoed))
-        if self.state.draining:
+        if self.state.parting:
             headers.append(("connection", "close"))
         return headers
 

@@ -284,6 +284,7 @@ def admin_document(manifest: Manifest, offered: Offered) -> Json:
     listed = {"type": "object", "properties": {"keys": {"type": "array", "items": inputs}}, "required": ["keys"]}
     count = {"type": "integer", "minimum": 0}
     warmed = {"type": "object", "properties": {"warmed": count}, "required": ["warmed"]}
+    renewed = {"type": "object", "properties": {"seconds": {"type": "number"}}, "required": ["seconds"]}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"{manifest.name} model server, admin port", "version": manifest.version},
@@ -304,6 +305,13 @@ def admin_document(manifest: Manifest, offered: Offered) -> Json:
                     "security": token,
                     "requestBody": _items(anything, offered),
                     "responses": {**_done("How many of them are in the cache", warmed), **secret},
+                }
+            },
+            "/connections/renew": {
+                "post": {
+                    "operationId": "renew",
+                    "security": token,
+                    "responses": {**_done("For how many seconds answers close their connections", renewed), **secret},
                 }
             },
             "/samples": {

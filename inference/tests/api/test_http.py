@@ -148,7 +148,7 @@ async def test_every_answer_is_logged_when_asked_for(caplog: pytest.LogCaptureFi
 
 
 async def test_a_draining_server_asks_to_close_whatever_it_answers() -> None:
-    server = App(ROUTES, State(draining=True))
+    server = App(ROUTES, State(draining=True, parting=True))
     for method, path in (("GET", "/here"), ("POST", "/nowhere"), ("OPTIONS", "/echo")):
         assert (await ask(server, method=method, path=path)).headers["connection"] == "close"
 

@@ -17,9 +17,10 @@ from pinn_operator.errors import ApiError
 from pinn_operator.kube import SECRET, Kube
 from pinn_operator.observe import prometheus
 from pinn_operator.observe.metrics import scrape
-from pinn_operator.observe.trial import check, preflight, replay, smoke
+from pinn_operator.observe.trial import check, preflight, renew, replay, smoke
 from pinn_operator.servers import Servers
 
+RENEWAL_SECONDS = 5.0
 EARLY = 0.05
 """Seconds by which a pass may come before its time."""
 EAGER_CHECK = 3
@@ -66,9 +67,18 @@ async def _tick(
         checked = await check(servers, stable, canary, token, seed=seed)
     if not eager and journal.quiet and sla.evidence == "LiveOrShadow":
         replayed = await replay(servers, stable, canary, token, requests=REPLAYED, seed=seed)
+    renewed = await renew(servers, stable, token) if _has_just_given_up_a_share(seen, journal) else ""
     read = await _read(servers, seen, [*stable, *canary], kube)
-    trouble = "; ".join(filter(None, (checked.trouble, replayed)))
+    trouble = "; ".join(filter(None, (checked.trouble, replayed, renewed)))
     return replace(read, shadow=checked.shadow, trouble=trouble)
+
+
+def _has_just_given_up_a_share(seen: Observed, journal: Journal) -> bool:
+    """Without a gateway a share reaches nobody who keeps a connection to stable: for a moment stable closes them."""
+    traffic, began = seen.resource.spec.traffic, journal.step_began
+    if traffic.gateway is not None or traffic.route_ref is not None or began is None:
+        return False
+    return seen.now.timestamp() - began < RENEWAL_SECONDS
 
 
 async def _read(servers: Servers, seen: Observed, of: list[Server], kube: Kube | None) -> Measured:

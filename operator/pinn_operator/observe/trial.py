@@ -84,6 +84,19 @@ async def replay(
     return next(filter(None, troubles), "")
 
 
+async def renew(servers: Servers, of: Sequence[Server], token: str) -> str:
+    """Have those who keep connections to these servers choose anew; the trouble, or nothing."""
+
+    async def one(server: Server) -> str:
+        try:
+            await servers.renew(server, token)
+        except ServerTrouble as error:
+            return str(error)
+        return ""
+
+    return next(filter(None, await asyncio.gather(*(one(server) for server in _ready(of)))), "")
+
+
 async def smoke(servers: Servers, stable: Sequence[Server], token: str) -> tuple[bool, str]:
     """Whether every ready server of stable answers, with numbers; and in which words."""
     ready = _ready(stable)

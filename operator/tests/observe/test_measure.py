@@ -59,6 +59,10 @@ class Asked:
         self._note("smoke", stable, token=token)
         return True, "8 of 8"
 
+    async def renew(self, _: Servers, of: Sequence[Server], token: str) -> str:
+        self._note("renew", of, token=token)
+        return ""
+
     async def scrape(
         self, _: Servers, of: Sequence[Server], _now: object, *, shadow_counts: bool
     ) -> tuple[PodMetrics, ...]:
@@ -69,7 +73,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     found = Asked()
-    for name in ("preflight", "check", "replay", "smoke", "scrape"):
+    for name in ("preflight", "check", "replay", "renew", "smoke", "scrape"):
         monkeypatch.setattr(module, name, getattr(found, name))
     return found
 
@@ -150,6 +154,25 @@ async def test_right_after_a_weight_has_risen_counters_are_read_and_nothing_else
     found = await _measured(asked, _seen(replace(JOURNAL, eager_until=AT + 1)))
     assert asked.calls == ["scrape"]
     assert (found.pods, found.shadow) == ((POD,), None)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "since", "closes"),
+    [
+        ({}, 1.0, True),
+        ({}, 60.0, False),
+        ({"gateway": {"parentRefs": [{"name": "g"}]}}, 1.0, False),
+        ({"routeRef": {"name": "r"}}, 1.0, False),
+    ],
+)
+async def test_without_a_gateway_stable_closes_connections_when_its_share_has_fallen(
+    asked: Asked, traffic: Any, since: float, closes: bool
+) -> None:
+    """Who keeps a connection would stay with stable whatever the share is."""
+    step = replace(JOURNAL, eager_until=AT + 1, step_began=AT - since)
+    await _measured(asked, _seen(step, traffic=traffic))
+    assert asked.calls == (["renew", "scrape"] if closes else ["scrape"])
+    assert asked.of.get("renew", (["a"],)) == (["a"],)
 
 
 async def test_requests_are_replayed_only_while_users_send_none(asked: Asked) -> None:

@@ -161,6 +161,8 @@ def _come_up(case: Case) -> Plan:
     if others := sorted(set(seen.workloads) - {wanted.name, case.stable.name}):
         said = f"{called(wanted)} is ready and waits until revision {others[0]} has left"  # a label of a rollout before, say
         return _held(case, Phase.STEPPING, said, SOON)
+    if coarse := _too_coarse(case, case.steps[0]):
+        return coarse
     if _is_tried(case):
         return _to_step(case, 1)
     return _try(case)
@@ -369,11 +371,8 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         share = f"is to get {step.weight} % of the traffic when every server is ready"
         said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted)}"
         return _held(case, Phase.STEPPING, said, SOON)
-    if is_too_coarse(seen, case.stable, case.wanted, step.weight):
-        nearest = 100 * reachable_share(seen, case.stable, case.wanted, step.weight)
-        how = "name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse"
-        said = f"so few servers can make no share nearer to {step.weight} % than {float(nearest):.0f} %; {how}"
-        return _held(case, Phase.TOO_COARSE, said, LATER)
+    if coarse := _too_coarse(case, step):
+        return coarse
     said = f"step {number}/{len(case.steps)}: {step.weight} % of the traffic to {called(case.wanted)}"
     journal = replace(
         case.journal,
@@ -386,6 +385,16 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
     case = replace(case, journal=to_measure(journal, "tick", case.now))
     phase = Phase.BAKING if number == len(case.steps) else Phase.STEPPING
     return _plan(case, phase, said, divided(seen, case.stable, case.wanted, step.weight), SOON, request=request)
+
+
+def _too_coarse(case: Case, step: Step) -> Plan | None:
+    """The plan that waits where a share cannot be made."""
+    if not is_too_coarse(case.seen, case.stable, case.wanted, step.weight):
+        return None
+    nearest = 100 * reachable_share(case.seen, case.stable, case.wanted, step.weight)
+    how = "name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse"
+    said = f"so few servers can make no share nearer to {step.weight} % than {float(nearest):.0f} %; {how}"
+    return _held(case, Phase.TOO_COARSE, said, LATER)
 
 
 def _rising(case: Case, traffic: Traffic, weight: int) -> Case:

@@ -432,6 +432,7 @@ def test_so_few_servers_that_no_gateway_makes_no_such_share_wait_and_say_so() ->
     plan = cluster.until(_is(Phase.TOO_COARSE))
     assert "so few servers can make no share nearer to 10 % than 33 %" in plan.sentence
     assert {plan.weight_of(plan.wanted) for _, plan in _pass_by(cluster, 300)} == {0}
+    assert {cluster.go_on().phase for _ in range(5)} == {Phase.TOO_COARSE}, "what is said must not change to and fro"
     cluster.traffic = {"allowCoarse": True}
     cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
     cluster.settle_down()

@@ -36,10 +36,11 @@ def test_a_good_version_is_promoted_step_by_step_and_nobody_notices(service: Ser
 
 
 def test_a_version_that_nobody_asks_is_judged_by_replayed_requests(service: Service) -> None:
-    service.starts(replicas=1, sla={"promote": {"memoryGrowthPerHour": "Off"}})
+    steps = [{"weight": 50, "hold": "5s"}, {"weight": 100, "hold": "5s"}]
+    service.starts(replicas=1, sla={"promote": {"memoryGrowthPerHour": "Off"}}, rollout={"steps": steps})
     service.rolls_out("2.0.0")
     service.until_promoted("2.0.0")
-    gates = {gate["name"]: gate for gate in service.report()["evidence"] if gate["step"] == 3}
+    gates = {gate["name"]: gate for gate in service.report()["evidence"] if gate["step"] == 2}
     assert gates["errorRate"]["verdict"] == "Passing"
     assert gates["physicsViolationRate"]["verdict"] == "Passing"
     assert gates["errorRate"]["events"] > 100

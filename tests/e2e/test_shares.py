@@ -49,6 +49,7 @@ def test_without_a_gateway_shares_are_made_by_how_many_servers_carry_the_label(s
     assert load.answered("1.0.0") > 0
 
 
+@pytest.mark.full
 def test_a_share_that_so_few_servers_cannot_make_is_said_and_made_when_a_person_allows_it(service: Service) -> None:
     steps = [{"weight": 10, "hold": "5s"}, {"weight": 100, "hold": "5s"}]
     old = service.starts(traffic={}, rollout={"steps": steps}, sla=only(errorRate="5%"))
@@ -108,6 +109,7 @@ def test_in_a_route_that_the_user_owns_nothing_but_the_weights_is_changed_and_no
     assert after == before
 
 
+@pytest.mark.full
 def test_a_rollout_waits_for_the_route_that_its_user_has_yet_to_make(namespace: str, gateway: Gateway) -> None:
     service = Service(namespace, gateway)
     route = users_route(gateway, service.host)

@@ -70,6 +70,7 @@ def test_a_bad_version_is_sent_back_on_the_word_of_a_prometheus(service: Service
         assert "errorRate" in service.until_rolled_back()
 
 
+@pytest.mark.full
 def test_while_prometheus_is_away_the_weight_stays_and_the_object_says_so(service: Service, asked: Object) -> None:
     steps = [{"weight": 20, "hold": "15s"}, {"weight": 100, "hold": "5s"}]
     service.starts(metrics=asked, sla=only(errorRate="5%"), rollout={"steps": steps, "maxHold": "5m"})

@@ -70,7 +70,7 @@ class Journal:
     `step` is 0 while the canary comes up and is tried, then counts from 1; `step_began` is when the step's traffic was in place.
     `measure` is what the next pass has to measure, from `measure_at` on. `lost_at` is when the canary last had no server to send
     requests to. `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
-    last reading. `approved` is the step up to which a person said go. `weight` is the share that was decided last: a spec whose
+    last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
     itself in the way: None while it is ready, or while the cluster refuses its pods.
     """
@@ -88,7 +88,6 @@ class Journal:
     quiet: bool = True
     warmed: int | None = None
     shadow: Mapping[str, Checked] = field(default_factory=dict)
-    approved: int = 0
     ending: Ending = ""
     ended: float | None = None
     reason: str = ""

@@ -322,7 +322,7 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     if verdict.verdict == "Passing" and over:
         if paused:
             return _on(case, traffic, verdict, Phase.PAUSED, f"{verdict.sentence}; held: spec.rollout.paused is true")
-        if case.step.approval == "Required" and case.journal.approved < case.number:
+        if case.step.approval == "Required":
             how = f"annotate it with pinn.dev/promote={case.wanted.name}@TOKEN"
             return _on(
                 case,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from pinn_operator.api.codec import dump, load
-from pinn_operator.api.journal import MOST_MINUTES, Arm, Journal, Measurement, Minute
+from pinn_operator.api.journal import MOST_MINUTES, Journal, Measurement, Minute
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.readings import Checked, Measured
 from pinn_operator.api.spec import Spec
@@ -160,8 +160,3 @@ def _sum(before: Counts, more: Counts) -> Counts:
     """Zeros are left out: most counters of a good minute are."""
     names = sorted(before.keys() | more.keys())
     return {name: value for name in names if (value := before.get(name, 0.0) + more.get(name, 0.0))}
-
-
-def arm_of(name: str, version: str, digest: str | None, image: str) -> Arm:
-    """One that takes part."""
-    return Arm(name, version, digest, image)

@@ -356,10 +356,10 @@ def _entries(result: Sequence[object], part: str) -> Iterator[tuple[dict[str, st
             yield metric, _sample(samples)
 
 
-def _sample(told: object) -> tuple[float, float]:
-    at, value = told if isinstance(told, list) and len(told) == 2 else (None, None)
+def _sample(told: Any) -> tuple[float, float]:
+    at, value = told if isinstance(told, list) and len(told) == 2 else ("", "")
     try:
-        found = float(at), float(value)  # type: ignore[arg-type]
+        found = float(at), float(value)
     except (TypeError, ValueError, OverflowError):
         raise Sick("Prometheus answers with a sample that is none") from None
     if not isfinite(found[0]):

@@ -80,7 +80,6 @@ JOURNAL = Journal(
     quiet=False,
     warmed=8,
     shadow={"b": Checked(9, 1, 2, 3, "said")},
-    approved=1,
     ending="RolledBack",
     ended=10.0,
     reason="errorRate",

@@ -52,7 +52,7 @@ class Desk:
         self.app = App(
             counted(guarded({"/predict": {"POST": predict}}, Limits(timeout=timeout)), metrics), State(), 1 << 20
         )
-        routes = Admin(bytes, dict, lambda _: [], dict, dict, self.shadow, dict, token="sesame").routes()  # type: ignore[arg-type]
+        routes = Admin(bytes, dict, lambda _: [], dict, dict, self.shadow, dict, token="sesame").routes()  # type: ignore[arg-type]  # only /shadow is asked; the rest are stand-ins of any type
         self.admin = App(routes, State())
 
     async def shadow(self, items: list[object], _: bool) -> Mapping[str, Any]:

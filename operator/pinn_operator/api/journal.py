@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from pinn_operator.api.readings import Checked
@@ -99,3 +100,8 @@ class Journal:
     gates: tuple[GateRecord, ...] = ()
     weight: int = 0
     waits_since: float | None = None
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it ended, as the status keeps it: in whole seconds. By it a rollout is found again in the history."""
+        return datetime.fromtimestamp(int(self.ended or 0), UTC)

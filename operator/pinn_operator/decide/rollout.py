@@ -7,7 +7,7 @@ not where it was. What a rollout does step by step is in canary.py.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.location import complaint_about, location_of
@@ -111,8 +111,8 @@ def not_supported(seen: Observed) -> str | None:
 
 def is_reported(seen: Observed, journal: Journal) -> bool:
     """Whether the status' history has this rollout."""
-    at = datetime.fromtimestamp(int(journal.ended or 0), UTC)
-    return any(one.revision == journal.canary.revision and one.at == at for one in seen.resource.status.history)
+    history = seen.resource.status.history
+    return any(one.revision == journal.canary.revision and one.at == journal.ended_at for one in history)
 
 
 def _rejection(seen: Observed, wanted: Revision, journal: Journal | None) -> str | None:
@@ -282,7 +282,7 @@ def _rejected(seen: Observed, plan: Plan) -> tuple[Rejected, ...]:
         revision=journal.canary.revision,
         model_version=journal.canary.model_version,
         reason=journal.sentence[:1000],
-        at=datetime.fromtimestamp(int(journal.ended or 0), UTC),
+        at=journal.ended_at,
     )
     return (*others, failed)[-10:]
 

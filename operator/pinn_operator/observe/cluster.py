@@ -6,7 +6,6 @@ Read live and not from a watch cache: weights and selectors are moved on what is
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -35,7 +34,7 @@ from pinn_operator.kube import (
     WRITTEN,
     Kube,
 )
-from pinn_operator.observe.measure import measure
+from pinn_operator.observe.measure import measure, token_of
 from pinn_operator.observe.mounts import mount_troubles
 from pinn_operator.observe.route import read_referred, referred_route, route_of
 from pinn_operator.servers import Servers
@@ -79,7 +78,7 @@ async def observe(
     )
     if servers is None:
         return seen
-    return replace(seen, measured=await measure(servers, seen, _token(secret), kube))
+    return replace(seen, measured=await measure(servers, seen, token_of(secret[0]) if secret else "", kube))
 
 
 async def _named(kube: Kube, key: Key) -> tuple[list[Object], list[Object], list[Object]]:
@@ -88,15 +87,6 @@ async def _named(kube: Kube, key: Key) -> tuple[list[Object], list[Object], list
     found = await asyncio.gather(*(kube.get(kind, name, key.namespace) for kind, name in names.items()))
     memory, secret, route = ([one] if one else [] for one in found)
     return memory, secret, route
-
-
-def _token(secret: list[Object]) -> str:
-    """The token of the admin ports; empty where there is none, or none that can be read."""
-    encoded = secret[0].get("data", {}).get("token", "") if secret else ""
-    try:
-        return base64.b64decode(encoded, validate=True).decode()
-    except ValueError:
-        return ""
 
 
 def _without_data(secret: Object) -> Object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from pinn_operator.api.journal import Journal
@@ -13,10 +12,9 @@ from pinn_operator.api.outcome import Filed, Outcome
 from pinn_operator.api.plan import Plan
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.status import Finished, LastHandled, Side, Status
+from pinn_operator.report.certificate import KEPT
 from pinn_operator.report.conditions import conditions_of
 from pinn_operator.report.pending import not_yet_acted_upon
-
-MOST_FINISHED = 10
 
 
 def status_of(seen: Observed, plan: Plan, outcome: Outcome, filed: Filed | None = None) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def status_of(seen: Observed, plan: Plan, outcome: Outcome, filed: Filed | None 
         canary=_side(seen, plan, plan.canary, actual) if plan.canary else None,
         rollout=plan.rollout,
         rejected=old.rejected if plan.rejected is None else plan.rejected,
-        history=history_with(old.history, plan.finished, filed)[-MOST_FINISHED:],
+        history=history_with(old.history, plan.finished, filed)[-KEPT:],
         last_handled=old.last_handled if plan.teardown or plan.handled == LastHandled() else plan.handled,
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
@@ -49,7 +47,7 @@ def history_with(history: tuple[Finished, ...], journal: Journal | None, filed: 
         revision=journal.canary.revision,
         model_version=journal.canary.model_version,
         outcome=journal.ending,
-        at=datetime.fromtimestamp(int(journal.ended or 0), UTC),
+        at=journal.ended_at,
         report=filed.name if filed else None,
         sha256=filed.sha256 if filed else None,
     )

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .. import process  # noqa: TID252 - as below
-from ..process import ServerProcess  # noqa: TID252 - the tests are no package with a name of its own
+from ..process import ServerProcess, eventually  # noqa: TID252 - the tests are no package with a name of its own
 from .client import SHARE, Client, raw
 from .conftest import Target
 
@@ -27,6 +27,13 @@ CHUNKED = HEAD + CLOSE + b"transfer-encoding: chunked\r\n\r\n"
 @pytest.fixture(scope="module")
 def port(target: Target) -> int:
     return target.server.port
+
+
+@pytest.fixture
+def kept(port: int) -> int:
+    """The port, once answers leave their connections open: for some seconds after a `/connections/renew` of another test none does."""
+    eventually(lambda: raw(port, FULL.replace(CLOSE, b"") + FULL).count(b" 200 OK\r\n") == 2, seconds=30)
+    return port
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +117,9 @@ def test_a_request_that_breaks_off_is_no_question(port: int, cut: int) -> None:
     assert status(raw(port, FULL[:cut], half_close=True)) in (0, 400)
 
 
-def test_one_question_after_the_other_without_waiting_is_answered_in_order(port: int) -> None:
+def test_one_question_after_the_other_without_waiting_is_answered_in_order(kept: int) -> None:
     plain = [FULL.replace(CLOSE, b"").replace(b"100,", b"%d," % spot) for spot in range(101, 131)]
-    answers = raw(port, b"".join(plain) + FULL)
+    answers = raw(kept, b"".join(plain) + FULL)
     assert answers.count(b"HTTP/1.1 200 OK") == 31
     prices = [float(price) for price in re.findall(rb'\r\n\r\n\{"price":([^,]+),', answers)]
     assert len(prices) == 31

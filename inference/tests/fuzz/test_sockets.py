@@ -31,7 +31,7 @@ def port(target: Target) -> int:
 
 @pytest.fixture
 def kept(port: int) -> int:
-    """The port, once answers leave their connections open: for some seconds after a `/connections/renew` of another test none does."""
+    """The port, once answers keep their connections: for some seconds after a `/connections/renew` of another test none does."""
     eventually(lambda: raw(port, FULL.replace(CLOSE, b"") + FULL).count(b" 200 OK\r\n") == 2, seconds=30)
     return port
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import exp, log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pinn_operator.api.journal import Arm, Journal
 from pinn_operator.api.spec import Spec
 from pinn_operator.decide.evidence import Ledger, Reading, Sample, begin_step, judge, rules_of, take
 from pinn_operator.decide.evidence.eprocess import APART_BETS, BETS, CEILING, ODDS, PSI, STARTS
@@ -30,6 +32,8 @@ ROLLOUTS = 3_000
 HOURS_24 = 24 * 3600
 RULES = replace(rules_of(Spec.model_validate({"model": {"name": "black-scholes", "version": "1.0.0"}})), hard=())
 """The defaults, without the hard limits: those are plain thresholds."""
+JOURNAL = Journal(Arm("canary", ""), Arm("stable", ""), 0.0)
+"""Of a rollout whose weight rose at 0."""
 LIMIT, ABORT, ALPHA = 0.01, 0.05, RULES.alpha(ERRORS)
 BLOCK = 60
 
@@ -48,7 +52,10 @@ def measure() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One kind of rollout: events a second to the canary, its share of the traffic, seconds of a tick and of the whole."""
+    """One kind of rollout: events a second to the canary, its share of the traffic, seconds of a tick and of the whole.
+
+    `paced`: ticks as the operator makes them after a weight has risen, a second at first and `interval` by and by.
+    """
 
     canary: float
     share: float
@@ -56,16 +63,23 @@ class Setting:
     seconds: float
     steps: int = 1
     bake: bool = False
+    paced: bool = False
 
-    @property
-    def ticks(self) -> int:
-        return round(self.seconds / self.interval)
+    @cached_property
+    def ticks(self) -> Array:
+        """Their lengths in seconds, shape (ticks,)."""
+        if not self.paced:
+            return np.full(round(self.seconds / self.interval), float(self.interval))
+        at, found = 0.0, list[float]()
+        while at < self.seconds:
+            found.append(JOURNAL.pause(at, self.interval))
+            at += found[-1]
+        return np.array(found)
 
     @property
     def events(self) -> tuple[float, float]:
-        """Events a tick, on average, of canary and stable."""
-        canary = self.canary * self.interval
-        return canary, canary * (1 - self.share) / self.share
+        """Events a second, on average, of canary and stable."""
+        return self.canary, self.canary * (1 - self.share) / self.share
 
 
 def steady(canary: float, stable: float) -> Rates:
@@ -79,6 +93,21 @@ def bursts(mean: float, height: float, *, together: bool = False) -> Rates:
     def rates(rng: np.random.Generator, first: int, size: tuple[int, int]) -> tuple[Array, Array]:
         canary = np.where(rng.random(size) < mean / height, height, 0.0)
         return canary, canary if together else np.where(rng.random(size) < mean / height, height, 0.0)
+
+    return rates
+
+
+def bursts_of(seconds: float, setting: Setting, mean: float, height: float) -> Rates:
+    """Bursts of such a length, which may span several ticks: nothing that the evidence allows for."""
+    of = ((np.cumsum(setting.ticks) - setting.ticks / 2) // seconds).astype(int)
+
+    def rates(rng: np.random.Generator, first: int, size: tuple[int, int]) -> tuple[Array, Array]:
+        canary, stable = (np.empty(size) for _ in range(2))
+        for arm, seed in ((canary, 1), (stable, 2)):
+            for row, number in enumerate(of[first : first + size[0]]):  # one burst falls alike in every tick that it spans
+                chance = np.random.default_rng((SEED, seed, number)).random(size[1])
+                arm[row] = np.where(chance < mean / height, height, 0.0)
+        return canary, stable
 
     return rates
 
@@ -109,12 +138,13 @@ def incident(begins: int, ends: int, rate: float, wobble: float) -> Rates:
 def blocks(setting: Setting, rates: Rates, rollouts: int, seed: int) -> Iterator[tuple[Array, Array, Array, Array]]:
     """Tick by tick: events and failures of the canary, events and failures of stable, for every rollout."""
     rng = np.random.default_rng(seed)
-    for first in range(0, setting.ticks, BLOCK):
-        size = (min(BLOCK, setting.ticks - first), rollouts)
+    for first in range(0, len(setting.ticks), BLOCK):
+        lengths = setting.ticks[first : first + BLOCK, None]
+        size = (len(lengths), rollouts)
         chances = rates(rng, first, size)
         counted = []
         for mean, chance in zip(setting.events, chances, strict=True):
-            events = rng.poisson(mean, size)
+            events = rng.poisson(mean * lengths, size)
             counted += [events, rng.binomial(events, chance)]
         yield from zip(*(one.astype(float) for one in counted), strict=True)
 
@@ -208,9 +238,9 @@ def against(limit: float, events: Array, bad: Array) -> Array:
 def first_failures(setting: Setting, rates: Rates, rollouts: int = ROLLOUTS, seed: int = SEED) -> Array:
     """Seconds until each rollout fails; inf where it does not."""
     twin, found = Twin(setting, rollouts), np.full(rollouts, np.inf)
-    for tick, counted in enumerate(blocks(setting, rates, rollouts, seed), start=1):
+    for now, counted in zip(np.cumsum(setting.ticks), blocks(setting, rates, rollouts, seed), strict=True):
         failed = twin.tick(*counted) & np.isinf(found)
-        found[failed] = tick * setting.interval
+        found[failed] = now
         if not np.isinf(found).any():
             break
     return found
@@ -227,12 +257,11 @@ def decided(setting: Setting, ticks: Array) -> float:
     ledger = begin_step(Ledger(), RULES, 0.0, setting.steps, bake=setting.bake)
     totals = [0.0, 0.0, 0.0, 0.0]
     ledger = take(ledger, RULES, reading(setting, 0.0, totals))
-    for tick, counted in enumerate(ticks, start=1):
+    for now, counted in zip(np.cumsum(setting.ticks).tolist(), ticks, strict=True):
         totals = [old + float(new) for old, new in zip(totals, counted, strict=True)]
-        now = tick * setting.interval
         ledger = take(ledger, RULES, reading(setting, now, totals))
         if judge(ledger, RULES, now, setting.interval).verdict == "Failing":
-            return now
+            return float(now)
     return float("inf")
 
 
@@ -249,6 +278,7 @@ def differences(rollouts: int = 20) -> int:
     minutes = 600
     tried: list[tuple[Setting, Rates]] = [
         *((Setting(rate, 0.1, 5, minutes, 3), steady(0.05, 0.005)) for rate in (1, 10, 100)),
+        (Setting(10, 0.1, 15, minutes, 3, paced=True), steady(0.05, 0.005)),
         (Setting(10, 0.5, 5, minutes, 3), bursts(0.03, 0.5)),
         (Setting(10, 0.9, 5, minutes), bursts(0.05, 0.5)),
         (Setting(1, 0.5, 5, 2 * minutes), incident(20, 80, 0.15, 0.5)),
@@ -270,6 +300,10 @@ def false_aborts() -> dict[str, Any]:
     """Both arms equally good at 0.5 % errors, for a day: how many rollouts are aborted all the same, in per cent."""
     kinds = {"independent": steady(0.005, 0.005), "bursty": bursts(0.005, 0.5)}
     found: dict[str, Any] = {}
+    for rate in (1, 10, 100):
+        paced = Setting(rate, 0.1, 10, HOURS_24, paced=True)
+        failed = first_failures(paced, bursts_of(10.0, paced, 0.005, 0.5))
+        found |= share_of(f"false_aborts_as_read_bursts_of_10_s_{rate}_per_s", np.isfinite(failed))
     for kind, rates in kinds.items():
         for rate in (1, 10, 100):
             setting = Setting(rate, 0.1, 10, HOURS_24)
@@ -301,6 +335,12 @@ def detection() -> dict[str, Any]:
         for share, interval in ((0.1, 5), (0.5, 5), (0.1, 1)):
             times = first_failures(Setting(rate, share, interval, seconds, 3), steady(0.05, 0.005), 2000)
             name = f"rollback_at_5_percent_{rate}_per_s_weight_{100 * share:.0f}_every_{interval}_s"
+            found |= {f"{name}_median_s": float(np.median(times)), f"{name}_p95_s": float(np.quantile(times, 0.95))}
+    for rate, seconds in ((1, 3600), (10, 600), (100, 300)):
+        for interval in (5, 15):
+            setting = Setting(rate, 0.1, interval, seconds, 3, paced=True)
+            times = first_failures(setting, steady(0.05, 0.005), 2000)
+            name = f"rollback_at_5_percent_{rate}_per_s_as_read_interval_{interval}_s"
             found |= {f"{name}_median_s": float(np.median(times)), f"{name}_p95_s": float(np.quantile(times, 0.95))}
     return found
 

@@ -57,11 +57,12 @@ async def answered(fault: faulty.Fault, source: str | None = None) -> Answer:
     return await faulty.suffering(endpoint, fault)(call)
 
 
-async def test_a_fault_meets_callers_and_nobody_else() -> None:
+async def test_a_fault_meets_callers_and_replays_and_no_probe() -> None:
     always = faulty.errors(1.0)
-    assert (await answered(always, "shadow")).status == 200
-    with pytest.raises(PredictionError, match="on purpose"):
-        await answered(always)
+    assert (await answered(always, "probe")).status == 200
+    for source in (None, "shadow"):
+        with pytest.raises(PredictionError, match="on purpose"):
+            await answered(always, source)
 
 
 async def test_a_share_of_none_is_none() -> None:

@@ -18,6 +18,12 @@ Ending = Literal["", "Promoted", "RolledBack", "Superseded"]
 MOST_ENTRIES: Final = 200
 MOST_MINUTES: Final = 60
 
+SOONEST: Final = 1.0
+"""Seconds between two readings when a weight has just risen: a bad canary shows in its first requests."""
+PACE: Final = 0.15
+"""Of the time since a weight rose, until the next reading. A tick is one observation, so many of them tell a bad canary sooner; a
+burst of errors that spans several is taken for more than it is, so there are fewer as time goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -70,7 +76,8 @@ class Journal:
 
     `step` is 0 while the canary comes up and is tried, then counts from 1; `step_began` is when the step's traffic was in place.
     `measure` is what the next pass has to measure, from `measure_at` on. `lost_at` is when the canary last had no server to send
-    requests to. `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
+    requests to, in this step; `crashed` says that a server of it had restarted by then. `rose_at` is when its share last rose.
+    `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
     last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
     itself in the way: None while it is ready, or while the cluster refuses its pods.
@@ -83,7 +90,7 @@ class Journal:
     step_began: float | None = None
     measure: Measurement = ""
     measure_at: float = 0.0
-    eager_until: float = 0.0
+    rose_at: float = 0.0
     lost_at: float | None = None
     live: float = 0.0
     quiet: bool = True
@@ -100,6 +107,11 @@ class Journal:
     gates: tuple[GateRecord, ...] = ()
     weight: int = 0
     waits_since: float | None = None
+    crashed: bool = False
+
+    def pause(self, now: float, interval: float) -> float:
+        """Seconds from one reading of the servers to the next."""
+        return min(interval, max(SOONEST, PACE * (now - self.rose_at)))
 
     @property
     def ended_at(self) -> datetime:

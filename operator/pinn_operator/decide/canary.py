@@ -24,7 +24,6 @@ from pinn_operator.decide.looks import called, is_behind, is_ready, progress, ru
 from pinn_operator.decide.requests import asked, handled
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
 from pinn_operator.decide.watch import (
-    EAGER_SECONDS,
     RETRY_SECONDS,
     dumped,
     interval_of,
@@ -40,7 +39,7 @@ SOON: Final = 1.0
 LATER: Final = 30.0
 TOO_MANY_RESTARTS: Final = 2
 QUIET_SECONDS: Final = 30.0
-"""How long a canary that had no server left must be well before it is sent requests again; the second time it has failed."""
+"""How long a canary that had no server left, though none of them crashed, must be well before it is sent requests again."""
 GROSS: Final = 10.0
 """Times the limit on violations beyond which a model is stopped before its first user."""
 FEWEST_CHECKED: Final = 200
@@ -281,12 +280,13 @@ def _with_reading(case: Case) -> Case:
     journal, ledger = tick(case.seen, case.journal, case.ledger, case.rules)
     if case.seen.measured is not None or journal.measure != "tick":
         journal = next_tick(journal, case.seen)
-    return replace(case, journal=_lost(case, journal), ledger=ledger)
+    return replace(case, journal=_lost(case, journal, ledger), ledger=ledger)
 
 
-def _lost(case: Case, journal: Journal) -> Journal:
-    """Note when the canary has no server that requests could be sent to."""
-    return replace(journal, lost_at=case.now) if not _reachable_servers(case) and _asks_for_servers(case) else journal
+def _lost(case: Case, journal: Journal, ledger: Ledger) -> Journal:
+    """Note when the canary has no server that requests could be sent to, and whether it crashed."""
+    at = case.now if not _reachable_servers(case) and _asks_for_servers(case) else journal.lost_at
+    return replace(journal, lost_at=at, crashed=journal.crashed or (at is not None and ledger.restarts.in_step > 0))
 
 
 def _step(case: Case) -> Plan:
@@ -310,6 +310,8 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     """Hold, or go on: the time of a step is over and every gate has passed."""
     paused = case.seen.resource.spec.rollout.paused
     began = case.journal.step_began
+    if case.journal.crashed:
+        return _withdrawn(case, traffic, verdict)
     if weight < case.step.weight:
         count = f"{_reachable_servers(case)} of {case.seen.resource.spec.replicas} servers"
         said = f"{called(case.wanted)} has {count}: {weight} % of the traffic"
@@ -335,17 +337,27 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     if paused:
         return _on(case, traffic, verdict, Phase.PAUSED, f"held: spec.rollout.paused is true; {verdict.sentence}")
     if case.now >= began + _max_hold(case) and verdict.verdict != "Passing":
-        return _without_verdict(case, traffic, verdict)
+        return _without_verdict(case, traffic, verdict, verdict.sentence)
     return _on(case, traffic, verdict, _phase(case), _outlook(case, verdict))
 
 
-def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
+def _withdrawn(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
+    """All its servers were gone and one had crashed. It cannot pass in this step any more, so no user is sent to it again; what
+    the operator sends it while users send nothing tells whether it crashes once more."""
+    said = f"{called(case.wanted)} crashed: it gets none of the traffic in this step any more, and another crash is the end of it"
+    if case.now < (case.journal.lost_at or case.now) + _max_hold(case):
+        return _on(case, traffic, verdict, _phase(case), said)
+    return _without_verdict(case, traffic, verdict, said)
+
+
+def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict, why: str) -> Plan:
     """The step had its time and silence is no consent."""
-    said = f"no verdict within {_max_hold(case):.0f} s; {verdict.sentence}"
+    said = f"no verdict within {_max_hold(case):.0f} s; {why}"
     if case.seen.resource.spec.rollout.when_undecided == "RollBack":
         return ended(case, "RolledBack", "Undecided", said, verdict=verdict)
-    how = f"annotate it with pinn.dev/promote={case.wanted.name}@TOKEN or pinn.dev/abort={case.wanted.name}@TOKEN"
-    return _on(case, traffic, verdict, Phase.UNDECIDED, f"{said}; {how}")
+    requests = ["abort"] if case.journal.crashed and case.bakes else ["promote", "abort"]
+    how = " or ".join(f"pinn.dev/{request}={case.wanted.name}@TOKEN" for request in requests)
+    return _on(case, traffic, verdict, Phase.UNDECIDED, f"{said}; annotate it with {how}")
 
 
 def _moved_on(case: Case, verdict: StepVerdict, request: tuple[str, str] | None = None) -> Plan:
@@ -379,10 +391,13 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         step=number,
         step_began=None,
         weight=step.weight,
-        eager_until=case.now + EAGER_SECONDS,
+        rose_at=case.now,
+        lost_at=None,
+        crashed=False,
         timeline=_entered(case.journal, Entry(case.now, "Step", said, step.weight)),
     )
-    case = replace(case, journal=to_measure(journal, "tick", case.now))
+    ledger = replace(case.ledger, restarts=case.ledger.restarts.at_a_new_step())
+    case = replace(case, journal=to_measure(journal, "tick", case.now), ledger=ledger)
     phase = Phase.BAKING if number == len(case.steps) else Phase.STEPPING
     return _plan(case, phase, said, divided(seen, case.stable, case.wanted, step.weight), SOON, request=request)
 
@@ -402,7 +417,7 @@ def _rising(case: Case, traffic: Traffic, weight: int) -> Case:
     it has lost its servers meanwhile, before it writes a share."""
     if weight <= current(case.seen, case.wanted) or in_force(case.seen, traffic):
         return case
-    return replace(case, journal=replace(case.journal, eager_until=case.now + EAGER_SECONDS))
+    return replace(case, journal=replace(case.journal, rose_at=case.now))
 
 
 def _in_place(case: Case, traffic: Traffic) -> Case:
@@ -412,7 +427,7 @@ def _in_place(case: Case, traffic: Traffic) -> Case:
     left = len(case.steps) - case.number + 1
     return replace(
         case,
-        journal=replace(case.journal, step_began=case.now, eager_until=case.now + EAGER_SECONDS),
+        journal=replace(case.journal, step_began=case.now, rose_at=case.now),
         ledger=begin_step(case.ledger, case.rules, case.now, left, bake=case.bakes),
     )
 
@@ -423,7 +438,7 @@ def _allowed(case: Case) -> int:
     if not _asks_for_servers(case):
         return case.step.weight
     lost = case.journal.lost_at
-    if servers == 0 or (lost is not None and case.now - lost < QUIET_SECONDS):
+    if servers == 0 or case.journal.crashed or (lost is not None and case.now - lost < QUIET_SECONDS):
         return 0
     most = max(1, min(case.step.weight, 100 * servers // replicas))
     complete = is_ready(case.seen, case.wanted) and is_behind(case.seen, case.wanted)

@@ -20,12 +20,9 @@ from pinn_operator.decide.evidence.counters import Arm as Role
 from pinn_operator.decide.evidence.counters import Counts, advance
 from pinn_operator.decide.evidence.rules import LIVE
 
-EAGER_SECONDS: Final = 15.0
-"""After a weight has risen servers are read every second: a bad canary shows in its first requests."""
-EAGER_INTERVAL: Final = 1.0
 RETRY_SECONDS: Final = 5.0
 FEW: Final = 5
-"""Requests of users between two readings that are next to none."""
+"""Requests of users in an interval that are next to none."""
 
 PHYSICS: Final = ("checked", "violations")
 """Counted by the operator's own questions, not by the servers."""
@@ -62,10 +59,9 @@ def to_measure(journal: Journal, what: Measurement, at: float) -> Journal:
 
 
 def next_tick(journal: Journal, seen: Observed) -> Journal:
-    """The next reading of the counters: soon after a weight has risen, else at the interval of the spec."""
-    now, interval = now_of(seen), interval_of(seen.resource.spec)
-    pause = min(interval, EAGER_INTERVAL) if now < journal.eager_until else interval
-    return to_measure(journal, "tick", now + pause)
+    """The next reading of the counters: soon after a weight has risen, by and by at the interval of the spec."""
+    now = now_of(seen)
+    return to_measure(journal, "tick", now + journal.pause(now, interval_of(seen.resource.spec)))
 
 
 def with_checks(journal: Journal, measured: Measured) -> Journal:
@@ -81,7 +77,7 @@ def with_checks(journal: Journal, measured: Measured) -> Journal:
 def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tuple[Journal, Ledger]:
     """One reading more. Without one, what the API server says still counts."""
     measured = seen.measured or Measured()
-    journal = _with_live(with_checks(journal, measured), measured)
+    journal = _with_live(seen, with_checks(journal, measured), measured)
     samples = _samples(journal, measured, rules, now_of(seen))
     if not samples:
         return journal, take(ledger, rules, reading(seen, journal, (), {}))
@@ -97,13 +93,15 @@ def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tupl
     return journal, take(ledger, rules, reading(seen, journal, samples, memory))
 
 
-def _with_live(journal: Journal, measured: Measured) -> Journal:
+def _with_live(seen: Observed, journal: Journal, measured: Measured) -> Journal:
     """Whether users ask the canary anything: where they do not, requests of our own may stand in."""
     canary = [pod for pod in measured.pods if pod.revision == journal.canary.revision and pod.counts is not None]
     if not canary:
         return journal
     live = sum(pod.live for pod in canary)
-    return replace(journal, live=live, quiet=live - journal.live < FEW)
+    interval = interval_of(seen.resource.spec)
+    few = FEW * journal.pause(now_of(seen), interval) / interval
+    return replace(journal, live=live, quiet=live - journal.live < few)
 
 
 def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memory: Mapping[str, float]) -> Reading:

@@ -23,10 +23,8 @@ from pinn_operator.servers import Servers
 RENEWAL_SECONDS = 5.0
 EARLY = 0.05
 """Seconds by which a pass may come before its time."""
-EAGER_CHECK = 3
-"""Of the readings that follow a rise of the weight every third one checks the physics too."""
 REPLAYED = 50
-"""Requests sent to each arm in a reading, while users send none: enough for a verdict on 1 % in ten readings."""
+"""Requests sent to each arm in an interval, while users send none: enough for a verdict on 1 % in ten of them."""
 
 
 async def measure(servers: Servers, seen: Observed, token: str, kube: Kube | None = None) -> Measured | None:
@@ -59,18 +57,23 @@ async def _tick(
     seed: int,
     kube: Kube | None,
 ) -> Measured:
-    """One reading of the counters; at its own pace also a check of the physics, and requests of our own where users send none."""
-    eager = seen.now.timestamp() < journal.eager_until
-    sla = seen.resource.spec.sla
+    """One reading of the counters; once in an interval a check of the physics too, and requests of our own if users send none."""
+    asks, sla = _is_first_in_interval(seen, journal), seen.resource.spec.sla
     checked, replayed = Measured(), ""
-    if (not eager or seed % EAGER_CHECK == 0) and sla.promote.physics_violation_rate != OFF:
+    if asks and sla.promote.physics_violation_rate != OFF:
         checked = await check(servers, stable, canary, token, seed=seed)
-    if not eager and journal.quiet and sla.evidence == "LiveOrShadow":
+    if asks and journal.quiet and sla.evidence == "LiveOrShadow":
         replayed = await replay(servers, stable, canary, token, requests=REPLAYED, seed=seed)
     renewed = await renew(servers, stable, token) if _has_just_given_up_a_share(seen, journal) else ""
     read = await _read(servers, seen, [*stable, *canary], kube)
     trouble = "; ".join(filter(None, (checked.trouble, replayed, renewed)))
     return replace(read, shadow=checked.shadow, trouble=trouble)
+
+
+def _is_first_in_interval(seen: Observed, journal: Journal) -> bool:
+    """Right after a weight has risen there are several readings in an interval, and no time for a thousand questions in each."""
+    now, interval = seen.now.timestamp(), seconds(seen.resource.spec.metrics.interval)
+    return now % interval < journal.pause(now, interval)
 
 
 def _has_just_given_up_a_share(seen: Observed, journal: Journal) -> bool:

@@ -253,7 +253,7 @@ def _aged(at: float | None, by: float) -> float | None:
 def _later(memory: Remembered, by: float) -> Remembered:
     """As it looks when so much time has passed; with 0, in the form in which states are compared."""
     j, known = memory.journal, memory.ledger.counters
-    journal = replace(  # eager_until is always another moment when it is set, so it need not be kept to conflict
+    journal = replace(  # rose_at is always another moment when it is set, so it need not be kept to conflict
         j,
         began=_aged(j.began, by) or 0.0,
         step_began=_aged(j.step_began, by),
@@ -261,7 +261,7 @@ def _later(memory: Remembered, by: float) -> Remembered:
         ended=_aged(j.ended, by),
         waits_since=_aged(j.waits_since, by),
         measure_at=AT if j.measure_at - by <= AT else AT + SECONDS,
-        eager_until=0.0,
+        rose_at=0.0,
         live=0.0,
         quiet=True,
         reason="",
@@ -471,7 +471,7 @@ def _remember(setting: Setting, decision: Decision, read: State, live: State) ->
     done = plan.memory.handled
     ledger = plan.memory.ledger.get("it", Tiny())
     new = Remembered(plan.memory.journal, ledger, (done.get("promote", ""), done.get("abort", "")))
-    new, changes = _later(new, 0), plan.memory.journal.eager_until > AT
+    new, changes = _later(new, 0), plan.memory.journal.rose_at >= AT
     if new == read.memory and not changes:
         return live
     pinned(read.memory, live.memory)

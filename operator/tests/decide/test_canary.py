@@ -385,6 +385,36 @@ def test_a_canary_without_servers_gets_nothing_in_the_same_pass_and_for_half_a_m
     assert all(pod.ready for pod in cluster.pods[cluster.wanted])
 
 
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_canary_that_crashed_with_all_its_servers_meets_no_user_again_in_this_step(step: int) -> None:
+    """The step cannot pass any more: who met it again would meet it for nothing. When the step had its time a person decides."""
+    cluster = rolling(step=step, replicas=1)
+    cluster.pods[cluster.wanted][0].restart()
+    passes = _pass_by(cluster, 1000)
+    assert {plan.weight_of(plan.wanted) for _, plan in passes} == {0}
+    assert "crashed: it gets none of the traffic" in passes[20][1].sentence
+    assert passes[-1][1].phase == Phase.UNDECIDED
+    assert "pinn.dev/abort=" in passes[-1][1].sentence
+    assert ("pinn.dev/promote=" in passes[-1][1].sentence) == (step < 3)
+
+
+def test_a_canary_that_crashed_is_sent_users_again_when_a_person_moves_it_on() -> None:
+    cluster = rolling(step=1, replicas=1)
+    cluster.pods[cluster.wanted][0].restart()
+    _pass_by(cluster, 60)
+    cluster.annotations = {"pinn.dev/promote": f"{cluster.wanted}@now"}
+    cluster.until(lambda plan: has_begun(plan, 2))
+    assert cluster.share == 50
+
+
+def test_a_canary_that_crashes_again_without_any_user_is_rolled_back() -> None:
+    cluster = rolling(step=1, replicas=1)
+    cluster.pods[cluster.wanted][0].restart()
+    _pass_by(cluster, 40)
+    cluster.pods[cluster.wanted][0].restart()
+    assert "restarted 2 times in this step" in _rolled_back(cluster).sentence
+
+
 def test_a_canary_down_for_the_hard_limit_is_rolled_back() -> None:
     cluster = rolling(step=2)
     cluster.broken = frozenset({"2.0.0"})

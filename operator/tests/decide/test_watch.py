@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import pytest
 from pinn_operator.api.journal import MOST_MINUTES, Arm, Journal, Minute
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.decide.evidence import Ledger, rules_of
-from pinn_operator.decide.watch import EAGER_INTERVAL, PHYSICS, dumped, ledger_of, next_tick, tick, with_checks
+from pinn_operator.decide.watch import PHYSICS, dumped, ledger_of, next_tick, tick, with_checks
 from tests.given import NOW, observed, only, ready, resource
 
 AT = NOW.timestamp()
@@ -36,9 +37,11 @@ def test_evidence_that_cannot_be_read_is_gathered_anew() -> None:
     assert ledger_of(_seen(memory=Memory(JOURNAL, dumped(Ledger(mass=0.5))))) == Ledger(mass=0.5)
 
 
-def test_readings_are_a_second_apart_after_a_weight_has_risen_and_as_the_spec_says_later() -> None:
-    assert next_tick(replace(JOURNAL, eager_until=AT + 5), _seen()).measure_at == AT + EAGER_INTERVAL
-    assert next_tick(JOURNAL, _seen()).measure_at == AT + 10
+@pytest.mark.parametrize(("since", "pause"), [(0, 1), (6, 1), (20, 3), (60, 9), (70, 10), (3600, 10)])
+def test_readings_are_a_second_apart_after_a_weight_has_risen_and_by_and_by_as_the_spec_says(
+    since: float, pause: float
+) -> None:
+    assert next_tick(replace(JOURNAL, rose_at=AT - since), _seen()).measure_at == pytest.approx(AT + pause)
 
 
 def test_the_first_reading_is_where_counting_begins_and_the_next_one_brings_the_difference() -> None:

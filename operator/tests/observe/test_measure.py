@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -86,8 +87,10 @@ PODS = (_server("a", ONE.name), _server("b", TWO.name), _server("c", TWO.name), 
 JOURNAL = Journal(Arm(TWO.name, "2.0.0"), Arm(ONE.name, "1.0.0"), AT - 60, measure="tick", measure_at=AT)
 
 
-def _seen(journal: Journal | None = JOURNAL, **spec: Any) -> Observed:
-    return observed(resource("2.0.0", **spec), servers=PODS, memory=Memory(journal))
+def _seen(journal: Journal | None = JOURNAL, *, seconds: float = 0.0, **spec: Any) -> Observed:
+    """So many seconds later."""
+    now = NOW + timedelta(seconds=seconds)
+    return observed(resource("2.0.0", **spec), now=now, servers=PODS, memory=Memory(journal))
 
 
 async def _measured(asked: Asked, seen: Observed) -> Measured:
@@ -151,9 +154,15 @@ async def test_a_reading_checks_the_physics_and_replays_before_it_counts(asked: 
 
 async def test_right_after_a_weight_has_risen_counters_are_read_and_nothing_else_is_asked(asked: Asked) -> None:
     """Every second: there is no time for a thousand questions, and a bad canary shows in its first requests."""
-    found = await _measured(asked, _seen(replace(JOURNAL, eager_until=AT + 1)))
+    found = await _measured(asked, _seen(replace(JOURNAL, rose_at=AT - 1), seconds=1))
     assert asked.calls == ["scrape"]
     assert (found.pods, found.shadow) == ((POD,), None)
+
+
+async def test_questions_of_our_own_are_asked_once_in_an_interval_however_often_counters_are_read(asked: Asked) -> None:
+    for second in range(20):
+        await _measured(asked, _seen(replace(JOURNAL, rose_at=AT - 1 + second), seconds=second))
+    assert {call: asked.calls.count(call) for call in asked.calls} == {"scrape": 20, "check": 2, "replay": 2}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +178,7 @@ async def test_without_a_gateway_stable_closes_connections_when_its_share_has_fa
     asked: Asked, traffic: Any, since: float, closes: bool
 ) -> None:
     """Who keeps a connection would stay with stable whatever the share is."""
-    step = replace(JOURNAL, eager_until=AT + 1, step_began=AT - since)
+    step = replace(JOURNAL, rose_at=AT - 1, step_began=AT - since)
     await _measured(asked, _seen(step, traffic=traffic))
     assert asked.calls == (["renew", "scrape"] if closes else ["scrape"])
     assert asked.of.get("renew", (["a"],)) == (["a"],)

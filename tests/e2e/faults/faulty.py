@@ -1,7 +1,8 @@
 """The model server with a fault, `FAULT=errors:0.3 python faulty.py`; runs in the server's image, as text after `python -c`.
 
-Only callers meet it: start, health, warm-up and what the operator asks beforehand go as ever. `fallback` alone is in the engine,
-which everybody asks. Faults sit where the server counts its calls, so they are counted as real ones are.
+Only calls of `/predict` meet it, the operator's replays too: start, health, warm-up, the trial of a canary and the probes of a
+stable server go as ever. `fallback` alone is in the engine, which everybody asks. Faults sit where the server counts its calls,
+so they are counted as real ones are.
 
     errors:SHARE               that share of calls is answered 500
     slow:SECONDS               so much is added to every call, beyond the server's own time limit too
@@ -85,11 +86,11 @@ AROUND_CALLS: Mapping[str, Callable[..., Fault]] = {
 
 
 def suffering(endpoint: Endpoint, fault: Fault) -> Endpoint:
-    """The endpoint, with the fault once a live call has its answer."""
+    """The endpoint, with the fault once a call has its answer."""
 
     async def faulty(request: Request) -> Answer:
         answer = await endpoint(request)
-        if source_of(request) == "live":
+        if source_of(request) != "probe":
             await fault()
         return answer
 

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, ge=1, le=65535, description="Port of /metrics, /healthz and /readyz.")
     resync_seconds: float = Field(default=600.0, ge=1, description="Between two full lists of each kind.")
     passes: int = Field(default=8, ge=1, description="Objects reconciled at the same time.")
-    lease_seconds: int = Field(default=15, ge=3, description="A Lease not renewed for so long can be taken over.")
+    lease_seconds: int = Field(default=10, ge=3, description="A Lease not renewed for so long can be taken over.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 

@@ -17,7 +17,7 @@ def test_every_default_suits_a_first_installation() -> None:
     assert (settings.namespace, settings.name, settings.identity) == ("pinn-system", "pinn-operator", "")
     assert settings.server_image == SERVER_IMAGE
     assert SERVER_IMAGE.endswith(f":{RELEASE}")
-    assert (settings.port, settings.resync_seconds, settings.passes, settings.lease_seconds) == (8080, 600.0, 8, 15)
+    assert (settings.port, settings.resync_seconds, settings.passes, settings.lease_seconds) == (8080, 600.0, 8, 10)
 
 
 @pytest.mark.parametrize(

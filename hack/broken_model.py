@@ -43,8 +43,7 @@ def measured_anew(files: Files) -> Files:
     from pinn_inference.training.measure import error_table
 
     table = error_table(LiteRtEngine(files["model.tflite"]), Float64Engine(files["weights.npz"]))
-    steps = np.array([table.z_step, table.s_step])
-    return with_digest(files | {"errors.npz": npz({"steps": steps, "values": table.values})})
+    return with_digest(files | {"errors.npz": npz({"steps": np.array(table.steps), "values": table.values})})
 
 
 def untried() -> dict[str, Any]:

@@ -4,6 +4,7 @@ The problem's formulas get the model's ranges and error table, the predictor get
 wire gets a codec. Nothing here runs; server.py does.
 """
 
+import zipfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,16 +17,17 @@ from pinn_inference.artifacts import source
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.cache import ResultCache
 from pinn_inference.engines.choice import Engines, Options
+from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.errors import ModelError, PinnError
 from pinn_inference.evaluation import Evaluation, Observer
 from pinn_inference.fallback import Fallback
 from pinn_inference.gathering import Gathering
 from pinn_inference.logs import event
 from pinn_inference.predictor import Predictor
-from pinn_inference.problems import Formulation, black_scholes, error_table
+from pinn_inference.problems import Formulation, error_table, registry
 from pinn_inference.settings import Settings
 
-PROBLEMS: Final = {black_scholes.NAME: black_scholes.Formulation}
+WEIGHTS: Final = "weights.npz"
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,10 @@ def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
         from_batch=settings.xla_from_batch,
         cpu_fallback=settings.fallback_cpu,
     )
-    engines = Engines(artifact.files["model.tflite"], artifact.files["weights.npz"], options)
-    model = Model(artifact, engines, _predictor(artifact, problem, engines, settings, observer), offered(settings))
+    engines = Engines(artifact.files["model.tflite"], _weights(artifact), options)
+    _fits(engines, problem)
+    predictor = _predictor(artifact, problem, engines, settings, observer)
+    model = Model(artifact, engines, predictor, offered(settings, problem))
     trial.passed(model.predictor.evaluation)
     _ = model.openapi, model.page  # nobody is to find out later that they cannot be made
     return model
@@ -114,17 +118,33 @@ def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
 def formulation(artifact: Artifact) -> Formulation:
     """The model's problem, with its ranges and its error table. Raises ModelError when they are not to be had."""
     manifest = artifact.manifest
-    problem = PROBLEMS.get(manifest.problem)
-    if problem is None:
-        raise ModelError(f"the model solves {manifest.problem!r}; this server knows {', '.join(PROBLEMS)}")
     table = artifact.files.get(error_table.FILE)
     try:
-        return problem(manifest.ranges(), error_table.parse(table) if table is not None else None)
+        known = error_table.parse(table) if table is not None else None
+        return registry.formulation(manifest.problem, manifest.ranges(), known)
     except (ValueError, KeyError) as error:
         raise ModelError(f"the model's {error_table.FILE} or inputs cannot be used: {error}") from None
 
 
-def offered(settings: Settings) -> openapi.Offered:
+def _weights(artifact: Artifact) -> bytes | None:
+    """What workers evaluate; a network of another make is LiteRT's alone."""
+    content = artifact.files.get(WEIGHTS)
+    try:
+        if content is not None and Float64Engine(content).shape:
+            return content
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        event(f"large batches stay on LiteRT: {WEIGHTS} cannot be used by a worker: {error}", 30)
+    return None
+
+
+def _fits(engines: Engines, problem: Formulation) -> None:
+    (d, k), (coordinates, rows) = engines.shape, problem.shape
+    if (d, k) != (coordinates, rows):
+        wanted = f"{problem.name} needs {coordinates} and {rows}"
+        raise ModelError(f"model.tflite takes {d} numbers a point and gives {k}; the problem {wanted}")
+
+
+def offered(settings: Settings, problem: Formulation) -> openapi.Offered:
     """What the descriptions say of limits and fallback."""
     return openapi.Offered(
         max_batch=settings.max_batch,
@@ -132,7 +152,7 @@ def offered(settings: Settings) -> openapi.Offered:
         timeout=settings.timeout,
         concurrency=settings.concurrency,
         queue=settings.queue,
-        solver=black_scholes.SOLVABLE if settings.fallback_solver else (),
+        solver=problem.solver_ranges if settings.fallback_solver else (),
     )
 
 
@@ -152,5 +172,5 @@ def _predictor(
         cache=ResultCache(size, settings.cache_max_bytes) if size else None,
         timeout=settings.timeout,
     )
-    fallback = Fallback(problem.solve, problem.solvable, settings.fallback_solver)
+    fallback = Fallback(problem.solve, problem.solvable, settings.fallback_solver, problem.solver_is_slow)
     return Predictor(evaluation, fallback, Gathering(evaluation.one, evaluation.few))

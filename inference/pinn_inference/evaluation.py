@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from pinn_inference.bins import Bins
 from pinn_inference.cache import ResultCache
+from pinn_inference.engines import Jet
 from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.errors import EngineError
 from pinn_inference.problems import Formulation
@@ -43,7 +45,7 @@ class Engines(Protocol):
 
     name: str
 
-    def jet(self, z: float, s: float) -> tuple[float, float, float, float]: ...
+    def jet(self, *at: float) -> Jet: ...
 
     def few(self, points: Array) -> Array: ...
 
@@ -69,6 +71,10 @@ class Evaluation:
     timeout: float = 1.0
     _under_way: dict[bytes, asyncio.Event] = field(default_factory=dict)
 
+    @cached_property
+    def _row(self) -> "_Row":
+        return _Row(*self.problem.shape)
+
     # ------------------------------------------------------------------------------------------------- one
 
     def one(self, point: Any) -> Answer:
@@ -79,16 +85,16 @@ class Evaluation:
         key = self.bins.pack(*index)
         known = self.cache.get(key)
         if known is not None:
-            z, s, *jet = _unpack(known)
+            at, jet = self._row.unpack(known)
             method: Method = "cache"
         else:
             centre = self.problem.at(self.bins.centre(index), point)
-            z, s = self.problem.coordinates(centre)
-            jet = list(self.engines.jet(z, s))
+            at = self.problem.coordinates(centre)
+            jet = self.engines.jet(*at)
             self._check(centre, self.problem.answer(centre, jet))
-            self.cache.put(key, _pack(z, s, *jet))
+            self.cache.put(key, self._row.pack(*at, *jet))
             method = "model"
-        values, bounds = self.problem.near(point, (z, s), jet)
+        values, bounds = self.problem.near(point, at, jet)
         if bounds is None or not self.problem.usable(point, bounds):
             return self.fresh(point)
         return Answer(values, bounds, method, self.engines.name)
@@ -174,7 +180,7 @@ class Evaluation:
         count = len(batch[0])
         if self.cache is None or exact:
             every = {i.to_bytes(4, "big"): [i] for i in range(count)}
-            return _Jets(np.empty((count, 6)), [False] * count, every, None)
+            return _Jets(np.empty((count, self._row.numbers)), [False] * count, every, None)
         indices = self.bins.indices(np.stack(batch[: len(self.problem.inputs)], axis=1))
         hits = [True] * count
         missing: dict[bytes, list[int]] = {}
@@ -184,13 +190,13 @@ class Evaluation:
             known = self.cache.get(key)
             if known is None:
                 missing.setdefault(key, []).append(i)
-                hits[i], known = False, NOTHING
+                hits[i], known = False, self._row.nothing
             found.append(known)
-        rows = np.frombuffer(b"".join(found)).reshape(count, 6).copy()
+        rows = np.frombuffer(b"".join(found)).reshape(count, self._row.numbers).copy()
         return _Jets(rows, hits, missing, indices)
 
     def _centres(self, batch: Any, jets: "_Jets") -> Array:
-        """The coordinates (m, 2) to evaluate at: centres of the missing bins, or the points themselves past the cache."""
+        """The coordinates (m, d) to evaluate at: centres of the missing bins, or the points themselves past the cache."""
         first = [places[0] for places in jets.missing.values()]
         jets.points = type(batch)._make(column[first] for column in batch)
         if jets.indices is not None:
@@ -204,7 +210,7 @@ class Evaluation:
         jets.rows[[place for places in jets.missing.values() for place in places]] = np.repeat(
             rows, [len(places) for places in jets.missing.values()], axis=0
         )
-        raw, size = rows.tobytes(), len(NOTHING)
+        raw, size = rows.tobytes(), len(self._row.nothing)
         keep = self.cache if jets.indices is not None else None
         for i, ((key, places), fault) in enumerate(zip(jets.missing.items(), faults, strict=True)):
             if fault is not None:
@@ -230,9 +236,9 @@ class Evaluation:
 
     def _finished(self, batch: Any, jets: "_Jets", points: Sequence[Any]) -> list[Answer | EngineError]:
         """The answers of a batch. What is too far from its bin's centre is evaluated after all."""
-        at = jets.rows.T
+        columns, split = jets.rows.T, self._row.coordinates
         with np.errstate(invalid="ignore"):
-            values, bounds = self.problem.near(batch, (at[0], at[1]), at[2:])
+            values, bounds = self.problem.near(batch, tuple(columns[:split]), columns[split:])
             near = [True] * len(points)
             if jets.indices is not None:
                 near = self.problem.usable(batch, bounds).tolist() if bounds is not None else [False] * len(points)
@@ -260,7 +266,7 @@ class Evaluation:
 
 @dataclass
 class _Jets:
-    """Coordinates and jets (n, 6) of a batch as far as they are known, and by key the places of those that are not.
+    """Coordinates and jets (n, d + k) of a batch as far as they are known, and by key the places of those that are not.
 
     `indices` are the bins, None past the cache; `points` are where the missing ones are evaluated; `faults` are the places whose
     answers may not be sent, and why.
@@ -281,8 +287,17 @@ def _fault(reason: str) -> EngineError:
     return EngineError(f"the model's answer {broken}", reason)
 
 
-NOTHING: Final = bytes(48)
-"""In the place of what the cache did not have: coordinates and jet, six floats."""
+class _Row:
+    """What a bin keeps: coordinates and jet, as float64 one after the other."""
 
-_pack = struct.Struct("6d").pack
-_unpack = struct.Struct("6d").unpack
+    def __init__(self, coordinates: int, jet: int) -> None:
+        self.coordinates, self.numbers = coordinates, coordinates + jet
+        row = struct.Struct(f"{self.numbers}d")
+        self.pack, self._unpack = row.pack, row.unpack
+        self.nothing = bytes(row.size)
+        """In the place of what the cache did not have."""
+
+    def unpack(self, row: bytes) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Coordinates and jet."""
+        numbers = self._unpack(row)
+        return numbers[: self.coordinates], numbers[self.coordinates :]

@@ -1,22 +1,37 @@
-"""A small tanh network of two coordinates, its derivatives forward by Taylor mode, and the gradient of both by hand.
+"""A small tanh network of a few coordinates, its derivatives forward by Taylor mode, and the gradient of both by hand.
 
-The jet of a point (z, s) is (N, N_z, N_zz, N_s). Four rows travel through each layer together, so that value and derivatives
-cost one forward pass, and one reverse pass gives the gradient of any function of them. NumPy, float64.
-The network is even in z because it sees z only through z^2/(6 + z^2), which also keeps it bounded far from the strike.
+The jet of a point (z, s, ...) is (N, N_z, N_zz, N_s, ...): two derivatives by the first coordinate, one by each other. Its rows
+travel through each layer together, so that value and derivatives cost one forward pass, and one reverse pass gives the gradient
+of any function of them. NumPy, float64. A network that sees a coordinate only through its square is even in it by construction.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-Z_SCALE: Final = 6.0
-S_SCALE: Final = 0.43
+Kind = Literal["linear", "square", "bounded"]
+KINDS: Final[tuple[Kind, ...]] = ("linear", "square", "bounded")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """How a coordinate c enters: c/scale - offset, c^2/scale - offset, or 2 c^2/(scale + c^2) - offset, which stays bounded."""
+
+    kind: Kind
+    coordinate: int
+    scale: float
+    offset: float = 1.0
+
+
+Features = tuple[Feature, ...]
+FIRST_FEATURES: Final = (Feature("bounded", 0, 6.0), Feature("linear", 1, 0.43))
+"""Those of a network that does not say: the first models shipped do not."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,12 @@ class Network:
 
     weights: tuple[Array, ...]
     biases: tuple[Array, ...]
+    features: Features = FIRST_FEATURES
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Coordinates of a point, and rows of its jet."""
+        return shape(self.features)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -47,40 +68,56 @@ class Network:
             weights.append(vector[at : at + w.size].reshape(w.shape))
             biases.append(vector[at + w.size : at + w.size + b.size])
             at += w.size + b.size
-        return Network(tuple(weights), tuple(biases))
+        return Network(tuple(weights), tuple(biases), self.features)
 
 
-def initial(rng: np.random.Generator, hidden: Sequence[int]) -> Network:
+def shape(features: Sequence[Feature]) -> tuple[int, int]:
+    """Coordinates of a point, and rows of its jet."""
+    coordinates = 1 + max(feature.coordinate for feature in features)
+    return coordinates, coordinates + 2
+
+
+def initial(rng: np.random.Generator, hidden: Sequence[int], features: Features = FIRST_FEATURES) -> Network:
     """Glorot-normal weights, zero biases."""
-    sizes = [2, *hidden, 1]
+    sizes = [len(features), *hidden, 1]
     shapes = list(pairwise(sizes))
     weights = tuple(rng.standard_normal(shape) * np.sqrt(2.0 / sum(shape)) for shape in shapes)
-    return Network(weights, tuple(np.zeros(fan_out) for _, fan_out in shapes))
+    return Network(weights, tuple(np.zeros(fan_out) for _, fan_out in shapes), features)
 
 
-def features(points: Array) -> Array:
-    """The jets of the two features at `points` (n, 2): shape (4, n, 2)."""
-    z, s = points.T
-    out = np.zeros((4, len(z), 2))
-    d = 1.0 / (Z_SCALE + z * z)
-    out[0, :, 0] = 2 * z * z * d - 1
-    out[1, :, 0] = 4 * Z_SCALE * z * d**2
-    out[2, :, 0] = 4 * Z_SCALE * d**2 * (1 - 4 * z * z * d)
-    out[0, :, 1] = s / S_SCALE - 1
-    out[3, :, 1] = 1 / S_SCALE
+def features(points: Array, which: Features = FIRST_FEATURES) -> Array:
+    """The jets (k, n, f) of f features at `points` (n, d), k = d + 2."""
+    out = np.zeros((shape(which)[1], len(points), len(which)))
+    for place, feature in enumerate(which):
+        value, first, second = _feature(feature, points[:, feature.coordinate])
+        out[0, :, place] = value
+        if feature.coordinate == 0:
+            out[1, :, place], out[2, :, place] = first, second
+        else:
+            out[2 + feature.coordinate, :, place] = first
     return out
 
 
+def _feature(feature: Feature, c: Array) -> tuple[Array, Array | float, Array | float]:
+    scale, offset = feature.scale, feature.offset
+    if feature.kind == "linear":
+        return c / scale - offset, 1 / scale, 0.0
+    if feature.kind == "square":
+        return c * c / scale - offset, 2 * c / scale, 2 / scale
+    d = 1.0 / (scale + c * c)
+    return 2 * c * c * d - offset, 4 * scale * c * d**2, 4 * scale * d**2 * (1 - 4 * c * c * d)
+
+
 def jet(network: Network, points: Array) -> Array:
-    """(N, N_z, N_zz, N_s) at `points` (n, 2): shape (4, n)."""
-    return forward(network, features(points))[0]
+    """(N, N_z, N_zz, N_s, ...) at `points` (n, d): shape (k, n)."""
+    return forward(network, features(points, network.features))[0]
 
 
 Tape = list[tuple[Array, Array, Array, Array]]
 
 
 def forward(network: Network, rows: Array) -> tuple[Array, Tape]:
-    """The jet (4, n) of the network on feature jets (4, n, 2), and what `backward` needs."""
+    """The jet (k, n) of the network on feature jets (k, n, f), and what `backward` needs."""
     tape: Tape = []
     for w, b in zip(network.weights[:-1], network.biases[:-1], strict=True):
         p = rows @ w
@@ -89,7 +126,7 @@ def forward(network: Network, rows: Array) -> tuple[Array, Tape]:
         d1 = 1 - t * t
         d2 = -2 * t * d1
         tape.append((rows, p, t, d1))
-        rows = np.stack([t, d1 * p[1], d1 * p[2] + d2 * p[1] ** 2, d1 * p[3]])
+        rows = np.stack([t, d1 * p[1], d1 * p[2] + d2 * p[1] ** 2, *(d1 * row for row in p[3:])])
     out = (rows @ network.weights[-1])[..., 0]
     out[0] += network.biases[-1]
     tape.append((rows, out, out, out))
@@ -97,7 +134,7 @@ def forward(network: Network, rows: Array) -> tuple[Array, Tape]:
 
 
 def backward(network: Network, tape: Tape, g: Array) -> Array:
-    """The gradient, as a flat vector, of a function whose derivative by the jet is `g` (4, n)."""
+    """The gradient, as a flat vector, of a function whose derivative by the jet is `g` (k, n)."""
     g = g[:, :, None]
     parts: list[Array] = []
     for layer in range(len(tape) - 1, -1, -1):
@@ -115,10 +152,9 @@ def _through_tanh(g: Array, p: Array, t: Array, d1: Array) -> Array:
     d3 = -2 * (d1 * d1 + t * d2)
     return np.stack(
         [
-            g[0] * d1 + d2 * (g[1] * p[1] + g[2] * p[2] + g[3] * p[3]) + d3 * g[2] * p[1] ** 2,
+            g[0] * d1 + d2 * sum(a * b for a, b in zip(g[1:], p[1:], strict=True)) + d3 * g[2] * p[1] ** 2,
             g[1] * d1 + 2 * d2 * p[1] * g[2],
-            g[2] * d1,
-            g[3] * d1,
+            *(row * d1 for row in g[2:]),
         ]
     )
 

@@ -38,11 +38,11 @@ class Counting:
         self.fail = fail
         self._engine, self._answer = engine, answer
 
-    def jet(self, z: float, s: float) -> Jet:
+    def jet(self, *at: float) -> Jet:
         self.points += 1
         if self.fail:
             raise self.fail
-        return self._answer or self._engine.jet(z, s)
+        return self._answer or self._engine.jet(*at)
 
     def few(self, points: Array) -> Array:
         self.points += len(points)

@@ -6,7 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Jet = tuple[float, float, float, float]
+Jet = tuple[float, ...]
+"""A network's value at one point, and its derivatives there, in the order that the problem says."""
+
+Shape = tuple[int, int]
+"""Coordinates of a point, and rows of its jet."""
 
 
 class Engine(Protocol):
@@ -14,10 +18,13 @@ class Engine(Protocol):
 
     name: str
 
-    def jet(self, z: float, s: float) -> Jet:
-        """(N, N_z, N_zz, N_s) at one point."""
+    @property
+    def shape(self) -> Shape: ...
+
+    def jet(self, *at: float) -> Jet:
+        """The jet at one point."""
         ...
 
     def jets(self, points: Array) -> Array:
-        """The same at `points` (n, 2): shape (4, n)."""
+        """The same at `points` (n, d): shape (k, n)."""
         ...

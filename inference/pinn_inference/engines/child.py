@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pinn_inference.engines import Array
+from pinn_inference.engines import Array, Shape
 from pinn_inference.engines.frames import HEADER, Frame, Kind, Memory, NotAFrame, decode, new_memory
 
 KEPT_STDERR: Final = 2000
@@ -54,14 +54,14 @@ class Child:
 
     @classmethod
     async def started(
-        cls, command: Sequence[str], env: Mapping[str, str], weights: bytes, capacity: int, limit_s: float
+        cls, command: Sequence[str], env: Mapping[str, str], weights: bytes, capacity: int, shape: Shape, limit_s: float
     ) -> "Child":
         """A process that is ready for batches of up to `capacity` points. Raises ChildLost."""
         ours, theirs = socket.socketpair()
-        descriptor = new_memory(capacity)
+        descriptor = new_memory(capacity, shape)
         try:
-            process = await _spawned(command, env, theirs.fileno(), descriptor, capacity)
-            child = cls(process, Memory(descriptor, capacity))
+            process = await _spawned(command, env, theirs.fileno(), descriptor, capacity, shape)
+            child = cls(process, Memory(descriptor, capacity, shape))
         except OSError as error:
             ours.close()
             raise ChildLost(f"no worker process could be started: {error}") from None
@@ -79,7 +79,7 @@ class Child:
         return child
 
     async def evaluate(self, batch: Sequence[Array], limit_s: float) -> list[Array]:
-        """The jets (4, n) of each of several lots of points (n, 2). Raises ChildFailed, or ChildLost."""
+        """The jets (k, n) of each of several lots of points (n, d). Raises ChildFailed, or ChildLost."""
         count = sum(len(points) for points in batch)
         self._number += 1
         np.concatenate(batch, out=self._memory.points(count))
@@ -144,9 +144,10 @@ class Child:
 
 
 async def _spawned(
-    command: Sequence[str], env: Mapping[str, str], channel: int, memory: int, capacity: int
+    command: Sequence[str], env: Mapping[str, str], channel: int, memory: int, capacity: int, shape: Shape
 ) -> asyncio.subprocess.Process:
-    arguments = ("--channel", channel, "--memory", memory, "--capacity", capacity)
+    sizes = ("--capacity", capacity, "--coordinates", shape[0], "--rows", shape[1])
+    arguments = ("--channel", channel, "--memory", memory, *sizes)
     return await asyncio.create_subprocess_exec(
         *command,
         *map(str, arguments),

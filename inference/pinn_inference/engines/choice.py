@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from pinn_inference.engines import Array, Jet, crossover, devices
+from pinn_inference.engines import Array, Jet, Shape, crossover, devices
 from pinn_inference.engines.child import Child
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.engines.protocol import Evaluated
@@ -34,6 +34,7 @@ XLA_TRIED_FROM: Final = 4096
 set."""
 
 NO_GPU: Final = "no GPU is visible here"
+NO_WEIGHTS: Final = "the model has no weights.npz that a worker could evaluate"
 
 MEASURING: Final = 30.0
 """Seconds a worker may take for a batch while it is measured; its first batch of a size may be slow."""
@@ -74,7 +75,8 @@ class Engines:
 
     name = "litert"
 
-    def __init__(self, model: bytes, weights: bytes, options: Options | None = None) -> None:
+    def __init__(self, model: bytes, weights: bytes | None, options: Options | None = None) -> None:
+        """Without `weights` there is LiteRT alone. Raises ModelError where it cannot evaluate the model."""
         self.options = options or Options()
         self._litert = LiteRtEngine(model)
         self._weights = weights
@@ -85,6 +87,11 @@ class Engines:
         self._xla_refused: str | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._strict = False
+
+    @property
+    def shape(self) -> Shape:
+        """Coordinates of a point, and rows of its jet."""
+        return self._litert.shape
 
     @property
     def _wants_gpu(self) -> bool:
@@ -99,7 +106,7 @@ class Engines:
         if self._gpu:
             self._gpu.start()
         elif self._wants_gpu:
-            event(NO_GPU, 30, policy=self.options.policy)
+            event(self._no_gpu, 30, policy=self.options.policy)
         if self.options.engine == "xla":
             self._start_xla()
 
@@ -108,20 +115,20 @@ class Engines:
         pools = [pool for pool in (self._gpu, self._xla) if pool]
         await asyncio.gather(*(pool.close() for pool in pools), *self._closing)
 
-    def jet(self, z: float, s: float) -> Jet:
-        """(N, N_z, N_zz, N_s) at one point. Raises EngineError while a required GPU is not there."""
+    def jet(self, *at: float) -> Jet:
+        """The jet at one point. Raises EngineError while a required GPU is not there."""
         if self._strict:
             self._keep_to_policy()
-        return self._litert.jet(z, s)
+        return self._litert.jet(*at)
 
     def few(self, points: Array) -> Array:
-        """(4, n) at `points` (n, 2), so few that nobody has to be let in between. Raises EngineError as `jet` does."""
+        """Jets (k, n) at `points` (n, d), so few that nobody has to be let in between. Raises EngineError as `jet` does."""
         if self._strict:
             self._keep_to_policy()
         return self._litert.jets(points)
 
     async def jets(self, points: Array, deadline_s: float) -> Evaluated:
-        """Jets of `points` (n, 2). Raises EngineError when no engine that may answer did so in time."""
+        """Jets of `points` (n, d). Raises EngineError when no engine that may answer did so in time."""
         ends = asyncio.get_running_loop().time() + deadline_s
         if self._strict:
             self._keep_to_policy()
@@ -149,7 +156,7 @@ class Engines:
     def state(self) -> dict[str, Any]:
         """For detailed health: each engine, and from which batch size it is asked (None: at none, or not measured yet)."""
         pools = [pool for pool in (self._gpu, self._xla) if pool]
-        off = {"gpu": NO_GPU if self._wants_gpu and not self._gpu else None, "xla": self._xla_refused}
+        off = {"gpu": self._no_gpu if self._wants_gpu and not self._gpu else None, "xla": self._xla_refused}
         return {
             "litert": {"status": "ready"},
             **{p.name: {"from_batch": self._threshold(p.name), "workers": p.state()} for p in pools},
@@ -158,12 +165,16 @@ class Engines:
 
     # ------------------------------------------------------------------------------------------- the policy
 
+    @property
+    def _no_gpu(self) -> str:
+        return NO_GPU if self._weights is not None else NO_WEIGHTS
+
     def _missing(self) -> EngineError | None:
         """Why no GPU would take a call though one is wanted, or None."""
         if not self._wants_gpu:
             return None
         if self._gpu is None:
-            return EngineError(NO_GPU, "gpu_error")
+            return EngineError(self._no_gpu, "gpu_error")
         lack = self._gpu.lack()
         return EngineError(f"no GPU worker is ready: {lack[0]}", lack[1]) if lack else None
 
@@ -232,15 +243,17 @@ class Engines:
 
     def _gpu_pool(self) -> Pool | None:
         names = devices.gpus() if self.options.gpus is None else self.options.gpus
-        workers = [Worker(self._recipe("gpu", name)) for name in names]
-        return Pool("gpu", workers) if workers else None
+        if self._weights is None or not names:
+            return None
+        return Pool("gpu", [Worker(self._recipe("gpu", name, self._weights)) for name in names])
 
     def _start_xla(self) -> None:
-        self._xla_refused = self._why_no_xla()
-        if self._xla_refused:
+        weights = self._weights
+        self._xla_refused = self._why_no_xla() if weights is not None else NO_WEIGHTS
+        if weights is None or self._xla_refused:
             event("large batches stay on LiteRT", reason=self._xla_refused)
             return
-        self._xla = Pool("xla", [Worker(self._recipe("xla", ""))])
+        self._xla = Pool("xla", [Worker(self._recipe("xla", "", weights))])
         self._xla.start()
 
     def _why_no_xla(self) -> str | None:
@@ -253,12 +266,13 @@ class Engines:
             return "on one core XLA was at no batch size faster than LiteRT"
         return None
 
-    def _recipe(self, kind: Literal["xla", "gpu"], device: str) -> Recipe:
+    def _recipe(self, kind: Literal["xla", "gpu"], device: str, weights: bytes) -> Recipe:
         gpu = kind == "gpu"
         return Recipe(
             command=(*self.options.command, "--device", "gpu" if gpu else "cpu"),
             env=_environment(os.environ, device),
-            weights=self._weights,
+            weights=weights,
+            shape=self.shape,
             device=f"gpu:{device}" if gpu else "cpu",
             reason="gpu_error" if gpu else "model_error",
             came_up=lambda child: self._measure(kind, child),
@@ -269,7 +283,7 @@ class Engines:
     async def _measure(self, name: str, child: Child) -> None:
         """Finds the crossover anew, as a worker comes up: another machine, or another load, may have another one."""
         self._here = crossover.time_here(self._litert)
-        there = await crossover.time_there(lambda points: child.evaluate([points], MEASURING))
+        there = await crossover.time_there(lambda points: child.evaluate([points], MEASURING), self.shape)
         self._from[name] = crossover.crossover(self._here, there)
         milliseconds = {size: round(1e3 * seconds, 2) for size, seconds in there.items()}
         event("measured from which batch on a worker pays", engine=name, from_batch=self._from[name], ms=milliseconds)

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from pinn_inference.engines import Array, Engine
+from pinn_inference.engines import Array, Engine, Shape
 
 SIZES: Final = (64, 256, 1024, 4096, 10_000)
 GAIN: Final = 0.9
@@ -26,9 +26,9 @@ def crossover(here: Mapping[int, float], there: Mapping[int, float]) -> int | No
     return found
 
 
-def points_of(size: int) -> Array:
-    """Points (size, 2) like those that are asked for; their values do not matter for time."""
-    points: Array = np.random.default_rng(size).random((size, 2)) * np.array([3.0, 0.8]) + np.array([0.0, 0.05])
+def points_of(size: int, shape: Shape) -> Array:
+    """Points (size, d); their values do not matter for time."""
+    points: Array = 0.05 + 0.8 * np.random.default_rng(size).random((size, shape[0]))
     return points
 
 
@@ -37,11 +37,11 @@ def time_here(engine: Engine) -> dict[int, float]:
     return {size: _best(engine, min(size, CHUNK)) * max(1.0, size / CHUNK) for size in SIZES}
 
 
-async def time_there(ask: Callable[[Array], Awaitable[object]]) -> dict[int, float]:
+async def time_there(ask: Callable[[Array], Awaitable[object]], shape: Shape) -> dict[int, float]:
     """The same for the round trip to a worker."""
     seconds = {}
     for size in SIZES:
-        points = points_of(size)
+        points = points_of(size, shape)
         seconds[size] = min([await _once(ask, points) for _ in range(ROUNDS)])
     return seconds
 
@@ -53,7 +53,7 @@ async def _once(ask: Callable[[Array], Awaitable[object]], points: Array) -> flo
 
 
 def _best(engine: Engine, size: int) -> float:
-    points, seconds = points_of(size), []
+    points, seconds = points_of(size, engine.shape), []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         engine.jets(points)

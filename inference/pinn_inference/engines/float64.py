@@ -9,22 +9,38 @@ from pinn_inference.engines import Array, Jet
 
 
 class Float64Engine:
-    """Evaluates the weights of a model's weights.npz."""
+    """Evaluates the weights of a model's weights.npz. Raises ValueError where they are no network of network.py."""
 
     name = "numpy-float64"
 
     def __init__(self, weights: bytes) -> None:
         with np.load(io.BytesIO(weights), allow_pickle=False) as arrays:
-            layers = range(len(arrays.files) // 2)
-            self.network = network.Network(
-                tuple(arrays[f"w{i}"] for i in layers), tuple(arrays[f"b{i}"] for i in layers)
-            )
+            self.network = _network({name: arrays[name] for name in arrays.files})
 
-    def jet(self, z: float, s: float) -> Jet:
-        """(N, N_z, N_zz, N_s) at one point."""
-        jet: Jet = tuple(self.jets(np.array([[z, s]]))[:, 0].tolist())
-        return jet
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Coordinates of a point, and rows of its jet."""
+        return self.network.shape
+
+    def jet(self, *at: float) -> Jet:
+        """(N, N_z, N_zz, N_s, ...) at one point."""
+        return tuple(self.jets(np.array([at]))[:, 0].tolist())
 
     def jets(self, points: Array) -> Array:
-        """The same at `points` (n, 2): shape (4, n)."""
+        """The same at `points` (n, d): shape (k, n)."""
         return network.jet(self.network, points)
+
+
+def _network(arrays: dict[str, Array]) -> network.Network:
+    """Layer by layer w0, b0, w1, ...; `features` where they are not the first ones."""
+    said = arrays.pop("features", None)
+    features = network.FIRST_FEATURES if said is None else tuple(_feature(row) for row in said.tolist())
+    layers = range(len(arrays) // 2)
+    if not arrays or arrays.keys() != {f"{part}{i}" for part in "wb" for i in layers}:
+        raise ValueError(f"weights.npz has {', '.join(arrays) or 'nothing'}, not w0, b0, w1, b1, ...")
+    return network.Network(tuple(arrays[f"w{i}"] for i in layers), tuple(arrays[f"b{i}"] for i in layers), features)
+
+
+def _feature(row: list[float]) -> network.Feature:
+    kind, coordinate, scale, offset = row
+    return network.Feature(network.KINDS[int(kind)], int(coordinate), scale, offset)

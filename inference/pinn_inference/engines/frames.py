@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 
-from pinn_inference.engines import Array
+from pinn_inference.engines import Array, Shape
 
 HEADER: Final = Struct("<4sBxHII")
 MAGIC: Final = b"PINN"
@@ -66,34 +66,36 @@ def decode(header: bytes) -> tuple[Frame, int]:
 
 
 class Memory:
-    """Room for `capacity` points (n, 2) and their jets (4, n)."""
+    """Room for `capacity` points (n, d) and their jets (k, n); `shape` is (d, k)."""
 
-    def __init__(self, descriptor: int, capacity: int) -> None:
-        self.capacity = capacity
-        self._numbers = np.frombuffer(mmap.mmap(descriptor, memory_size(capacity)), np.float64)
+    def __init__(self, descriptor: int, capacity: int, shape: Shape) -> None:
+        self.capacity, self._shape = capacity, shape
+        self._numbers = np.frombuffer(mmap.mmap(descriptor, memory_size(capacity, shape)), np.float64)
 
     def points(self, count: int) -> Array:
         """A view of the first `count` points."""
-        return self._numbers[: 2 * count].reshape(count, 2)
+        coordinates, _ = self._shape
+        return self._numbers[: coordinates * count].reshape(count, coordinates)
 
     def jets(self, count: int) -> Array:
         """A view of the jets of `count` points."""
-        start = 2 * self.capacity
-        return self._numbers[start : start + 4 * count].reshape(4, count)
+        coordinates, rows = self._shape
+        start = coordinates * self.capacity
+        return self._numbers[start : start + rows * count].reshape(rows, count)
 
 
-def memory_size(capacity: int) -> int:
+def memory_size(capacity: int, shape: Shape) -> int:
     """Bytes of a Memory."""
-    return capacity * (2 + 4) * 8
+    return capacity * sum(shape) * 8
 
 
-def new_memory(capacity: int) -> int:
+def new_memory(capacity: int, shape: Shape) -> int:
     """A descriptor of anonymous memory for `capacity` points, which nobody can shrink under a reader where seals exist."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
-            file.truncate(memory_size(capacity))
+            file.truncate(memory_size(capacity, shape))
             return os.dup(file.fileno())
     descriptor = os.memfd_create("pinn-worker", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, memory_size(capacity))
+    os.ftruncate(descriptor, memory_size(capacity, shape))
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return descriptor

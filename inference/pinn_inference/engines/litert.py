@@ -13,39 +13,38 @@ from typing import Any, Final
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from pinn_inference.engines import Array, Jet
+from pinn_inference.engines import Array, Jet, Shape
 from pinn_inference.errors import ModelError
 
 SIZES: Final = (16, 32, 128, 512)
 
 
 class LiteRtEngine:
-    """Evaluates a model.tflite whose input is (n, 2) and whose output is (n, 4), both float32."""
+    """Evaluates a model.tflite: points (n, d) in, jets (n, k) out, both float32. Raises ModelError where it is something else."""
 
     name = "litert"
+    shape: Shape
 
     def __init__(self, model: bytes) -> None:
         try:
             with _quiet():
                 self._one = _Graph(model, 1)
+                self.shape = self._one.shape
                 self._graphs = {size: _Graph(model, size) for size in SIZES}
         except (ValueError, RuntimeError) as error:
             raise ModelError(f"LiteRT cannot load the model: {str(error).splitlines()[0]}") from None
 
-    def jet(self, z: float, s: float) -> Jet:
-        """(N, N_z, N_zz, N_s) at one point."""
+    def jet(self, *at: float) -> Jet:
+        """The jet at one point."""
         graph = self._one
-        view = graph.input()
-        view[0, 0] = z
-        view[0, 1] = s
-        del view
+        graph.input()[0] = at
         graph.invoke()
         jet: Jet = tuple(graph.output()[0].tolist())
         return jet
 
     def jets(self, points: Array) -> Array:
-        """The same at `points` (n, 2): shape (4, n)."""
-        out = np.empty((len(points), 4), np.float32)
+        """The same at `points` (n, d): shape (k, n)."""
+        out = np.empty((len(points), self.shape[1]), np.float32)
         inputs = points.astype(np.float32)
         for start, count, size in pieces(len(points)):
             graph = self._graphs[size]
@@ -70,14 +69,28 @@ class _Graph:
 
     def __init__(self, model: bytes, batch: int) -> None:
         interpreter: Any = Interpreter(model_content=model, num_threads=1)
-        source = interpreter.get_input_details()[0]["index"]
-        interpreter.resize_tensor_input(source, [batch, 2])
+        source = _only("input", interpreter.get_input_details())
+        interpreter.resize_tensor_input(source["index"], [batch, int(source["shape"][1])])
         interpreter.allocate_tensors()
+        answer = _only("output", interpreter.get_output_details())
+        self.shape = int(source["shape"][1]), int(answer["shape"][1])
         self.invoke = interpreter.invoke
-        self.input = interpreter.tensor(source)
-        self.output = interpreter.tensor(interpreter.get_output_details()[0]["index"])
+        self.input = interpreter.tensor(source["index"])
+        self.output = interpreter.tensor(answer["index"])
         self.input()[:] = 0.5
         self.invoke()
+        if self.output().shape != (batch, self.shape[1]):
+            raise ValueError(f"{batch} points in give an output of shape {self.output().shape}")
+
+
+def _only(what: str, tensors: list[dict[str, Any]]) -> dict[str, Any]:
+    """The one tensor there may be: float32, (n, something)."""
+    said = ", ".join(f"{tensor['dtype'].__name__} {tuple(tensor['shape'].tolist())}" for tensor in tensors)
+    if len(tensors) != 1 or tensors[0]["dtype"] is not np.float32 or len(tensors[0]["shape"]) != 2:
+        raise ValueError(
+            f"its {what} is {said or 'nothing'}; it must be one tensor of float32, (points, numbers of each)"
+        )
+    return tensors[0]
 
 
 @contextmanager

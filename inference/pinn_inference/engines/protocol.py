@@ -7,7 +7,7 @@ from pinn_inference.engines import Array
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Jets (4, n), the engine that made them, and for which reason a better one did not."""
+    """Jets (k, n), the engine that made them, and for which reason a better one did not."""
 
     jets: Array
     engine: str

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from pinn_inference.engines import Array
+from pinn_inference.engines import Array, Shape
 from pinn_inference.engines.child import Child, ChildFailed, ChildLost
 from pinn_inference.engines.frames import Kind
 from pinn_inference.errors import EngineError
@@ -33,7 +33,8 @@ async def _nothing(_: Child) -> None:
 class Recipe:
     """How a worker is made and how patient one is with it; times in seconds.
 
-    `reason` is what a call is told when the worker breaks; `came_up` sees each new child before it serves.
+    `reason` is what a call is told when the worker breaks; `came_up` sees each new child before it serves; `shape` is how many
+    numbers a point has and how many rows a jet.
     """
 
     command: Sequence[str]
@@ -41,6 +42,7 @@ class Recipe:
     weights: bytes
     device: str
     reason: Literal["gpu_error", "model_error"]
+    shape: Shape
     came_up: CameUp = _nothing
     capacity: int = 16_384
     waiting: int = 256
@@ -100,7 +102,7 @@ class Worker:
         self._refuse_waiting("the worker is being closed")
 
     async def jets(self, points: Array, deadline_s: float) -> Array:
-        """Jets (4, n) of at most `capacity` points (n, 2). Raises EngineError, at the latest when the deadline has passed."""
+        """Jets (k, n) of at most `capacity` points (n, d). Raises EngineError, at the latest when the deadline has passed."""
         if not self.ready:
             raise EngineError(f"{self.recipe.device} is not ready: {self.last_error or 'starting'}", self.reason)
         if len(self._calls) >= self.recipe.waiting:
@@ -135,7 +137,7 @@ class Worker:
 
     async def _one_life(self) -> None:
         r = self.recipe
-        child = await Child.started(r.command, r.env, r.weights, r.capacity, r.start_limit)
+        child = await Child.started(r.command, r.env, r.weights, r.capacity, r.shape, r.start_limit)
         try:
             await self._come_up(child)
             while True:
@@ -271,7 +273,7 @@ class Pool:
         await asyncio.gather(*(worker.close() for worker in self.workers))
 
     async def jets(self, points: Array, deadline_s: float) -> Array:
-        """Jets (4, n) from the device with the least to do. Raises EngineError."""
+        """Jets (k, n) from the device with the least to do. Raises EngineError."""
         size = self.workers[0].recipe.capacity
         if len(points) <= size:
             return await self._least_busy().jets(points, deadline_s)

@@ -24,7 +24,8 @@ Load = Callable[[bytes], tuple[Evaluate, Classify, str]]
 
 
 def main() -> int:
-    """Entry point: `python -m pinn_inference.engines.worker --device gpu --channel FD --memory FD --capacity N`."""
+    """Entry point: `python -m pinn_inference.engines.worker --device gpu --channel FD --memory FD --capacity N
+    --coordinates D --rows K`."""
     arguments = parser().parse_args()
     return run(arguments, lambda weights: _load(weights, arguments.device))
 
@@ -33,14 +34,15 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
     """Serves on what the arguments name. Returns the exit code."""
     die_with_parent()
     with socket.socket(fileno=arguments.channel) as channel:
-        return serve(channel, Memory(arguments.memory, arguments.capacity), load)
+        shape = arguments.coordinates, arguments.rows
+        return serve(channel, Memory(arguments.memory, arguments.capacity, shape), load)
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments a server passes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", choices=["cpu", "gpu"], required=True)
-    for name in ("--channel", "--memory", "--capacity"):
+    for name in ("--channel", "--memory", "--capacity", "--coordinates", "--rows"):
         parser.add_argument(name, type=int, required=True)
     return parser
 

@@ -23,6 +23,7 @@ class XlaEngine:
 
     def __init__(self, weights: bytes, device: Device) -> None:
         network = Float64Engine(weights).network
+        self.shape = network.shape
         self._tf = _tensorflow(device)
         self._where = f"/{device.upper()}:0"
         self.description = _description(self._tf, device)
@@ -30,14 +31,14 @@ class XlaEngine:
         self._graphs = {size: self._compiled(network, size) for size in SIZES[device]}
 
     def jets(self, points: Array) -> Array:
-        """(N, N_z, N_zz, N_s) at `points` (n, 2): shape (4, n)."""
-        out = np.empty((4, len(points)))
+        """Jets (k, n) at `points` (n, d)."""
+        out = np.empty((self.shape[1], len(points)))
         for start, count, size in pieces(len(points), self._device):
             out[:, start : start + count] = self._evaluate(points[start : start + count], size)[:count].T
         return out
 
     def _evaluate(self, points: Array, size: int) -> Any:
-        padded = np.full((size, 2), 0.5, np.float32)
+        padded = np.full((size, self.shape[0]), 0.5, np.float32)
         padded[: len(points)] = points
         with self._tf.device(self._where):
             return self._graphs[size](self._tf.constant(padded)).numpy()
@@ -46,8 +47,8 @@ class XlaEngine:
         tf = self._tf
         with tf.device(self._where):
             graph = tf.function(lambda points: taylor.jets(tf, network, points), jit_compile=True)
-            concrete = graph.get_concrete_function(tf.TensorSpec([size, 2], tf.float32))
-            concrete(tf.constant(np.full((size, 2), 0.5, np.float32))).numpy()
+            concrete = graph.get_concrete_function(tf.TensorSpec([size, self.shape[0]], tf.float32))
+            concrete(tf.constant(np.full((size, self.shape[0]), 0.5, np.float32))).numpy()
         return concrete
 
 

@@ -64,6 +64,9 @@ BINS: Final = {
     "dividend_yield": Width(0.01, 0.01),
     "volatility": Width(0.01, 0.05),
 }
+MOVES: Final = {"rate": 0.01, "volatility": 0.02}
+"""What a market moves while it is asked about the same option."""
+
 SOLVABLE: Final = (
     Input("spot", "currency", 1e-9, 1e12),
     Input("strike", "currency", 1e-9, 1e12),
@@ -452,15 +455,19 @@ class Formulation:
     """The problem with one model's ranges and error table: what the predictor asks, for one option or for a batch."""
 
     name: Final = NAME
+    shape: Final = (2, 4)
     outputs: Final = OUTPUTS
     invariants: Final = INVARIANTS
     bins: Final = BINS
+    moves: Final = MOVES
+    solver_ranges: Final = SOLVABLE
+    solver_is_slow: Final = False
 
     def __init__(self, inputs: Sequence[Input], table: ErrorTable | None) -> None:
         """Raises ValueError, with a sentence, where ranges or table are not those of this problem."""
         self.inputs = _in_order(inputs)
-        if table is not None and len(table.values) != len(ERROR_ROWS):
-            raise ValueError(f"the error table has {len(table.values)} rows, not {len(ERROR_ROWS)}")
+        if table is not None:
+            table.expect(len(ERROR_ROWS), self.shape[0])
         self.Question = _question(self.inputs)
         self._fields = attrgetter(*(field.name for field in self.inputs))
         self._table = table
@@ -549,7 +556,7 @@ class Formulation:
         """Price and Greeks from the jet at the point itself."""
         return greeks(point, reduce(point), jet)
 
-    def near(self, point: Option, at: tuple[Real, Real], jet: Sequence[Real] | Array) -> tuple[Greeks, Greeks | None]:
+    def near(self, point: Option, at: tuple[Real, ...], jet: Sequence[Real] | Array) -> tuple[Greeks, Greeks | None]:
         """Price and Greeks from a jet taken at the coordinates `at`, near the point's, and their error bounds.
 
         The bounds are None where the model came without an error table, infinite where `at` is too far to say.

@@ -1,4 +1,4 @@
-"""How wrong a network is, cell by cell over its two coordinates: measured once when it is trained, looked up with every answer.
+"""How wrong a network is, cell by cell over its coordinates: measured once when it is trained, looked up with every answer.
 
 A single largest error would be true and useless: float32 rounding alone differs by a factor of a hundred between cells. What the
 numbers of a cell mean is the problem's business.
@@ -21,38 +21,45 @@ FILE: Final = "errors.npz"
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """Cells of size `z_step` by `s_step` from (0, 0); beyond the last one its numbers hold. `values`: (k, nz, ns)."""
+    """Cells of size `steps` (d,) from the origin on, each coordinate counted by its size; beyond the last cell its numbers hold.
 
-    z_step: float
-    s_step: float
+    `values`: (k, n1, ..., nd), k numbers for each cell.
+    """
+
+    steps: tuple[float, ...]
     values: Array
-    _cells: list[list[Cell]] = field(init=False, repr=False, compare=False)
-    _last: tuple[int, int] = field(init=False, repr=False, compare=False)
+    _cells: list[Cell] = field(init=False, repr=False, compare=False)
+    _axes: tuple[tuple[float, int, int], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        rows = [[tuple(self.values[:, i, j].tolist()) for j in range(self._ns)] for i in range(self._nz)]
-        object.__setattr__(self, "_cells", rows)
-        object.__setattr__(self, "_last", (self._nz - 1, self._ns - 1))
+        counts = self.values.shape[1:]
+        strides = [int(np.prod(counts[i + 1 :])) for i in range(len(counts))]
+        axes = zip(self.steps, (count - 1 for count in counts), strides, strict=True)
+        flat = self.values.reshape(len(self.values), -1)
+        object.__setattr__(self, "_cells", [tuple(cell) for cell in flat.T.tolist()])
+        object.__setattr__(self, "_axes", tuple(axes))
 
-    @property
-    def _nz(self) -> int:
-        return int(self.values.shape[1])
+    def expect(self, rows: int, coordinates: int) -> None:
+        """Raises ValueError where a cell has another number of rows, or the table is of other coordinates."""
+        if len(self.values) != rows:
+            raise ValueError(f"the error table has {len(self.values)} rows, not {rows}")
+        if len(self.steps) != coordinates:
+            raise ValueError(f"the error table has cells of {len(self.steps)} coordinates, not {coordinates}")
 
-    @property
-    def _ns(self) -> int:
-        return int(self.values.shape[2])
+    def at(self, *at: float) -> Cell:
+        """The numbers of the cell of one point."""
+        place = 0
+        for c, (step, last, stride) in zip(at, self._axes, strict=True):
+            i = int(abs(c) / step)
+            place += (i if i < last else last) * stride
+        return self._cells[place]
 
-    def at(self, z: float, s: float) -> Cell:
-        """The numbers of the cell of one point; `z` counts by its size."""
-        i, j = int(abs(z) / self.z_step), int(s / self.s_step)
-        last_i, last_j = self._last
-        return self._cells[i if i < last_i else last_i][j if j < last_j else last_j]
-
-    def at_all(self, z: Array, s: Array) -> Array:
-        """The same for n points: shape (k, n)."""
-        i = np.minimum((np.abs(z) / self.z_step).astype(np.intp), self._nz - 1)
-        j = np.minimum((s / self.s_step).astype(np.intp), self._ns - 1)
-        found: Array = self.values[:, i, j]
+    def at_all(self, *at: Array) -> Array:
+        """The same for n points, each coordinate (n,): shape (k, n)."""
+        axes = zip(at, self._axes, strict=True)
+        cells = [np.minimum((np.abs(c) / step).astype(np.intp), last) for c, (step, last, _) in axes]
+        where: Any = (slice(None), *cells)
+        found: Array = self.values[where]
         return found
 
 
@@ -65,11 +72,11 @@ def parse(content: bytes) -> ErrorTable:
     if set(found) != {"steps", "values"}:
         raise ValueError(f"{FILE} has {', '.join(sorted(found)) or 'nothing'}, not steps and values")
     steps, values = (np.asarray(found[name], np.float64) for name in ("steps", "values"))
-    if values.ndim != 3 or not values.size or not (np.isfinite(values).all() and (values >= 0).all()):
+    if values.ndim < 2 or not values.size or not (np.isfinite(values).all() and (values >= 0).all()):
         raise ValueError(f"{FILE} holds no table of finite, non-negative numbers")
-    if steps.shape != (2,) or not (np.isfinite(steps).all() and (steps > 0).all()):
-        raise ValueError(f"{FILE} holds no size of a cell: steps are two positive numbers")
-    return ErrorTable(float(steps[0]), float(steps[1]), values)
+    if steps.shape != (values.ndim - 1,) or not (np.isfinite(steps).all() and (steps > 0).all()):
+        raise ValueError(f"{FILE} holds no size of a cell: steps are {values.ndim - 1} positive numbers")
+    return ErrorTable(tuple(steps.tolist()), values)
 
 
 def _arrays(content: bytes) -> dict[str, NDArray[Any]]:

@@ -27,9 +27,7 @@ def folder_files(network: Network, model_version: str, recipe: Recipe, training:
     served, float64 = LiteRtEngine(files["model.tflite"]), Float64Engine(files["weights.npz"])
     accuracy, excesses = measure.accuracy(served, float64)
     table = measure.error_table(served, float64)
-    files[error_table.FILE] = export.npz(
-        {"steps": np.array([table.z_step, table.s_step]), "values": table.values.astype(np.float64)}
-    )
+    files[error_table.FILE] = export.npz({"steps": np.array(table.steps), "values": table.values.astype(np.float64)})
     manifest = Manifest(
         schema=1,
         name=black_scholes.NAME,

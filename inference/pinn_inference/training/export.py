@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 
 from pinn_inference.engines import taylor
-from pinn_inference.network import Array, Network
+from pinn_inference.network import FIRST_FEATURES, KINDS, Array, Network
 
 
 def weights_npz(network: Network) -> bytes:
-    """The weights, layer by layer: w0, b0, w1, ..."""
+    """The weights, layer by layer: w0, b0, w1, ...; and `features`, a row each, where they are not the first models'."""
     layers = enumerate(zip(network.weights, network.biases, strict=True))
-    return npz({f"{name}{i}": array for i, (w, b) in layers for name, array in (("w", w), ("b", b))})
+    arrays = {f"{name}{i}": array for i, (w, b) in layers for name, array in (("w", w), ("b", b))}
+    if network.features != FIRST_FEATURES:
+        rows = [[KINDS.index(f.kind), f.coordinate, f.scale, f.offset] for f in network.features]
+        arrays["features"] = np.array(rows, np.float64)
+    return npz(arrays)
 
 
 def npz(arrays: Mapping[str, Array]) -> bytes:
@@ -29,14 +33,14 @@ def npz(arrays: Mapping[str, Array]) -> bytes:
 
 
 def litert(network: Network) -> bytes:
-    """The float32 flatbuffer: input (n, 2) of (z, s), output (n, 4) of (N, N_z, N_zz, N_s); n is resizable."""
+    """The float32 flatbuffer: points (n, d) in, jets (n, k) of (N, N_z, N_zz, N_s, ...) out; n is resizable."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow as tf
 
     module = tf.Module()
     module.jet = tf.function(lambda points: taylor.jets(tf, network, points))
-    concrete = module.jet.get_concrete_function(tf.TensorSpec([None, 2], tf.float32, name="points"))
+    concrete = module.jet.get_concrete_function(tf.TensorSpec([None, network.shape[0]], tf.float32, name="points"))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     return bytes(converter.convert())
 

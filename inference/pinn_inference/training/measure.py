@@ -48,7 +48,7 @@ def error_table(served: Engine, float64: Engine) -> ErrorTable:
     cells = math.ceil(black_scholes.Z_FAR / Z_STEP), math.ceil(black_scholes.S_MAX / S_STEP)
     errors = _worst_by_cell(*_scaled_errors(served, float64, cells), cells)
     table = np.concatenate([errors, _third_derivatives(float64, cells)])
-    return ErrorTable(Z_STEP, S_STEP, _rounded_up(MARGIN * _filled(table)))
+    return ErrorTable((Z_STEP, S_STEP), _rounded_up(MARGIN * _filled(table)))
 
 
 def _scaled_errors(served: Engine, float64: Engine, cells: tuple[int, int]) -> tuple[Array, Array, Array]:

@@ -60,6 +60,7 @@ def recipe(folder: Path, model: Model, *, start: str = "", device: str = "gpu:0"
         weights=model.weights,
         device=device,
         reason="gpu_error",
+        shape=(2, 4),
         **settings,  # type: ignore[arg-type]  # waiting and capacity are whole numbers where given
     )
 

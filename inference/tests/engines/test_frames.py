@@ -35,19 +35,19 @@ def test_a_header_with_one_wrong_field_is_no_frame(header: tuple[bytes, int, int
 
 
 def test_points_and_jets_do_not_overlap() -> None:
-    descriptor = new_memory(10)
-    memory, other = Memory(descriptor, 10), Memory(descriptor, 10)
+    descriptor = new_memory(10, (3, 5))
+    memory, other = Memory(descriptor, 10, (3, 5)), Memory(descriptor, 10, (3, 5))
     os.close(descriptor)
     memory.points(10)[:] = 1.0
     memory.jets(10)[:] = 2.0
     assert (other.points(10) == 1.0).all()
     assert (other.jets(10) == 2.0).all()
-    assert (other.jets(3).shape, other.points(3).shape) == ((4, 3), (3, 2))
+    assert (other.jets(3).shape, other.points(3).shape) == ((5, 3), (3, 3))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seals exist on Linux only")
 def test_nobody_can_shrink_the_memory_under_its_reader() -> None:
-    descriptor = new_memory(10)
+    descriptor = new_memory(10, (2, 4))
     with pytest.raises(PermissionError):
         os.ftruncate(descriptor, 0)
     os.close(descriptor)

@@ -260,7 +260,7 @@ async def test_a_worker_that_starts_at_the_second_try_serves(tmp_path: Path, mod
 
 async def test_a_command_that_does_not_exist_is_an_error_like_others(tmp_path: Path, model: Model) -> None:
     given = recipe(tmp_path, model)
-    worker = Worker(Recipe(("/no/such/program",), {}, model.weights, "gpu:0", "gpu_error", first_pause=0.001))
+    worker = Worker(Recipe(("/no/such/program",), {}, model.weights, "gpu:0", "gpu_error", (2, 4), first_pause=0.001))
     assert given.command != worker.recipe.command
     worker.start()
     try:

@@ -17,17 +17,15 @@ which is all it is trained on: pay-off and decay are built in, so there is no bo
 import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple, NoReturn, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pinn_inference.errors import InvalidInput, OutOfDomain
-from pinn_inference.problems import Input, Width
+from pinn_inference.errors import InvalidInput
+from pinn_inference.problems import Input, Width, questions
 from pinn_inference.problems.error_table import ErrorTable
-
-_TYPE_NAMES: Final = {bool: "a boolean", str: "a string", type(None): "null", list: "a list", dict: "an object"}
 
 NAME: Final = "black-scholes"
 OUTPUTS: Final = ("price", "delta", "gamma", "vega", "theta", "rho")
@@ -78,7 +76,7 @@ SOLVABLE: Final = (
 """Where the closed formula is finite in float64: beyond it a market does not go, and a refusal is kinder than an infinity."""
 
 KINDS: Final = {"call": 1.0, "put": -1.0}
-_FIELDS: Final = {field.name for field in INPUTS} | {"kind", "outputs", "exact"}
+_FIELDS: Final = questions.WISHES | {field.name for field in INPUTS} | {"kind"}
 
 
 class Option(NamedTuple):
@@ -150,14 +148,14 @@ def parse(item: object, inputs: Sequence[Input] = INPUTS) -> Option:
     OutOfDomain for a number the model was not trained for. There is no extrapolation.
     """
     if not isinstance(item, dict):
-        raise InvalidInput(f"an option is a JSON object with {_names(inputs)} and kind, not {_describe(item)}")
-    values = {field.name: _number(item, field) for field in inputs}
+        raise InvalidInput(f"an option is a JSON object with {_named(inputs)}, not {questions.described(item)}")
+    values = {field.name: questions.number(item, field) for field in inputs}
     sign = _sign(item)
     if not item.keys() <= _FIELDS:
-        _refuse_unknown(item, inputs)
+        questions.refuse_unknown(item, _named(inputs), _FIELDS)
     option = Option(**values, sign=sign)
     for field in inputs:
-        _in_range(field, values, option)
+        questions.in_range(field, values, option)
     return option
 
 
@@ -166,64 +164,16 @@ def stack(options: Sequence[Option]) -> Option:
     return Option(*np.array(options, dtype=np.float64).T.copy())
 
 
-def _number(item: Mapping[str, object], field: Input) -> float:
-    try:
-        value = item[field.name]
-    except KeyError:
-        if field.default is None:
-            raise InvalidInput(f"{field.name} is missing ({_allowed(field)})") from None
-        return field.default
-    if type(value) is float:
-        number = value
-    elif type(value) is int:
-        number = _from_integer(value, field)
-    else:
-        raise InvalidInput(f"{field.name} must be a number, not {_describe(value)} ({_allowed(field)})")
-    if not math.isfinite(number):
-        raise InvalidInput(f"{field.name} is {number}, which is not finite ({_allowed(field)})")
-    return number
-
-
-def _from_integer(value: int, field: Input) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise InvalidInput(f"{field.name} is too large for a number ({_allowed(field)})") from None
-
-
-def _in_range(field: Input, values: Mapping[str, float], option: Option) -> None:
-    value = values[field.name]
-    unit = values[field.per] if field.per else 1.0
-    if not field.low * unit <= value <= field.high * unit:
-        sentence = f"{field.name} is {value!r}, outside the range the model was trained on ({_allowed(field)})"
-        raise OutOfDomain(sentence, option)
-
-
 def _sign(item: Mapping[str, object]) -> float:
     kind = item.get("kind", "call")
     sign = KINDS.get(kind) if isinstance(kind, str) else None
     if sign is None:
-        raise InvalidInput(f'kind must be "call" or "put", not {_describe(kind)}')
+        raise InvalidInput(f'kind must be "call" or "put", not {questions.described(kind)}')
     return sign
 
 
-def _refuse_unknown(item: Mapping[str, object], inputs: Sequence[Input]) -> NoReturn:
-    first = next(key for key in item if key not in _FIELDS)
-    raise InvalidInput(f"{first[:64]!r} is not an input; the inputs are {_names(inputs)} and kind")
-
-
-def _names(inputs: Sequence[Input]) -> str:
-    return ", ".join(field.name for field in inputs)
-
-
-def _allowed(field: Input) -> str:
-    of = f" times {field.per}" if field.per else f" {field.unit}"
-    return f"allowed: {field.low:g} to {field.high:g}{of}"
-
-
-def _describe(value: object) -> str:
-    known = _TYPE_NAMES.get(type(value), "a number")
-    return f"{known} {value[:64]!r}" if isinstance(value, str) else known
+def _named(inputs: Sequence[Input]) -> str:
+    return f"{questions.names(inputs)} and kind"
 
 
 # ------------------------------------------------------------------------------------------------ answers
@@ -465,7 +415,7 @@ class Formulation:
 
     def __init__(self, inputs: Sequence[Input], table: ErrorTable | None) -> None:
         """Raises ValueError, with a sentence, where ranges or table are not those of this problem."""
-        self.inputs = _in_order(inputs)
+        self.inputs = questions.in_order(inputs, INPUTS)
         if table is not None:
             table.expect(len(ERROR_ROWS), self.shape[0])
         self.Question = _question(self.inputs)
@@ -528,12 +478,7 @@ class Formulation:
 
     def solvable(self, point: Option) -> None:
         """Raises InvalidInput where the reference solver cannot answer either."""
-        for field, value in zip(SOLVABLE, point, strict=False):
-            if not field.low <= value <= field.high:
-                sentence = (
-                    f"{field.name} is {value!r}, which the reference solver does not take either ({_allowed(field)})"
-                )
-                raise InvalidInput(sentence)
+        questions.solvable(SOLVABLE, point)
 
     def at(self, values: Sequence[Real], like: Option) -> Option:
         """The point with these inputs, each held within the trained ranges, and the kind of `like`."""
@@ -602,20 +547,6 @@ class Formulation:
     def solve(self, point: Option) -> tuple[Greeks, Greeks]:
         """The reference solver's answer and its bounds."""
         return solve(point), solver_bounds(point)
-
-
-def _in_order(inputs: Sequence[Input]) -> tuple[Input, ...]:
-    """The inputs as `Option` has them: a manifest may name them in any order, and the formulas go by place."""
-    by_name = {field.name: field for field in inputs}
-    if len(by_name) != len(inputs) or by_name.keys() != {field.name for field in INPUTS}:
-        raise ValueError(f"the inputs with a range are {_names(inputs) or 'none'}; they must be {_names(INPUTS)}")
-    for ours in INPUTS:
-        field = by_name[ours.name]
-        if field.per != ours.per:
-            raise ValueError(f"the range of {field.name} is per {field.per}; it must be per {ours.per}")
-        if not field.low <= field.high:
-            raise ValueError(f"the range of {field.name} is {field.low:g} to {field.high:g}: the low end is the higher")
-    return tuple(by_name[field.name] for field in INPUTS)
 
 
 def _question(inputs: Sequence[Input]) -> type[msgspec.Struct]:

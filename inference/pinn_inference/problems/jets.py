@@ -51,11 +51,11 @@ class Jets:
         found = {self._powers(row, b) for row in self.rows for b in self._rest(row)}
         return tuple(self._letters(powers) for powers in sorted(found, reverse=True))
 
-    def moved(self, jet: Any, by: Sequence[Any]) -> list[Any]:
+    def moved(self, jet: Any, by: Any) -> list[Any]:
         """The jet (k,) or (k, n) a displacement (d,) or (d, n) away, each row by the terms of Taylor's theorem that there are."""
         return [_total(terms, by, jet) for terms in self._terms]
 
-    def remainders(self, by: Sequence[Any], largest: Any) -> list[Any]:
+    def remainders(self, by: Any, largest: Any) -> list[Any]:
         """What each row of `moved` can be wrong by; `by` without signs, `largest` the absolute values of `beyond` on the way.
 
         Lagrange's remainder, coordinate by coordinate from the last to the first.
@@ -122,7 +122,7 @@ def _factor(b: Powers) -> float:
     return 1.0 / math.prod(math.factorial(power) for power in b)
 
 
-def _total(terms: Sequence[Term], by: Sequence[Any], numbers: Any) -> Any:
+def _total(terms: Sequence[Term], by: Any, numbers: Any) -> Any:
     total: Any = 0.0
     for factor, powers, place in terms:
         term = factor * numbers[place]

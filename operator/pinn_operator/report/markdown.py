@@ -17,6 +17,9 @@ MOST_LINES: Final = 12
 MOST_PODS: Final = 4
 LONGEST_LINE: Final = 160
 
+IN_BYTES: Final = ("memory", "memoryGrowthPerHour")
+"""Gates whose amounts are no shares."""
+
 TITLES: Final = {"Promoted": "Promoted", "RolledBack": "Rolled back", "Superseded": "Given up for another version"}
 
 Document = Mapping[str, Any]
@@ -120,7 +123,7 @@ def _gates(document: Document) -> Iterator[str]:
 
 
 def _gate(gate: Document) -> tuple[str, ...]:
-    amount = _mebibytes if gate["name"].startswith("memory") else _share
+    amount = _mebibytes if gate["name"] in IN_BYTES else _share
     return (
         _short(gate["name"], 20),
         gate["verdict"],

@@ -12,7 +12,6 @@ PENDING = (
     "model.credentials",
     "gpu",
     "rollout.rollbackWithin",
-    "sla.promote.memory",
     "sla.promote.gpuUtilization",
     "autoscaling",
 )

@@ -16,7 +16,6 @@ def test_defaults_that_do_nothing_are_listed() -> None:
 def test_optional_fields_are_listed_only_where_they_are_set() -> None:
     assert "spec.autoscaling" not in not_yet_acted_upon(resource())
     assert "spec.autoscaling" in not_yet_acted_upon(resource(autoscaling={}))
-    assert "spec.sla.promote.memory" in not_yet_acted_upon(resource(sla={"promote": {"memory": "1Gi"}}))
     model = {"name": "black-scholes", "version": "1.0.0", "credentials": {"secretName": "s"}}
     assert "spec.model.credentials" in not_yet_acted_upon(resource(model=model))
 
@@ -43,6 +42,7 @@ def test_what_is_acted_upon_is_not_listed() -> None:
         sla={
             "evidence": "Live",
             "rollback": {"unavailable": {"for": "1m"}},
+            "promote": {"memory": "1Gi"},
             "custom": [{"name": "stale", "bad": "stale_total", "total": "answers_total"}],
         },
         traffic={"gateway": {"parentRefs": [{"name": "gw"}]}, "allowCoarse": True},

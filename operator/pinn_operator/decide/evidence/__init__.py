@@ -10,10 +10,12 @@ from pinn_operator.api.codec import dump, load
 from pinn_operator.decide.evidence.counters import Sample
 from pinn_operator.decide.evidence.gates import Gate, Limit, gates_of
 from pinn_operator.decide.evidence.ledger import Ledger, Reading, begin_step, take
-from pinn_operator.decide.evidence.rules import MemoryLimits, Rules, Sustained, rules_of
-from pinn_operator.decide.evidence.verdict import GateVerdict, StepVerdict, judge
+from pinn_operator.decide.evidence.rules import Ceiling, MemoryLimits, Rules, Sustained, rules_of
+from pinn_operator.decide.evidence.standing import GateVerdict
+from pinn_operator.decide.evidence.verdict import StepVerdict, judge
 
 __all__ = [
+    "Ceiling",
     "Gate",
     "GateVerdict",
     "Ledger",

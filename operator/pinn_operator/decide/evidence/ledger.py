@@ -164,7 +164,7 @@ def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bak
     share = ledger.mass / max(1, steps_left)
     ledger = replace(ledger, mass=ledger.mass - share, step_mass=share, bake=bake, step_began=now, counted=0.0)
     known = {gate.name: _at_a_new_step(ledger, gate, ledger.gates.get(gate.name, Known())) for gate in rules.gates}
-    return replace(ledger, gates=known, restarts=ledger.restarts.at_a_new_step())
+    return replace(ledger, gates=known, restarts=ledger.restarts.at_a_new_step(), memory=ledger.memory.at_a_new_step())
 
 
 def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:

@@ -1,13 +1,13 @@
-"""Whether memory grows: a slope that outliers do not move, with honest limits, looked at rarely enough to be believed.
+"""How much memory servers hold, and whether it grows: a slope that outliers do not move, looked at rarely enough to be believed.
 
 Resident bytes without the cache's own, minima of five-minute blocks (what garbage collection leaves), Theil-Sen slope, Sen's
 limits for it, widened because neighbouring blocks are alike. Looks at 15 min, 30 min, 1 h and so on; look j spends
-1/((j+1)(j+2)) of the chance of error, so that all looks together spend it once.
+1/((j+1)(j+2)) of the chance of error, so that all looks together spend it once. A ceiling needs no chance: minima tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf, sqrt
@@ -19,7 +19,9 @@ FIRST_LOOK: Final = 900.0
 KEPT_BLOCKS: Final = 288
 """A day of them."""
 KEPT_PODS: Final = 8
-"""Pods watched: those seen first. A leak is in the program, not in a pod."""
+"""Pods watched: those seen first, and others where they are gone. A leak is in the program, not in a pod."""
+FEWEST_READINGS: Final = 3
+"""For a minimum to mean something: a single one may fall into the middle of a large request."""
 HOUR: Final = 3600.0
 
 Growth = Literal["Grows", "Steady", "Undecided"]
@@ -45,21 +47,55 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """The smallest amount of memory of a pod in this step, in bytes: between the first reading and the last, and of how many."""
+
+    since: float
+    at: float
+    least: float
+    readings: int = 1
+
+    def after(self, now: float, amount: float) -> Floor:
+        """With one more reading."""
+        return Floor(self.since, now, min(self.least, amount), self.readings + 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
-    """What is known of the canary's memory since a moment."""
+    """What is known of the canary's memory since a moment. `floors` are of this step, for pods of which there are blocks."""
 
     since: float | None = None
     looks: int = 0
     pods: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
     look: Look | None = None
+    floors: Mapping[str, Floor] = field(default_factory=dict)
 
     def after(self, now: float, bytes_by_pod: Mapping[str, float]) -> Memory:
-        """With one more reading."""
-        pods = dict(self.pods)
+        """With one more reading, of at least one pod. Those that are gone make room for new ones."""
+        if not bytes_by_pod:
+            return self
+        pods, floors = dict(self.pods), dict(self.floors)
         for pod, amount in bytes_by_pod.items():
+            if pod not in pods and len(pods) >= KEPT_PODS:
+                _drop_one(pods, bytes_by_pod)
             if pod in pods or len(pods) < KEPT_PODS:
                 pods[pod] = with_block(pods.get(pod, ()), int(now // BLOCK), amount)
-        return replace(self, since=now if self.since is None else self.since, pods=pods)
+                floors[pod] = floors[pod].after(now, amount) if pod in floors else Floor(now, now, amount)
+        kept = {pod: floor for pod, floor in floors.items() if pod in pods}
+        return replace(self, since=now if self.since is None else self.since, pods=pods, floors=kept)
+
+    def at_a_new_step(self) -> Memory:
+        """The blocks go on, the floors begin anew."""
+        return replace(self, floors={})
+
+    def level(self, pod: str, watched: float) -> float | None:
+        """Bytes that a pod holds at least: in the last whole block of this step, or, before there is one, in all of the step once
+        it was watched for so many seconds. None before that."""
+        floor = self.floors[pod]
+        whole = [block for block in finished(self.pods[pod], floor.at) if block.at * BLOCK >= floor.since]
+        if whole:
+            return whole[-1].least
+        return floor.least if floor.at - floor.since >= watched and floor.readings >= FEWEST_READINGS else None
 
     def looked(self, now: float, allowed: float, alpha: float, beta: float) -> Memory:
         """With a look, where one is due. `allowed` is in bytes an hour; alpha and beta are the chances of a false alarm and of a
@@ -90,6 +126,13 @@ class Memory:
             return None
         last = max((blocks[-1].least for blocks in self.pods.values() if blocks), default=0.0)
         return last + max(0.0, self.look.low) * max(0.0, until - now) / HOUR
+
+
+def _drop_one(pods: dict[str, tuple[Block, ...]], present: Collection[str]) -> None:
+    """The pod that has been gone longest, if one is."""
+    gone = [pod for pod in pods if pod not in present]
+    if gone:
+        del pods[min(gone, key=lambda pod: (pods[pod][-1].at, pod))]
 
 
 def with_block(blocks: tuple[Block, ...], at: int, amount: float) -> tuple[Block, ...]:

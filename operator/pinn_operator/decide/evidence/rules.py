@@ -11,6 +11,7 @@ from pinn_operator.api.units import bytes_of, seconds, unless_off
 from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Gate, gates_of, share, slow
 
 MEMORY: Final = "memoryGrowthPerHour"
+LEVEL: Final = "memory"
 LIVE: Final = "live"
 """The requests of users alone: nothing is judged by them, but they tell which share each arm really has."""
 
@@ -28,12 +29,22 @@ class Sustained:
 
 
 @dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a server may take of something that needs no statistics, and the limit as the spec says it."""
+
+    most: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryLimits:
-    """What memory may do: bytes an hour, bytes within a span of seconds, and the limit of the container. None: anything."""
+    """What memory may do: bytes an hour, bytes within a span of seconds, the limit of the container, and bytes at any time. None:
+    anything."""
 
     growth_per_hour: float | None = None
     growth: tuple[float, float] | None = None
     container: float | None = None
+    level: Ceiling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ def rules_of(spec: Spec) -> Rules:
     grown = unless_off(bytes_of, rollback.memory_growth.above)
     allowed = unless_off(bytes_of, spec.sla.promote.memory_growth_per_hour)
     container = spec.resources.limits.get("memory")
+    level = unless_off(bytes_of, spec.sla.promote.memory)
     return Rules(
         gates=gates_of(spec),
         hard=tuple(_hard_limits(spec)),
@@ -75,6 +87,7 @@ def rules_of(spec: Spec) -> Rules:
             growth_per_hour=None if allowed is None else float(allowed),
             growth=None if grown is None else (float(grown), seconds(rollback.memory_growth.for_)),
             container=None if container is None else float(bytes_of(container)),
+            level=None if level is None else Ceiling(float(level), f"{spec.sla.promote.memory}"),
         ),
     )
 

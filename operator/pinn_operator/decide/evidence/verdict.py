@@ -15,30 +15,13 @@ from pinn_operator.decide.evidence import eprocess as e
 from pinn_operator.decide.evidence.counters import STALE_AFTER
 from pinn_operator.decide.evidence.gates import BETA, CHECKED, Gate, Limit
 from pinn_operator.decide.evidence.ledger import SICK, Breach, Known, Ledger, Sum, window_of
-from pinn_operator.decide.evidence.memory import Look
-from pinn_operator.decide.evidence.rules import MEMORY, Rules, Sustained
+from pinn_operator.decide.evidence.resources import resource_gates
+from pinn_operator.decide.evidence.rules import Rules, Sustained
+from pinn_operator.decide.evidence.standing import GateVerdict, mib, percent, span
 
 PASSES: Final = -log(BETA)
 WORST_FIRST: Final[tuple[Verdict, ...]] = ("Failing", "NoMetrics", "Frozen", "NoTraffic", "Undecided", "Passing")
 TOO_MANY_RESTARTS: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class GateVerdict:
-    """How one gate stands. `evidence` and `needed` are of what comes next, failing or passing, as factors; `events_to_go` are
-    those of the canary that a verdict should still take, None when none is in sight."""
-
-    name: str
-    verdict: Verdict
-    sentence: str
-    limit: str = ""
-    observed: float | None = None
-    stable: float | None = None
-    events: float = 0.0
-    evidence: float = 0.0
-    needed: float = 0.0
-    events_to_go: float | None = None
-    seconds_to_go: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +38,7 @@ class StepVerdict:
 def judge(ledger: Ledger, rules: Rules, now: float, interval: float, step_ends: float | None = None) -> StepVerdict:
     """The verdict of the step as of now. The worst gate decides; what fails at once is looked at first."""
     found = tuple(_judged(ledger, rules, gate, now, interval) for gate in rules.gates)
-    found += _memory_gates(ledger, rules, now, step_ends)
+    found += resource_gates(ledger, rules, now, interval, step_ends)
     if breach := _breach(ledger, rules, now):
         return StepVerdict("Failing", breach[0], found, blamed=breach[1])
     if not found:
@@ -209,14 +192,12 @@ def _breach(ledger: Ledger, rules: Rules, now: float) -> tuple[str, bool] | None
     since = ledger.unready.get("canary")
     if rules.unavailable is not None and since is not None and now - since >= rules.unavailable:
         shared = ledger.unready.get("stable") is not None
-        return _shared(f"no server of the canary has been ready for {_span(now - since)}", shared)
+        return _shared(f"no server of the canary has been ready for {span(now - since)}", shared)
     for limit in rules.hard:
         if _above(ledger, limit, now):
-            return _shared(
-                f"{limit.name}: worse than {limit.text} for {_span(limit.span)}", _shares(ledger, limit, now)
-            )
+            return _shared(f"{limit.name}: worse than {limit.text} for {span(limit.span)}", _shares(ledger, limit, now))
     if rules.memory.growth and (grown := ledger.memory.grown(rules.memory.growth[1])) > rules.memory.growth[0]:
-        return f"the memory of a server grew by {_mib(grown)} within {_span(rules.memory.growth[1])}", True
+        return f"the memory of a server grew by {mib(grown)} within {span(rules.memory.growth[1])}", True
     return None
 
 
@@ -235,36 +216,6 @@ def _shares(ledger: Ledger, limit: Sustained, now: float) -> bool:
 def _shared(said: str, shared: bool) -> tuple[str, bool]:
     """A hard limit returns the traffic to stable in a shared incident too, but then nobody is to blame."""
     return (f"{said}; stable is no better, so the revision is not rejected", False) if shared else (said, True)
-
-
-# --- Memory ----------------------------------------------------------------------------------------------------------
-
-
-def _memory_gates(ledger: Ledger, rules: Rules, now: float, step_ends: float | None) -> tuple[GateVerdict, ...]:
-    """Growth gates the bake, as ten minutes cannot tell 10 MB/h; a leak that will fill the container before the step is over
-    fails in any step."""
-    allowed, container = rules.memory.growth_per_hour, rules.memory.container
-    if allowed is None:
-        return ()
-    look = ledger.memory.look
-    if step_ends is not None and container is not None:
-        reached = ledger.memory.projected(now, step_ends)
-        if reached is not None and reached > container:
-            said = f"memory: a server will fill its {_mib(container)} before the step is over"
-            return (GateVerdict(MEMORY, "Failing", said, _mib(allowed)),)
-    verdict, said = _growth(look, allowed, ledger.bake)
-    return (GateVerdict(MEMORY, verdict, said, f"{_mib(allowed)} an hour", look.slope if look else None),)
-
-
-def _growth(look: Look | None, allowed: float, bake: bool) -> tuple[Verdict, str]:
-    if look is None:
-        return "Undecided" if bake else "Passing", "memory: the first look is after 15 minutes"
-    said = f"memory grows by {_mib(look.slope)} an hour, limit {_mib(allowed)}"
-    if look.verdict == "Grows":
-        return "Failing", f"{said}: surely by more than {_mib(look.low)}"
-    if look.verdict == "Steady":
-        return "Passing", f"{said}: surely by less than {_mib(look.high)}"
-    return "Undecided" if bake else "Passing", f"{said}: too early to tell"
 
 
 # --- Words -----------------------------------------------------------------------------------------------------------
@@ -288,7 +239,7 @@ def _sentence(
     stable = f", stable {_rate_text(others)}" if others.events else ""
     match verdict:
         case "Failing":
-            raised = f", here {_percent(breach.share)} by what stable did before" if breach.share > limit.share else ""
+            raised = f", here {percent(breach.share)} by what stable did before" if breach.share > limit.share else ""
             chance = f"chance does that in at most one of {_factor(alarm):.0f} rollouts"
             return f"{gate.name}: {counted} ({against}{raised}{stable}); {chance}"
         case "Frozen":
@@ -315,7 +266,7 @@ def _outlook(ledger: Ledger, gate: Gate, known: Known, breach: Breach, limit: Li
     if events < 1:
         return "one more tick should do"
     wait = _seconds(ledger, breach.canary_sum, events)
-    within = f", in about {_span(wait)}" if wait is not None else ""
+    within = f", in about {span(wait)}" if wait is not None else ""
     return f"a verdict takes about {events:.0f} more requests{within}"
 
 
@@ -325,23 +276,7 @@ def _rate(seen: Sum) -> float | None:
 
 def _rate_text(seen: Sum) -> str:
     rate = _rate(seen)
-    return "no rate" if rate is None else _percent(rate)
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.3g} %"
-
-
-def _mib(amount: float) -> str:
-    mib = amount / 2**20
-    return f"{mib:.0f} MiB" if mib >= 100 else f"{mib:.3g} MiB"
-
-
-def _span(seconds: float) -> str:
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(seconds, 1):.0f} s"
+    return "no rate" if rate is None else percent(rate)
 
 
 def _factor(logarithm: float) -> float:

@@ -4,12 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pinn_operator.decide.evidence import Reading, Sample, StepVerdict, dump
+from pinn_operator.decide.evidence import GateVerdict, Reading, Sample, StepVerdict, dump
 from pinn_operator.decide.evidence.counters import KEPT_GONE
 from pinn_operator.decide.evidence.gates import ERRORS
 from pinn_operator.decide.evidence.ledger import SICK, Breach
 from pinn_operator.decide.evidence.rules import MEMORY
-from pinn_operator.decide.evidence.verdict import PASSES, GateVerdict
+from pinn_operator.decide.evidence.verdict import PASSES
 from tests.decide.evidence.arms import INTERVAL, Rollout, errors_only, rules, size
 
 MIB = 2.0**20
@@ -382,14 +382,16 @@ def test_memory_gates_the_bake_and_no_step_before() -> None:
 def test_a_leak_fails_with_how_fast_it_is() -> None:
     verdict = growing(60, bake=True, hours=2.1).verdict()
     assert (verdict.verdict, verdict.blamed) == ("Failing", True)
-    assert verdict.sentence.startswith("memory grows by 59.8 MiB an hour, limit 10 MiB: surely by more than ")
+    assert verdict.sentence.startswith(
+        "memoryGrowthPerHour: memory grows by 59.8 MiB an hour, limit 10 MiB: surely by more than "
+    )
 
 
 def test_a_leak_that_will_fill_the_container_within_the_step_fails_in_any_step() -> None:
     rollout = growing(9, bake=False, hours=2.1)
     assert rollout.verdict(step_ends=rollout.now + 3600).verdict == "Passing"
     verdict = rollout.verdict(step_ends=rollout.now + 100 * 3600)
-    assert verdict.sentence == "memory: a server will fill its 1024 MiB before the step is over"
+    assert verdict.sentence == "memoryGrowthPerHour: a server will fill its 1024 MiB before the step is over"
 
 
 def test_a_server_that_grew_by_more_than_the_hard_limit_fails() -> None:

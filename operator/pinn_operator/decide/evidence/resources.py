@@ -1,0 +1,111 @@
+"""What a server may take, as gates: memory. Nothing here is a share of requests, and only the growth needs statistics.
+
+A ceiling is judged by what was held all the time: the least amount over five minutes, or over the hold where that is shorter. A
+single large request, or a collection that is due, needs more for a moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pinn_operator.api.status import Verdict
+from pinn_operator.decide.evidence.counters import STALE_AFTER
+from pinn_operator.decide.evidence.ledger import Ledger
+from pinn_operator.decide.evidence.memory import BLOCK, Floor, Look
+from pinn_operator.decide.evidence.rules import LEVEL, MEMORY, Ceiling, Rules
+from pinn_operator.decide.evidence.standing import GateVerdict, mib, span
+
+
+def resource_gates(
+    ledger: Ledger, rules: Rules, now: float, interval: float, step_ends: float | None = None
+) -> tuple[GateVerdict, ...]:
+    """Those of them that are on."""
+    found = [_growth_gate(ledger, rules, now, step_ends), _level_gate(ledger, rules, now, interval, step_ends)]
+    return tuple(gate for gate in found if gate)
+
+
+# --- How fast memory grows -------------------------------------------------------------------------------------------
+
+
+def _growth_gate(ledger: Ledger, rules: Rules, now: float, step_ends: float | None) -> GateVerdict | None:
+    """Growth gates the bake, as ten minutes cannot tell 10 MB/h; a leak that will fill the container before the step is over
+    fails in any step."""
+    allowed, container = rules.memory.growth_per_hour, rules.memory.container
+    if allowed is None:
+        return None
+    look = ledger.memory.look
+    if step_ends is not None and container is not None:
+        reached = ledger.memory.projected(now, step_ends)
+        if reached is not None and reached > container:
+            said = f"{MEMORY}: a server will fill its {mib(container)} before the step is over"
+            return GateVerdict(MEMORY, "Failing", said, mib(allowed), unit="bytes")
+    verdict, said = _growth(look, allowed, ledger.bake)
+    observed = look.slope if look else None
+    return GateVerdict(MEMORY, verdict, f"{MEMORY}: {said}", f"{mib(allowed)} an hour", observed, unit="bytes")
+
+
+def _growth(look: Look | None, allowed: float, bake: bool) -> tuple[Verdict, str]:
+    if look is None:
+        return "Undecided" if bake else "Passing", "the first look is after 15 minutes"
+    said = f"memory grows by {mib(look.slope)} an hour, limit {mib(allowed)}"
+    if look.verdict == "Grows":
+        return "Failing", f"{said}: surely by more than {mib(look.low)}"
+    if look.verdict == "Steady":
+        return "Passing", f"{said}: surely by less than {mib(look.high)}"
+    return "Undecided" if bake else "Passing", f"{said}: too early to tell"
+
+
+# --- How much memory is held -----------------------------------------------------------------------------------------
+
+
+def _level_gate(
+    ledger: Ledger, rules: Rules, now: float, interval: float, step_ends: float | None
+) -> GateVerdict | None:
+    """The server that holds most decides; where none says anything the weight stays, as with every gate."""
+    limit, memory = rules.memory.level, ledger.memory
+    if limit is None:
+        return None
+    fresh = [pod for pod, floor in memory.floors.items() if now - floor.at <= STALE_AFTER * interval]
+    if not fresh:
+        return _unread(ledger, limit, now, interval)
+    needed = _watch(ledger, step_ends)
+    levels = [memory.level(pod, needed - interval) for pod in fresh]
+    known = [level for level in levels if level is not None]
+    if known and max(known) > limit.most:
+        return _held("Failing", limit, max(known), needed)
+    if len(known) == len(levels):
+        return _held("Passing", limit, max(known), needed)
+    return _early(limit, [memory.floors[pod] for pod in fresh], needed)
+
+
+def _held(verdict: Verdict, limit: Ceiling, least: float, needed: float) -> GateVerdict:
+    """The least amount of the server that has most."""
+    against = f"its cache aside (limit {mib(limit.most)})"
+    if verdict == "Failing":
+        return _level(verdict, f"a server never held less than {mib(least)} in {span(needed)}, {against}", limit, least)
+    said = f"at its least in {span(needed)} the largest server held {mib(least)}, {against}; it is within the limit"
+    return _level(verdict, said, limit, least)
+
+
+def _early(limit: Ceiling, floors: Sequence[Floor], needed: float) -> GateVerdict:
+    """Seconds are as of the last reading: a sentence that changed with every pass would wake the next one."""
+    least, seen = max(floor.least for floor in floors), min(floor.at - floor.since for floor in floors)
+    left = max(1.0, needed - seen)
+    said = f"a server holds {mib(least)}, its cache aside (limit {mib(limit.most)}); a verdict takes {span(left)} more"
+    return replace(_level("Undecided", said, limit, least), seconds_to_go=left)
+
+
+def _unread(ledger: Ledger, limit: Ceiling, now: float, interval: float) -> GateVerdict:
+    if now - ledger.step_began <= STALE_AFTER * interval:
+        return _level("Undecided", "nothing was read in this step yet", limit)
+    return _level("NoMetrics", "no server of the canary says how much it holds; the weight stays", limit)
+
+
+def _level(verdict: Verdict, said: str, limit: Ceiling, observed: float | None = None) -> GateVerdict:
+    return GateVerdict(LEVEL, verdict, f"{LEVEL}: {said}", limit.text, observed, unit="bytes")
+
+
+def _watch(ledger: Ledger, step_ends: float | None) -> float:
+    """Seconds that something must have been seen for: a block, or the hold of a shorter step."""
+    return BLOCK if step_ends is None else min(BLOCK, max(0.0, step_ends - ledger.step_began))

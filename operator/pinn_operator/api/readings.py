@@ -9,7 +9,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Server:
     """One pod of a revision. `container` is the id of its running process: a restart makes another one of it. `started` is since
-    when it runs (seconds since 1970), None where that is not known."""
+    when it runs (seconds since 1970), `took` the seconds from the pod's creation until it was ready; None where not known."""
 
     revision: str
     pod: str
@@ -19,6 +19,7 @@ class Server:
     restarts: int = 0
     serving: bool = False
     started: float | None = None
+    took: float | None = None
 
     @property
     def process(self) -> str:
@@ -31,7 +32,8 @@ class PodMetrics:
     """The counters of one server, by the names of decide/evidence/gates.py, and when they were read (seconds since 1970).
 
     `counts` is None where they could not be read, and `trouble` says why. `memory` is resident bytes without the cache's own.
-    `live` counts the requests of users alone.
+    `live` counts the requests of users alone. `gpu` is the mean share of the time that its GPUs are busy, from 0 to 1; None
+    without any.
     """
 
     revision: str
@@ -41,6 +43,7 @@ class PodMetrics:
     memory: float | None = None
     live: float = 0.0
     trouble: str = ""
+    gpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from pinn_operator.api.spec import Step
 from pinn_operator.api.status import Gate, RolloutStatus
 from pinn_operator.api.units import fraction, seconds, unless_off
 from pinn_operator.decide.evidence import GateVerdict, Ledger, Rules, StepVerdict, begin_step, judge, rules_of
-from pinn_operator.decide.looks import called, is_behind, is_ready, progress, runs, still_served
+from pinn_operator.decide.looks import LINGER_SECONDS, called, is_behind, is_ready, progress, runs, still_served
 from pinn_operator.decide.requests import asked, handled
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
 from pinn_operator.decide.watch import (
@@ -548,7 +548,11 @@ def _plan(
         phase=phase,
         sentence=said,
         wanted=case.wanted.name,
-        run=runs(case.seen, [case.stable, case.wanted, *leaving]),
+        run=runs(
+            case.seen,
+            [case.stable, case.wanted, *leaving],
+            let_go=case.stable if _lets_stable_go(case, traffic) else None,
+        ),
         stable=case.stable,
         canary=case.wanted,
         traffic=traffic,
@@ -556,6 +560,14 @@ def _plan(
         rollout=_row(case, None),
         look_again=again,
     )
+
+
+def _lets_stable_go(case: Case, traffic: Traffic) -> bool:
+    """In the bake, where the spec does not keep stable's servers, once no request can be on its way to them."""
+    alone = dict(traffic.weights) == {case.wanted.name: 100} and in_force(case.seen, traffic)
+    quiet = case.now - case.journal.rose_at >= LINGER_SECONDS
+    kept = case.seen.resource.spec.rollout.retain_stable == "Full" or bool(case.journal.ending)
+    return not kept and case.bakes and case.journal.step_began is not None and alone and quiet
 
 
 def _row(case: Case, verdict: StepVerdict | None) -> RolloutStatus:

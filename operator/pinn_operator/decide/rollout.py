@@ -16,6 +16,7 @@ from pinn_operator.api.observed import Observed
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import LastHandled, Rejected
+from pinn_operator.api.units import seconds
 from pinn_operator.decide.canary import LATER, SOON, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
 from pinn_operator.decide.requests import asked, handled
@@ -30,6 +31,12 @@ TEARDOWN = timedelta(seconds=20)
 
 SMOKE_SECONDS = 30.0
 """How long the report of a rollback waits for the smoke test."""
+
+
+BACK_SECONDS = 10.0
+"""One pass, and a gateway that follows: 1 to 3 s as measured, with room."""
+START_SLACK = 1.5
+"""Times that servers took to start: the next time the node may be busier."""
 
 
 def decide(seen: Observed) -> Plan:
@@ -58,6 +65,8 @@ def _decided(seen: Observed, wanted: Revision) -> Plan:
         return _settle(seen, stable)
     if said := _rejection(seen, wanted, journal):
         return _stay(seen, wanted, stable, said)
+    if (journal is None or journal.ending) and (complaint := _slow_way_back(seen, stable)):
+        return _keep(seen, wanted, stable, complaint)
     return roll(seen, wanted, stable, journal if journal and not journal.ending else None)
 
 
@@ -107,6 +116,22 @@ def not_supported(seen: Observed) -> str | None:
     if strange := sorted(name for name in spec.cache.bin_widths if not name.isidentifier()):
         return f'spec.cache.binWidths: "{strange[0]}" is no name of an input; write e.g. volatility: 1%'
     return None
+
+
+def _slow_way_back(seen: Observed, stable: Revision) -> str | None:
+    """Why a rollback could take longer than the spec allows, with the remedy; None when it does not, or nothing tells."""
+    rollout = seen.resource.spec.rollout
+    within, deadline = seconds(rollout.rollback_within), seconds(rollout.progress_deadline)
+    took = [server.took for server in seen.servers if server.revision == stable.name and server.took is not None]
+    starts = START_SLACK * min((one for one in took if one <= deadline), default=0.0)
+    needed = BACK_SECONDS + (starts if rollout.retain_stable == "None" else 0.0)
+    if needed <= within:
+        return None
+    said = f"spec.rollout.rollbackWithin: all traffic cannot be back on stable within {rollout.rollback_within}"
+    if needed - starts > within or rollout.retain_stable == "Full":
+        return f"{said}: a gateway may need {BACK_SECONDS:.0f} s to follow; allow that much"
+    how = f"set spec.rollout.retainStable: Full, or allow {needed:.0f}s"
+    return f"{said}: without retained servers (retainStable: None) {called(stable)} has to start, in about {starts:.0f} s; {how}"
 
 
 def is_reported(seen: Observed, journal: Journal) -> bool:
@@ -237,6 +262,7 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
 
 def _complete(seen: Observed, plan: Plan) -> Plan:
     """What every plan but a teardown has: the records it lets go, who was rejected, what persons asked for and was done."""
+    plan = _while_servers_come_back(seen, plan)
     nudging = any(run.nudge for run in plan.run)
     memory = _with_retry(seen, plan)
     done = memory.handled if memory else handled(seen)
@@ -249,6 +275,22 @@ def _complete(seen: Observed, plan: Plan) -> Plan:
         finished=plan.finished or _unreported(seen, plan),
         look_again=plan.look_again if plan.look_again is not None or not nudging else LATER,
     )
+
+
+def _while_servers_come_back(seen: Observed, plan: Plan) -> Plan:
+    """Who has the whole traffic keeps it as long as those who are to get it have no server: stable's were let go for the bake, or
+    were lost."""
+    holder = seen.revisions.get(seen.selected or "")
+    if holder is None or plan.traffic is None or not seen.behind.get(holder.name):
+        return plan
+    if seen.route and dict(seen.route.weights) != {holder.name: 100}:
+        return plan
+    missing = [name for name in plan.traffic.weights if name != holder.name and not seen.behind.get(name)]
+    if not missing or plan.phase is Phase.STARTING:
+        return plan
+    run = plan.run if holder.name in {one.revision.name for one in plan.run} else (*plan.run, *runs(seen, [holder]))
+    said = f"{plan.sentence}; revision {missing[0]} comes up first, {called(holder)} answers until then"
+    return replace(plan, traffic=all_to(holder), run=run, sentence=said, look_again=SOON)
 
 
 def _unreported(seen: Observed, plan: Plan) -> Journal | None:

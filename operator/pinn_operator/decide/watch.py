@@ -108,10 +108,12 @@ def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memor
     """What one tick delivers; readiness and restarts are the API server's."""
     canary, stable = journal.canary.revision, journal.stable.revision
     restarts = {server.pod: server.restarts for server in seen.servers if server.revision == canary}
-    off = seen.resource.spec.replicas == 0  # then nobody is missed
+    spec = seen.resource.spec
+    off = spec.replicas == 0  # then nobody is missed
+    let_go = spec.rollout.retain_stable == "None" and journal.step >= len(spec.rollout.steps)
     ready: dict[Role, bool] = {
         "canary": off or seen.workload(canary).ready > 0,
-        "stable": off or seen.workload(stable).ready > 0,
+        "stable": off or let_go or seen.workload(stable).ready > 0,
     }
     return Reading(now_of(seen), interval_of(seen.resource.spec), samples, restarts, ready, memory)
 

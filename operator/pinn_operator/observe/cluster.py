@@ -181,6 +181,7 @@ def _server(pod: Object) -> Server:
         restarts=container.get("restartCount", 0),
         serving=pod["metadata"].get("labels", {}).get(LABEL_SERVING) == "true",
         started=_since(container),
+        took=_start_time(pod),
     )
 
 
@@ -188,6 +189,16 @@ def _since(container: Object) -> float | None:
     """Since when a container runs, in seconds since 1970."""
     at = (container.get("state", {}).get("running") or {}).get("startedAt")
     return datetime.fromisoformat(at).timestamp() if at else None
+
+
+def _start_time(pod: Object) -> float | None:
+    """Seconds from its creation until it was last not ready. One that was unready later seems to have taken longer."""
+    made = pod["metadata"].get("creationTimestamp")
+    conditions = pod.get("status", {}).get("conditions", ())
+    ready = [c.get("lastTransitionTime") for c in conditions if c["type"] == "Ready" and c["status"] == "True"]
+    if not made or not ready or not ready[0]:
+        return None
+    return (datetime.fromisoformat(ready[0]) - datetime.fromisoformat(made)).total_seconds()
 
 
 def _is_ready(pod: Object) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Outcome
 from pinn_operator.api.plan import Phase, Plan
+from pinn_operator.api.revision import Revision
 from pinn_operator.api.status import Condition
 from pinn_operator.api.units import seconds
 
@@ -93,15 +94,21 @@ def _available(plan: Plan, available: bool, seen: Observed) -> _Verdict:
         return _Verdict("Available", False, "Deleting", plan.sentence)
     if plan.stable is None:
         return _Verdict("Available", False, "NotYet", "no revision has been ready yet")
-    ready, asked = seen.workload(plan.stable.name).ready, seen.resource.spec.replicas
-    said = f"{ready} of {asked} replicas of revision {plan.stable.name} are ready"
+    answers = _who_answers(plan, plan.stable)
+    ready, asked = seen.workload(answers).ready, seen.resource.spec.replicas
+    said = f"{ready} of {asked} replicas of revision {answers} are ready"
     return _Verdict("Available", available, "MinimumAvailable" if available else "Unavailable", said)
 
 
 def _is_available(seen: Observed, plan: Plan) -> bool:
     if plan.stable is None:
         return False
-    return seen.resource.spec.replicas == 0 or seen.workload(plan.stable.name).ready > 0
+    return seen.resource.spec.replicas == 0 or seen.workload(_who_answers(plan, plan.stable)).ready > 0
+
+
+def _who_answers(plan: Plan, stable: Revision) -> str:
+    """Stable, or who has all of the traffic in its place."""
+    return next(iter(plan.traffic.weights)) if plan.traffic and not plan.weight_of(stable.name) else stable.name
 
 
 def _is_moving(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:

@@ -11,13 +11,8 @@ from pinn_operator.api.units import OFF
 PENDING = (
     "model.credentials",
     "gpu",
-    "rollout.rollbackWithin",
-    "sla.promote.gpuUtilization",
     "autoscaling",
 )
-
-PENDING_VALUES = {"rollout.retainStable": "None"}
-"""Of these fields one value does something else than it says: all of stable is kept."""
 
 NOTHING: tuple[object, ...] = (None, OFF)
 """What asks for nothing."""
@@ -26,9 +21,7 @@ NOTHING: tuple[object, ...] = (None, OFF)
 def not_yet_acted_upon(resource: PinnDeployment) -> tuple[str, ...]:
     """Those of them that the spec has, its defaults included: a default that does nothing is not acted upon either."""
     spec = resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    fields = [path for path in PENDING if _at(spec, path) not in NOTHING]
-    values = [path for path, value in PENDING_VALUES.items() if _at(spec, path) == value]
-    return tuple(f"spec.{path}" for path in fields + values)
+    return tuple(f"spec.{path}" for path in PENDING if _at(spec, path) not in NOTHING)
 
 
 def _at(node: object, path: str) -> object:

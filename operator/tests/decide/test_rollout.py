@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pinn_operator.api.journal import Arm, Ending, Journal
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import ChildId, Observed, Route
 from pinn_operator.api.plan import Phase, Plan
+from pinn_operator.api.readings import Server
 from pinn_operator.decide import decide
 from pinn_operator.decide.rollout import KEPT_REVISIONS, TEARDOWN, wanted_revision
 from tests.decide.tiny_cluster import WRITES, TinyCluster, rolling, serving
@@ -257,6 +259,50 @@ def test_a_bin_width_of_what_can_be_no_input_is_refused_with_the_field(name: str
     plan = decide(observed(resource(cache={"binWidths": {"volatility": "1%", name: "1%"}})))
     assert plan.phase is Phase.NOT_SUPPORTED
     assert plan.sentence == f'spec.cache.binWidths: "{name}" is no name of an input; write e.g. volatility: 1%'
+
+
+def _asked_for(rollout: dict[str, Any], took: float | None) -> Observed:
+    """1.0.0 serves, its one server took so long to start, and the spec asks for 2.0.0."""
+    return observed(
+        resource("2.0.0", rollout=rollout, status={"stable": {"revision": STABLE.name}}),
+        revisions=[STABLE],
+        workloads={STABLE.name: ready(1)},
+        selected=STABLE.name,
+        servers=(Server(STABLE.name, "a", "c", "10.0.0.1", ready=True, took=took),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rollout", "took", "said"),
+    [
+        ({"rollbackWithin": "5s"}, 3, "a gateway may need 10 s to follow; allow that much"),
+        ({"rollbackWithin": "30s", "retainStable": "None"}, 40, "about 60 s; set spec.rollout.retainStable: Full, or allow 70s"),
+        ({"rollbackWithin": "5s", "retainStable": "None"}, 40, "a gateway may need 10 s to follow"),
+    ],
+)  # fmt: skip
+def test_a_rollout_whose_rollback_would_take_too_long_is_refused_before_anything_is_made(
+    rollout: dict[str, Any], took: float, said: str
+) -> None:
+    plan = decide(_asked_for(rollout, took))
+    assert (plan.phase, _running(plan), _weights(plan)) == (Phase.NOT_SUPPORTED, {STABLE.name}, {STABLE.name})
+    assert plan.sentence.startswith("spec.rollout.rollbackWithin: ")
+    assert said in plan.sentence
+
+
+@pytest.mark.parametrize(
+    ("rollout", "took"),
+    [
+        ({"rollbackWithin": "30s"}, 40),
+        ({"rollbackWithin": "71s", "retainStable": "None"}, 40),
+        ({"rollbackWithin": "30s", "retainStable": "None"}, None),
+        (
+            {"rollbackWithin": "30s", "retainStable": "None"},
+            86_400,
+        ),  # it was unready since: it started sooner than that
+    ],
+)
+def test_a_rollout_whose_rollback_is_soon_enough_begins(rollout: dict[str, Any], took: float | None) -> None:
+    assert decide(_asked_for(rollout, took)).phase is Phase.STEPPING
 
 
 def test_a_revision_on_record_goes_on_though_a_newer_release_could_not_make_it() -> None:

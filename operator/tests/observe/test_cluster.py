@@ -293,6 +293,14 @@ async def test_a_server_is_seen_with_its_process_its_address_its_restarts_and_it
     assert server.process == "a/456789abcdef"
 
 
+async def test_a_server_tells_how_long_it_took_to_be_ready() -> None:
+    pod = _pod("a")
+    pod["metadata"]["creationTimestamp"] = "2026-01-02T03:04:05Z"
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-02T03:04:47Z"}]
+    (server,) = (await _seen(pod)).servers
+    assert server.took == 42
+
+
 async def test_a_pod_that_has_only_been_scheduled_is_a_server_without_process_and_address() -> None:
     (server,) = (await _seen(_pod("a", is_ready=False))).servers
     assert server == Server(ONE.name, "a", "", None, ready=False)

@@ -1,16 +1,12 @@
 """What is accepted and not acted upon is said, for the fields that the object has."""
 
 from pinn_operator.api.spec import Spec
-from pinn_operator.report.pending import PENDING, PENDING_VALUES, not_yet_acted_upon
+from pinn_operator.report.pending import PENDING, not_yet_acted_upon
 from tests.given import resource
 
 
 def test_defaults_that_do_nothing_are_listed() -> None:
-    assert not_yet_acted_upon(resource()) == (
-        "spec.gpu",
-        "spec.rollout.rollbackWithin",
-        "spec.sla.promote.gpuUtilization",
-    )
+    assert not_yet_acted_upon(resource()) == ("spec.gpu",)
 
 
 def test_optional_fields_are_listed_only_where_they_are_set() -> None:
@@ -20,16 +16,13 @@ def test_optional_fields_are_listed_only_where_they_are_set() -> None:
     assert "spec.model.credentials" in not_yet_acted_upon(resource(model=model))
 
 
-def test_a_gate_that_is_off_is_off_as_it_says() -> None:
-    listed = not_yet_acted_upon(resource(sla={"promote": {"memory": "Off", "gpuUtilization": "Off"}}))
-    assert not [path for path in listed if path.startswith("spec.sla")]
-
-
 ROLLOUT = {
     "steps": [{"weight": 5, "hold": "1m", "maxHold": "1h", "approval": "Required"}, {"weight": 100, "hold": "1h"}],
     "maxHold": "2h",
     "whenUndecided": "RollBack",
     "paused": True,
+    "rollbackWithin": "1m",
+    "retainStable": "None",
 }
 
 
@@ -52,16 +45,9 @@ def test_what_is_acted_upon_is_not_listed() -> None:
     assert not_yet_acted_upon(everything) == not_yet_acted_upon(resource())
 
 
-def test_a_value_that_does_something_else_yet_is_listed_and_the_others_are_not() -> None:
-    """All of stable is kept through the bake, which is what Full says."""
-    for chosen, listed in (("None", True), ("Full", False)):
-        found = not_yet_acted_upon(resource(rollout={"retainStable": chosen}))
-        assert ("spec.rollout.retainStable" in found) is listed
-
-
 def test_every_path_exists_in_the_spec_of_the_resource() -> None:
     """A field renamed in the schema would silently leave the list."""
-    for path in (*PENDING, *PENDING_VALUES):
+    for path in PENDING:
         fields = Spec.model_fields
         for name in path.split("."):
             found = {info.alias or key: info for key, info in fields.items()}

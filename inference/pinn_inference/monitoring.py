@@ -5,14 +5,22 @@ costs a lock each time, and a request has ten of them. One call is one event, ho
 `live` calls only.
 """
 
+import ctypes
+import threading
+import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final, Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from statistics import fmean
+from typing import Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from pinn_inference.engines import devices
 from pinn_inference.fallback import REASONS
+from pinn_inference.logs import event
 
 Outcome = Literal["ok", "refused", "overloaded", "error"]
 Source = Literal["live", "shadow", "probe", "warmup"]
@@ -25,6 +33,11 @@ ENDINGS: Final = (*METHODS, "none")
 ERROR_TYPES: Final = ("internal", "non_finite", "physics_violation", "model_error", "gpu_error", "gpu_oom", "timeout")
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
 LAG_BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+GPU_EVERY: Final = 1.0
+"""Seconds between two looks at a GPU; NVML tells of a sixth of a second to a second before each."""
+GPU_WINDOW: Final = 15.0
+"""Seconds whose mean is told: what is read every ten or fifteen seconds misses nothing."""
 
 
 class Tally:
@@ -61,6 +74,73 @@ class Distribution:
         return found, self._sum
 
 
+class Nvml:
+    """NVIDIA's management library, as far as it says how busy a device is. OSError: it is missing, or has no answer."""
+
+    def __init__(self, library: Any = None) -> None:
+        self._library = library or ctypes.CDLL("libnvidia-ml.so.1")
+        self._call("nvmlInit_v2")
+
+    def busy(self, name: str) -> float:
+        """The share of the last moment in which a kernel ran on the device, from 0 to 1. `name` is as CUDA has it: a UUID, or a
+        number. A MIG slice has no such share."""
+        handle, rates = ctypes.c_void_p(), (ctypes.c_uint * 2)()
+        if name.isdecimal():
+            self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(int(name)), ctypes.byref(handle))
+        else:
+            self._call("nvmlDeviceGetHandleByUUID", name.encode(), ctypes.byref(handle))
+        self._call("nvmlDeviceGetUtilizationRates", handle, ctypes.byref(rates))
+        return rates[0] / 100
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        if code := getattr(self._library, function)(*arguments):
+            raise OSError(f"{function} answers {code}")
+
+
+class GpuUse:
+    """How busy each GPU of this server was of late; nothing of one of which there is no news.
+
+    Asked in a thread of its own, from the first reading on: a driver whose device has gone may never answer.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        opened: Callable[[], Nvml] = Nvml,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._opened, self._now = opened, now
+        self._looks: Mapping[str, deque[tuple[float, float]]] = {
+            name: deque(maxlen=int(GPU_WINDOW / GPU_EVERY)) for name in names
+        }
+        self._thread: threading.Thread | None = None
+
+    def shares(self) -> list[tuple[str, float]]:
+        """(device, share of the time it was busy, from 0 to 1)."""
+        if self._looks and self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="gpu-use", daemon=True)
+            self._thread.start()
+        since = self._now() - GPU_WINDOW
+        looks = {name: [share for at, share in tuple(of) if at >= since] for name, of in self._looks.items()}
+        return [(name, fmean(found)) for name, found in looks.items() if found]
+
+    def _watch(self) -> None:
+        try:
+            nvml = self._opened()
+        except (OSError, AttributeError) as error:
+            event("how busy the GPUs are is not known", reason=str(error))
+            return
+        while True:
+            self.look(nvml)
+            time.sleep(GPU_EVERY)
+
+    def look(self, nvml: Nvml) -> None:
+        """One look at each device."""
+        for name, looks in self._looks.items():
+            with suppress(OSError, AttributeError):
+                looks.append((self._now(), nvml.busy(name)))
+
+
 class Gauges:
     """What is read when metrics are asked for. The server fills it in when a model is loaded."""
 
@@ -69,6 +149,7 @@ class Gauges:
         self.model: Callable[[], tuple[str, str, str] | None] = lambda: None
         self.model_cache: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.reloads: Callable[[], Iterable[tuple[str, int]]] = lambda: ()
+        self.gpus: Callable[[], Iterable[tuple[str, float]]] = GpuUse(devices.gpus()).shares
 
 
 class Metrics:
@@ -165,6 +246,15 @@ class Metrics:
         )
         lag.add_metric((), *self.lag.cumulative())
         yield lag
+        if shares := tuple(self.gauges.gpus()):
+            gpus = GaugeMetricFamily(
+                "pinn_gpu_utilization_ratio",
+                "Share of the last 15 s in which a GPU of this server was busy, by NVML; none without one",
+                labels=("device",),
+            )
+            for device, share in shares:
+                gpus.add_metric((device,), share)
+            yield gpus
         if model := self.gauges.model():
             info = GaugeMetricFamily(
                 "pinn_model_info", "The model served, always 1", labels=("name", "version", "digest")

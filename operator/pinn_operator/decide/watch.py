@@ -115,7 +115,19 @@ def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memor
         "canary": off or seen.workload(canary).ready > 0,
         "stable": off or let_go or seen.workload(stable).ready > 0,
     }
-    return Reading(now_of(seen), interval_of(seen.resource.spec), samples, restarts, ready, memory)
+    return Reading(
+        now_of(seen), interval_of(seen.resource.spec), samples, restarts, ready, memory, gpu=_gpus(seen, journal)
+    )
+
+
+def _gpus(seen: Observed, journal: Journal) -> Mapping[Role, float]:
+    """How busy the GPUs of each arm are, on average over those of its servers that have any."""
+    roles: list[tuple[Role, str]] = [("canary", journal.canary.revision), ("stable", journal.stable.revision)]
+    pods = seen.measured.pods if seen.measured else ()
+    told = {
+        role: [pod.gpu for pod in pods if pod.revision == revision and pod.gpu is not None] for role, revision in roles
+    }
+    return {role: sum(shares) / len(shares) for role, shares in told.items() if shares}
 
 
 def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> tuple[Sample, ...]:

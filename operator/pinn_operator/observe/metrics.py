@@ -30,6 +30,8 @@ MISSES: Final = "pinn_cache_misses_total"
 LATENCY: Final = "pinn_prediction_latency_seconds"
 RESIDENT: Final = "process_resident_memory_bytes"
 CACHED: Final = "pinn_cache_bytes"
+GPU_USE: Final = "pinn_gpu_utilization_ratio"
+"""By device, on servers that have one."""
 FAILED: Final = ("error", "overloaded")
 """Outcomes that are errors. One that is refused is the caller's own."""
 
@@ -54,24 +56,32 @@ def parse(text: str, *, shadow_counts: bool) -> tuple[dict[str, float], float | 
 
     Raises ValueError with a sentence where the text is not whole, or says what cannot be.
     """
-    return counted(_told(text), shadow_counts=shadow_counts)
+    return counted(told(text), shadow_counts=shadow_counts)
 
 
-def counted(told: Told, *, shadow_counts: bool) -> tuple[dict[str, float], float | None, float]:
+def counted(found: Told, *, shadow_counts: bool) -> tuple[dict[str, float], float | None, float]:
     """The same of series that came by another way. Raises ValueError where they are not complete."""
     sources = ("live", "shadow") if shadow_counts else ("live",)
-    misses = told.sum(MISSES, sources)
+    misses = found.sum(MISSES, sources)
     counts = {
-        "requests": told.sum(REQUESTS, sources),
-        "errors": told.sum(REQUESTS, sources, FAILED),
-        "fallbacks": told.sum(FALLBACKS, sources),
-        "lookups": told.sum(HITS, sources) + misses,
+        "requests": found.sum(REQUESTS, sources),
+        "errors": found.sum(REQUESTS, sources, FAILED),
+        "fallbacks": found.sum(FALLBACKS, sources),
+        "lookups": found.sum(HITS, sources) + misses,
         "misses": misses,
-        **_latencies(told, sources),
+        **_latencies(found, sources),
         "checked": 0.0,
         "violations": 0.0,
     }
-    return counts, _memory(told), told.sum(REQUESTS, ("live",))
+    return counts, _memory(found), found.sum(REQUESTS, ("live",))
+
+
+def busy(found: Told) -> float | None:
+    """The mean share of the time that the GPUs of a server are busy; None without any. Raises ValueError above 1."""
+    shares = found.of(GPU_USE).values()
+    if most := [share for share in shares if share > 1]:
+        raise ValueError(f"{GPU_USE} is {most[0]:g}")
+    return sum(shares) / len(shares) if shares else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +106,14 @@ class Told:
 async def _read(servers: Servers, server: Server, now: Callable[[], float], shadow_counts: bool) -> PodMetrics:
     at = now()
     try:
-        counts, memory, live = parse(await servers.metrics(server), shadow_counts=shadow_counts)
+        found = told(await servers.metrics(server))
+        (counts, memory, live), gpu = counted(found, shadow_counts=shadow_counts), busy(found)
     except ServerTrouble as error:
         return PodMetrics(server.revision, server.process, at, None, trouble=str(error))
     except ValueError as error:
         said = f"the metrics of pod {server.pod} cannot be used: {error}"
         return PodMetrics(server.revision, server.process, at, None, trouble=said)
-    return PodMetrics(server.revision, server.process, at, counts, memory, live)
+    return PodMetrics(server.revision, server.process, at, counts, memory, live, gpu=gpu)
 
 
 def may_have_counted(server: Server) -> bool:
@@ -110,7 +121,8 @@ def may_have_counted(server: Server) -> bool:
     return server.ready or (server.address is not None and bool(server.container))
 
 
-def _told(text: str) -> Told:
+def told(text: str) -> Told:
+    """The series of a server's text. Raises ValueError where it is not whole."""
     if not text.endswith("\n"):
         raise ValueError("they end in the middle of a line")
     series: dict[str, dict[Labels, float]] = defaultdict(dict)

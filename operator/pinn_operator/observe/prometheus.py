@@ -22,6 +22,7 @@ from pinn_operator.api.spec import CustomGate
 from pinn_operator.observe.metrics import (
     CACHED,
     FALLBACKS,
+    GPU_USE,
     HITS,
     LATENCY,
     MISSES,
@@ -29,6 +30,7 @@ from pinn_operator.observe.metrics import (
     RESIDENT,
     Labels,
     Told,
+    busy,
     counted,
     may_have_counted,
     possible,
@@ -47,8 +49,8 @@ SHORTEST_WINDOW, LONGEST_WINDOW = 15.0, 300.0
 QUOTED: Final = 200
 
 COUNTED: Final = (REQUESTS, FALLBACKS, HITS, MISSES, f"{LATENCY}_bucket", f"{LATENCY}_count")
-FAMILIES: Final = (*COUNTED, RESIDENT, CACHED)
-OWN: Final = frozenset({"__name__", "source", "outcome", "method", "le"})
+FAMILIES: Final = (*COUNTED, RESIDENT, CACHED, GPU_USE)
+OWN: Final = frozenset({"__name__", "source", "outcome", "method", "le", "device"})
 """Labels that a server gives its series. The others are Prometheus' own, and say by which way it reads the server."""
 REVISION: Final = "{{revision}}"
 
@@ -109,10 +111,10 @@ def _of_pod(
     try:
         told, at = _newest(source, server, found)
         _check_age(source, server, at, now)
-        counts, memory, live = counted(told, shadow_counts=source.shadow_counts)
+        (counts, memory, live), gpu = counted(told, shadow_counts=source.shadow_counts), busy(told)
     except ValueError as error:
         return PodMetrics(server.revision, server.process, now, None, trouble=str(error))
-    return PodMetrics(server.revision, server.process, at, {**counts, **custom}, memory, live)
+    return PodMetrics(server.revision, server.process, at, {**counts, **custom}, memory, live, gpu=gpu)
 
 
 def _newest(source: Source, server: Server, found: Mapping[Labels, Series]) -> tuple[Told, float]:
@@ -129,6 +131,7 @@ def _newest(source: Source, server: Server, found: Mapping[Labels, Series]) -> t
         lacks = min(lacking.values(), key=len)
         raise ValueError(f'Prometheus has no {lacks[0]} of pod {server.pod} with the label source="live"')
     at, series = max(whole, key=lambda one: one[0])
+    series = {name: samples for name, samples in series.items() if name != GPU_USE or _last(samples) >= at}
     newest = {name: _last_of(name, samples) for name, samples in series.items()}
     return Told(newest, frozenset({*newest, LATENCY})), at
 
@@ -141,12 +144,17 @@ def _lacking(series: Series) -> list[str]:
 
 
 def _at(series: Series) -> float:
-    return min(max(at for at, _ in samples.values()) for samples in series.values())
+    """A server may lose its GPU, and goes on; then the last that was said of it is no news, and the others are."""
+    return min(_last(samples) for name, samples in series.items() if name != GPU_USE)
+
+
+def _last(samples: Mapping[Labels, tuple[float, float]]) -> float:
+    return max(at for at, _ in samples.values())
 
 
 def _last_of(name: str, samples: Mapping[Labels, tuple[float, float]]) -> dict[Labels, float]:
     """The values of the family's last reading. A series that ended before it is of another time."""
-    last = max(at for at, _ in samples.values())
+    last = _last(samples)
     return {labels: possible(name, value) for labels, (at, value) in samples.items() if at == last}
 
 

@@ -8,7 +8,7 @@ from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.decide.evidence import Ledger, rules_of
-from pinn_operator.decide.watch import PHYSICS, dumped, ledger_of, next_tick, tick, with_checks
+from pinn_operator.decide.watch import PHYSICS, dumped, ledger_of, next_tick, reading, tick, with_checks
 from tests.given import NOW, observed, only, ready, resource
 
 AT = NOW.timestamp()
@@ -92,6 +92,21 @@ def test_a_canary_whom_users_ask_next_to_nothing_is_quiet() -> None:
     assert not journal.quiet
     journal, _ = _after(journal, ledger, _pod("new", 10, live=10, at=AT + 20), _pod("old", 0, at=AT + 20), seconds=20)
     assert journal.quiet
+
+
+def test_how_busy_gpus_are_is_the_mean_over_the_servers_of_an_arm_that_have_any() -> None:
+    pods = (
+        replace(_pod("new", 0), gpu=0.9),
+        replace(_pod("new", 0), process="new/2", gpu=0.5),
+        replace(_pod("new", 0), process="new/3"),
+        _pod("old", 0),
+        replace(_pod("another", 0), gpu=1.0),
+    )
+    seen = _seen(Measured(pods))
+    assert reading(seen, JOURNAL, (), {}).gpu == {"canary": pytest.approx(0.7)}
+    assert reading(_seen(None), JOURNAL, (), {}).gpu == {}
+    _, ledger = _after(JOURNAL, Ledger(), *pods)
+    assert ledger.gpu.there
 
 
 def test_an_hour_of_minutes_is_kept() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pinn_operator.api.spec import Spec
 from pinn_operator.decide.evidence.gates import BUCKETS as JUDGED
 from pinn_operator.decide.evidence.rules import LIVE, rules_of
-from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, parse, scrape
+from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, busy, parse, scrape, told
 from pinn_operator.servers import Servers
 from tests.pods import Town, pod
 
@@ -58,6 +58,13 @@ pinn_fallback_calls_total{{source="shadow"}} 1.0
 {histogram("none", "live", 2, 0)}
 {histogram("model", "shadow", 1, 39)}
 {histogram("model", "probe", 1000, 0)}
+"""
+
+
+ON_GPUS = """\
+# TYPE pinn_gpu_utilization_ratio gauge
+pinn_gpu_utilization_ratio{device="GPU-1"} 0.9
+pinn_gpu_utilization_ratio{device="GPU-2"} 0.3
 """
 
 
@@ -147,6 +154,17 @@ def test_a_cache_that_says_it_is_larger_than_the_process_leaves_no_memory() -> N
     assert parse(TEXT.replace("5.0e+07", "5.0e+09"), shadow_counts=True)[1] == 0.0
 
 
+def test_how_busy_a_server_s_gpus_are_is_the_mean_over_them_and_without_any_nothing_is_said() -> None:
+    assert busy(told(TEXT)) is None
+    assert busy(told(TEXT + ON_GPUS)) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("share", ["NaN", "-0.1", "1.01"])
+def test_a_gpu_that_is_busy_for_an_impossible_time_makes_no_reading(share: str) -> None:
+    with pytest.raises(ValueError, match="pinn_gpu_utilization_ratio is"):
+        busy(told(TEXT + ON_GPUS.replace("0.3", share)))
+
+
 # --- Scraping --------------------------------------------------------------------------------------------------------
 
 
@@ -169,9 +187,12 @@ async def test_all_pods_are_read_and_one_that_cannot_be_is_said_with_its_name(to
     await town[0].settle("a", telling(TEXT))
     await town[0].settle("b", telling("<html>\n"))
     gone = pod("c", "stable")
-    a, b, c = await scrape(town[1], [pod("a"), pod("b"), gone], lambda: 7.0, shadow_counts=True)
+    await town[0].settle("d", telling(TEXT + ON_GPUS))
+    a, b, c, d = await scrape(town[1], [pod("a"), pod("b"), gone, pod("d")], lambda: 7.0, shadow_counts=True)
     assert (a.revision, a.process, a.at, a.memory, a.live, a.trouble) == ("canary", pod("a").process, 7.0, 1e8, 110, "")
     assert (a.counts or {})["requests"] == 151
+    assert a.gpu is None
+    assert d.gpu == pytest.approx(0.6)
     assert (b.counts, b.memory, b.live) == (None, None, 0.0)
     assert b.trouble.startswith("the metrics of pod b cannot be used: invalid metric name")
     assert (c.revision, c.counts) == ("stable", None)

@@ -20,7 +20,7 @@ from pinn_operator.observe import prometheus as module
 from pinn_operator.observe.metrics import parse
 from pinn_operator.observe.prometheus import PODS_AT_ONCE, Sick, Source, ask
 from prometheus_client.parser import text_string_to_metric_families
-from tests.observe.test_metrics import TEXT
+from tests.observe.test_metrics import ON_GPUS, TEXT
 from tests.pods import pod
 
 NOW = 1000.0
@@ -115,6 +115,17 @@ async def test_the_counters_are_those_that_the_servers_tell_themselves(scraped: 
         counts, memory, live = parse(TEXT, shadow_counts=shadow_counts)
         expected = [PodMetrics(one.revision, one.process, NOW, counts, memory, live) for one in (A, B)]
         assert await scraped.read(shadow_counts=shadow_counts) == expected
+
+
+async def test_how_busy_gpus_are_is_told_and_no_longer_where_a_server_has_lost_its_own(scraped: Scraped) -> None:
+    scraped.servers = series_of("a", TEXT + ON_GPUS)
+    (found,) = await scraped.read(A)
+    assert found.gpu == pytest.approx(0.6)
+    for one in scraped.servers:
+        if one["metric"]["__name__"] == "pinn_gpu_utilization_ratio":
+            one["values"].pop()
+    (found,) = await scraped.read(A)
+    assert (found.gpu, found.at, found.live) == (None, NOW, 110)
 
 
 async def test_the_last_sample_counts_and_its_own_time(scraped: Scraped) -> None:

@@ -12,9 +12,10 @@ from math import log
 from typing import Final
 
 from pinn_operator.decide.evidence import eprocess as e
-from pinn_operator.decide.evidence.counters import Arm, Counters, Counts, Increments, Sample, advance
+from pinn_operator.decide.evidence.counters import STALE_AFTER, Arm, Counters, Counts, Increments, Sample, advance
 from pinn_operator.decide.evidence.eprocess import Detector, Watch
 from pinn_operator.decide.evidence.gates import BAKE_DOUBT, BETA, Gate, Limit
+from pinn_operator.decide.evidence.gpu import GpuUse
 from pinn_operator.decide.evidence.hard import Restarts, Window, unready_since
 from pinn_operator.decide.evidence.memory import Memory
 from pinn_operator.decide.evidence.rules import MEMORY, Rules, Sustained
@@ -128,7 +129,8 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one tick delivers. `restarts` are counts by pod of the canary, `ready` says whether an arm has a ready server,
-    `memory` is resident bytes without the cache by pod of the canary, `alike` whether both arms run on like hardware."""
+    `memory` is resident bytes without the cache by pod of the canary, `alike` whether both arms run on like hardware, `gpu` the
+    share of the time that the GPUs of an arm are busy, where it has any."""
 
     now: float
     interval: float
@@ -137,6 +139,7 @@ class Reading:
     ready: Mapping[Arm, bool] = field(default_factory=dict)
     memory: Mapping[str, float] = field(default_factory=dict)
     alike: bool = True
+    gpu: Mapping[Arm, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,7 @@ class Ledger:
     restarts: Restarts = field(default_factory=Restarts)
     unready: Mapping[str, float | None] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
+    gpu: GpuUse = field(default_factory=GpuUse)
 
 
 def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bake: bool = False) -> Ledger:
@@ -164,7 +168,13 @@ def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bak
     share = ledger.mass / max(1, steps_left)
     ledger = replace(ledger, mass=ledger.mass - share, step_mass=share, bake=bake, step_began=now, counted=0.0)
     known = {gate.name: _at_a_new_step(ledger, gate, ledger.gates.get(gate.name, Known())) for gate in rules.gates}
-    return replace(ledger, gates=known, restarts=ledger.restarts.at_a_new_step(), memory=ledger.memory.at_a_new_step())
+    return replace(
+        ledger,
+        gates=known,
+        restarts=ledger.restarts.at_a_new_step(),
+        memory=ledger.memory.at_a_new_step(),
+        gpu=ledger.gpu.at_a_new_step(),
+    )
 
 
 def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
@@ -197,6 +207,7 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
         restarts=ledger.restarts.after(reading.restarts),
         unready={arm: unready_since(ledger.unready.get(arm), reading.now, up) for arm, up in reading.ready.items()},
         memory=_looked(ledger.memory.after(reading.now, reading.memory), rules, reading.now),
+        gpu=_watched_gpus(ledger.gpu, reading),
         alike=reading.alike,
     )
     if not reading.samples:
@@ -218,6 +229,12 @@ def _looked(memory: Memory, rules: Rules, now: float) -> Memory:
     """With a look at the growth, where one is due."""
     allowed = rules.memory.growth_per_hour
     return memory if allowed is None else memory.looked(now, allowed, rules.alpha(MEMORY), BETA)
+
+
+def _watched_gpus(gpu: GpuUse, reading: Reading) -> GpuUse:
+    """Where no server of the canary could be read, nothing says that it has no GPU."""
+    was_read = any(sample.arm == "canary" and sample.counts is not None for sample in reading.samples)
+    return gpu.after(reading.now, reading.gpu, STALE_AFTER * reading.interval) if was_read else gpu
 
 
 def _watched(ledger: Ledger, limit: Sustained, now: float, found: Increments) -> list[tuple[str, Window]]:

@@ -1,4 +1,4 @@
-"""What a server may take, as gates: memory. Nothing here is a share of requests, and only the growth needs statistics.
+"""What a server may take, as gates: memory and GPUs. Nothing here is a share of requests, and only the growth needs statistics.
 
 A ceiling is judged by what was held all the time: the least amount over five minutes, or over the hold where that is shorter. A
 single large request, or a collection that is due, needs more for a moment.
@@ -11,17 +11,22 @@ from dataclasses import replace
 
 from pinn_operator.api.status import Verdict
 from pinn_operator.decide.evidence.counters import STALE_AFTER
+from pinn_operator.decide.evidence.gpu import GpuUse
 from pinn_operator.decide.evidence.ledger import Ledger
 from pinn_operator.decide.evidence.memory import BLOCK, Floor, Look
-from pinn_operator.decide.evidence.rules import LEVEL, MEMORY, Ceiling, Rules
-from pinn_operator.decide.evidence.standing import GateVerdict, mib, span
+from pinn_operator.decide.evidence.rules import GPU, LEVEL, MEMORY, Ceiling, Rules
+from pinn_operator.decide.evidence.standing import GateVerdict, mib, percent, span
 
 
 def resource_gates(
     ledger: Ledger, rules: Rules, now: float, interval: float, step_ends: float | None = None
 ) -> tuple[GateVerdict, ...]:
     """Those of them that are on."""
-    found = [_growth_gate(ledger, rules, now, step_ends), _level_gate(ledger, rules, now, interval, step_ends)]
+    found = [
+        _growth_gate(ledger, rules, now, step_ends),
+        _level_gate(ledger, rules, now, interval, step_ends),
+        _gpu_gate(ledger, rules, now, interval, step_ends),
+    ]
     return tuple(gate for gate in found if gate)
 
 
@@ -104,6 +109,43 @@ def _unread(ledger: Ledger, limit: Ceiling, now: float, interval: float) -> Gate
 
 def _level(verdict: Verdict, said: str, limit: Ceiling, observed: float | None = None) -> GateVerdict:
     return GateVerdict(LEVEL, verdict, f"{LEVEL}: {said}", limit.text, observed, unit="bytes")
+
+
+# --- How busy GPUs are -----------------------------------------------------------------------------------------------
+
+
+def _gpu_gate(ledger: Ledger, rules: Rules, now: float, interval: float, step_ends: float | None) -> GateVerdict | None:
+    """The mean over the step so far. Without a GPU there is no such gate; where stable's are as busy, nobody is to blame."""
+    limit, use = rules.gpu, ledger.gpu
+    if limit is None or not use.there:
+        return None
+    if now - (ledger.step_began if use.at is None else use.at) > STALE_AFTER * interval:
+        return _gpu("NoMetrics", "no server of the canary says how busy its GPU is; the weight stays", limit, use)
+    needed, seen = _watch(ledger, step_ends), use.canary.seconds
+    if not seen or seen + interval < needed:
+        left = max(1.0, needed - seen)
+        return replace(
+            _gpu("Undecided", f"{_busy(use, limit)}; a verdict takes {span(left)} more", limit, use), seconds_to_go=left
+        )
+    if use.canary.mean <= limit.most:
+        return _gpu("Passing", f"{_busy(use, limit)}; it is within the limit", limit, use)
+    if use.stable.mean > limit.most:
+        same = f"stable's are no less busy ({percent(use.stable.mean)}): nobody is blamed"
+        return _gpu("Frozen", f"{_busy(use, limit)}, but {same}", limit, use)
+    return _gpu("Failing", _busy(use, limit), limit, use)
+
+
+def _busy(use: GpuUse, limit: Ceiling) -> str:
+    if not use.canary.seconds:
+        return f"how busy the GPUs of the canary are is not known in this step yet (limit {limit.text})"
+    mean, seen = percent(use.canary.mean), span(use.canary.seconds)
+    return f"the GPUs of the canary were busy for {mean} of {seen} (limit {limit.text})"
+
+
+def _gpu(verdict: Verdict, said: str, limit: Ceiling, use: GpuUse) -> GateVerdict:
+    observed = use.canary.mean if use.canary.seconds else None
+    stable = use.stable.mean if use.stable.seconds else None
+    return GateVerdict(GPU, verdict, f"{GPU}: {said}", limit.text, observed, stable)
 
 
 def _watch(ledger: Ledger, step_ends: float | None) -> float:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from pinn_operator.api.spec import Spec
-from pinn_operator.api.units import bytes_of, seconds, unless_off
+from pinn_operator.api.units import bytes_of, fraction, seconds, unless_off
 from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Gate, gates_of, share, slow
 
 MEMORY: Final = "memoryGrowthPerHour"
 LEVEL: Final = "memory"
+GPU: Final = "gpuUtilization"
 LIVE: Final = "live"
 """The requests of users alone: nothing is judged by them, but they tell which share each arm really has."""
 
@@ -49,12 +50,14 @@ class MemoryLimits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a rollout is judged by. `unavailable` are the seconds that no server of the canary may be ready."""
+    """What a rollout is judged by. `unavailable` are the seconds that no server of the canary may be ready, `gpu` the share of
+    the time that GPUs may be busy."""
 
     gates: tuple[Gate, ...]
     hard: tuple[Sustained, ...] = ()
     unavailable: float | None = None
     memory: MemoryLimits = MemoryLimits()
+    gpu: Ceiling | None = None
 
     @property
     def counters(self) -> tuple[str, ...]:
@@ -79,6 +82,8 @@ def rules_of(spec: Spec) -> Rules:
     allowed = unless_off(bytes_of, spec.sla.promote.memory_growth_per_hour)
     container = spec.resources.limits.get("memory")
     level = unless_off(bytes_of, spec.sla.promote.memory)
+    gpu = spec.sla.promote.gpu_utilization
+    busiest = unless_off(fraction, gpu)
     return Rules(
         gates=gates_of(spec),
         hard=tuple(_hard_limits(spec)),
@@ -89,6 +94,7 @@ def rules_of(spec: Spec) -> Rules:
             container=None if container is None else float(bytes_of(container)),
             level=None if level is None else Ceiling(float(level), f"{spec.sla.promote.memory}"),
         ),
+        gpu=None if busiest is None or busiest >= 1 else Ceiling(busiest, gpu),
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 from pinn_operator.decide.evidence import GateVerdict, Ledger, Reading, dump, load
+from pinn_operator.decide.evidence.counters import Arm
 from pinn_operator.decide.evidence.memory import KEPT_PODS
-from pinn_operator.decide.evidence.rules import LEVEL
+from pinn_operator.decide.evidence.rules import GPU, LEVEL
 from tests.decide.evidence.arms import INTERVAL, Rollout, errors_only
 from tests.given import only
 
@@ -91,7 +92,8 @@ def test_what_was_held_in_the_step_before_does_not_count() -> None:
     rollout = watched()
     assert rollout.after(310, holding(900)).verdict == "Failing"
     rollout.step(1)
-    assert rollout.after(310, holding(500)).verdict == "Passing"
+    assert rollout.after(290, holding(500)).verdict == "Undecided"
+    assert rollout.after(15, holding(500)).verdict == "Passing"
 
 
 def test_servers_that_do_not_say_what_they_hold_keep_the_weight_and_one_lost_reading_does_not() -> None:
@@ -130,6 +132,99 @@ def test_what_is_known_of_it_outlives_the_operator() -> None:
     rollout = watched()
     rollout.after(100, holding(500))
     assert load(Ledger, dump(rollout.ledger)) == rollout.ledger
+
+
+# --- How busy GPUs are -----------------------------------------------------------------------------------------------
+
+
+class OnGpus(Rollout):
+    """A rollout of servers with GPUs, of which only how busy they are is looked at."""
+
+    def after(
+        self, seconds: float, canary: float | None, stable: float | None = None, every: float = INTERVAL
+    ) -> GateVerdict | None:
+        told: Mapping[Arm, float | None] = {"canary": canary, "stable": stable}
+        shares = {arm: share for arm, share in told.items() if share is not None}
+        for _ in range(int(seconds / every)):
+            self.now += every - INTERVAL
+            self.tick((100, 0), (900, 0), change=lambda reading: replace(reading, gpu=shares))
+        return self.gate()
+
+    def gate(self) -> GateVerdict | None:
+        ends = self.ledger.step_began + HOLD
+        return next((gate for gate in self.verdict(ends).gates if gate.name == GPU), None)
+
+
+def on_gpus(limit: str = "80%") -> OnGpus:
+    return OnGpus(errors_only(sla=only(errorRate="1%", gpuUtilization=limit)))
+
+
+def verdict(gate: GateVerdict | None) -> str | None:
+    return gate.verdict if gate else None
+
+
+def test_a_canary_whose_gpus_are_too_busy_on_average_fails_and_is_to_blame() -> None:
+    rollout = on_gpus()
+    found = rollout.after(310, 0.9, 0.4)
+    assert found is not None
+    assert found.sentence == "gpuUtilization: the GPUs of the canary were busy for 90 % of 5 min (limit 80%)"
+    assert (found.verdict, found.limit, found.observed_text) == ("Failing", "80%", "90%")
+    assert found.stable == pytest.approx(0.4)
+    step = rollout.verdict(rollout.ledger.step_began + HOLD)
+    assert (step.verdict, step.blamed) == ("Failing", True)
+
+
+def test_the_mean_counts_and_not_a_peak() -> None:
+    rollout = on_gpus()
+    assert verdict(rollout.after(60, 1.0)) == "Undecided"
+    assert verdict(rollout.after(250, 0.7)) == "Passing"
+    found = rollout.gate()
+    assert found is not None
+    assert found.sentence.endswith("(limit 80%); it is within the limit")
+
+
+def test_a_reading_counts_for_the_time_since_the_one_before_and_not_for_a_gap() -> None:
+    rollout = on_gpus()
+    rollout.after(INTERVAL, 0.0)
+    rollout.after(100, 1.0)
+    rollout.after(1000, 0.0, every=1000)
+    known = rollout.ledger.gpu.canary
+    assert (known.seconds, known.busy) == (112.5, 100)
+
+
+def test_where_the_gpus_of_stable_are_no_less_busy_nobody_is_blamed() -> None:
+    rollout = on_gpus()
+    found = rollout.after(310, 0.9, 0.85)
+    assert found is not None
+    assert found.verdict == "Frozen"
+    assert found.sentence.endswith("(limit 80%), but stable's are no less busy (85 %): nobody is blamed")
+
+
+def test_servers_without_gpus_are_not_judged_by_them() -> None:
+    assert on_gpus().after(310, None, 0.9) is None
+    assert on_gpus("Off").after(310, 0.9) is None
+    assert on_gpus("100%").after(310, 1.0) is None
+    rollout = on_gpus()
+    rollout.after(310, 0.9)
+    assert rollout.after(INTERVAL, None) is None
+
+
+def test_each_step_is_watched_anew() -> None:
+    rollout = on_gpus()
+    assert verdict(rollout.after(310, 0.9)) == "Failing"
+    rollout.step(1)
+    assert verdict(rollout.gate()) == "Undecided"
+    assert verdict(rollout.after(310, 0.5)) == "Passing"
+
+
+def test_while_no_server_can_be_read_the_weight_stays() -> None:
+    rollout = on_gpus()
+    assert verdict(rollout.after(310, 0.5)) == "Passing"
+    rollout.now += 13
+    found = rollout.gate()
+    assert found is not None
+    assert found.sentence == "gpuUtilization: no server of the canary says how busy its GPU is; the weight stays"
+    assert found.verdict == "NoMetrics"
 
 
 # --- Simulated -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from tests.decide.explore import Setting, ends, explore, stand_in
 SETTINGS = {
     "gateway": Setting(gateway=True, when_undecided="RollBack"),
     "service": Setting(gateway=False, when_undecided="Pause", step=1),
+    "let go": Setting(when_undecided="Pause", replicas=1, step=2, edits=1, faults=0, retain_stable="None"),
     "bake": Setting(gateway=True, when_undecided="Pause", replicas=1, edits=3, faults=2, step=2),
 }
 MOST = 350_000

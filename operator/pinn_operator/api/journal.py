@@ -80,7 +80,8 @@ class Journal:
     `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
     last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
-    itself in the way: None while it is ready, or while the cluster refuses its pods.
+    itself in the way: None while it is ready, or while the cluster refuses its pods. `let_go_at` is when stable's servers were
+    last removed for the bake.
     """
 
     canary: Arm
@@ -108,6 +109,7 @@ class Journal:
     weight: int = 0
     waits_since: float | None = None
     crashed: bool = False
+    let_go_at: float | None = None
 
     def pause(self, now: float, interval: float) -> float:
         """Seconds from one reading of the servers to the next."""

@@ -544,15 +544,14 @@ def _plan(
 ) -> Plan:
     done = handled(case.seen) | (dict([request]) if request else {})
     leaving = still_served(case.seen, case.stable, case.wanted)
+    lets_go = _lets_stable_go(case, traffic)
+    if lets_go and case.stable.name in case.seen.workloads:
+        case = replace(case, journal=replace(case.journal, let_go_at=case.now))
     return Plan(
         phase=phase,
         sentence=said,
         wanted=case.wanted.name,
-        run=runs(
-            case.seen,
-            [case.stable, case.wanted, *leaving],
-            let_go=case.stable if _lets_stable_go(case, traffic) else None,
-        ),
+        run=runs(case.seen, [*([] if lets_go else [case.stable]), case.wanted, *leaving]),
         stable=case.stable,
         canary=case.wanted,
         traffic=traffic,
@@ -563,9 +562,10 @@ def _plan(
 
 
 def _lets_stable_go(case: Case, traffic: Traffic) -> bool:
-    """In the bake, where the spec does not keep stable's servers, once no request can be on its way to them."""
+    """In the bake, where the spec does not keep stable's servers, once no request can be on its way to them. It changes what is
+    stored: a pass that was held up then conflicts with one that has rolled back meanwhile, before it removes anything."""
     alone = dict(traffic.weights) == {case.wanted.name: 100} and in_force(case.seen, traffic)
-    quiet = case.now - case.journal.rose_at >= LINGER_SECONDS
+    quiet = case.now - case.journal.rose_at >= LINGER_SECONDS and case.stable.name not in case.seen.endpoints
     kept = case.seen.resource.spec.rollout.retain_stable == "Full" or bool(case.journal.ending)
     return not kept and case.bakes and case.journal.step_began is not None and alone and quiet
 

@@ -41,13 +41,10 @@ def called(revision: Revision) -> str:
     return f"version {revision.model_version} (revision {revision.name})"
 
 
-def runs(seen: Observed, revisions: Iterable[Revision], *, let_go: Revision | None = None) -> tuple[Run, ...]:
-    """Each of them once, with the replicas that the spec asks for; the one that is let go has none."""
+def runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:
+    """Each of them once, with the replicas that the spec asks for."""
     unique = {revision.name: revision for revision in revisions}
-    return tuple(
-        Run(revision, 0 if revision is let_go else seen.resource.spec.replicas, _nudge(seen, revision))
-        for revision in unique.values()
-    )
+    return tuple(Run(revision, seen.resource.spec.replicas, _nudge(seen, revision)) for revision in unique.values())
 
 
 def still_served(seen: Observed, *others: Revision) -> list[Revision]:

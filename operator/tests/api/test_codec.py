@@ -76,6 +76,7 @@ JOURNAL = Journal(
     measure_at=4.0,
     rose_at=5.0,
     crashed=True,
+    let_go_at=7.0,
     lost_at=6.0,
     live=7.0,
     quiet=False,

@@ -57,6 +57,7 @@ class Setting:
     edits: int = 2
     faults: int = 1
     step: int = 0
+    retain_stable: str = "Full"
 
     def spec(self, state: State) -> dict[str, Any]:
         return {
@@ -67,6 +68,7 @@ class Setting:
                 "whenUndecided": self.when_undecided,
                 "progressDeadline": "20s",
                 "paused": state.paused,
+                "retainStable": self.retain_stable,
             },
             "sla": only(errorRate="1%"),
             "cache": {"warmUp": {"from": "None"}},
@@ -253,23 +255,26 @@ def _aged(at: float | None, by: float) -> float | None:
 def _later(memory: Remembered, by: float) -> Remembered:
     """As it looks when so much time has passed; with 0, in the form in which states are compared."""
     j, known = memory.journal, memory.ledger.counters
-    journal = replace(  # rose_at is always another moment when it is set, so it need not be kept to conflict
-        j,
-        began=_aged(j.began, by) or 0.0,
-        step_began=_aged(j.step_began, by),
-        lost_at=_aged(j.lost_at, by),
-        ended=_aged(j.ended, by),
-        waits_since=_aged(j.waits_since, by),
-        measure_at=AT if j.measure_at - by <= AT else AT + SECONDS,
-        rose_at=0.0,
-        live=0.0,
-        quiet=True,
-        reason="",
-        sentence="it ended" if j.ending else "",
-        smoke="it was asked" if j.smoke else "",
-        timeline=(),
-        minutes=(),
-        gates=(),
+    journal = (
+        replace(  # what _changes tells is always another moment when it is set, so it need not be kept to conflict
+            j,
+            began=_aged(j.began, by) or 0.0,
+            step_began=_aged(j.step_began, by),
+            lost_at=_aged(j.lost_at, by),
+            ended=_aged(j.ended, by),
+            waits_since=_aged(j.waits_since, by),
+            measure_at=AT if j.measure_at - by <= AT else AT + SECONDS,
+            rose_at=0.0,
+            let_go_at=None,
+            live=0.0,
+            quiet=True,
+            reason="",
+            sentence="it ended" if j.ending else "",
+            smoke="it was asked" if j.smoke else "",
+            timeline=(),
+            minutes=(),
+            gates=(),
+        )
     )
     pods = {name: counters.Known(_aged(one.at, by) or 0.0, one.counts) for name, one in known.pods.items()}
     ledger = replace(
@@ -464,6 +469,11 @@ def _workloads(setting: Setting, decision: Decision, read: State, live: State) -
     return live._replace(labelled=live.labelled & {server.pod for server in _servers(live)})
 
 
+def _changes(journal: Journal) -> bool:
+    """What is another moment whenever it is set."""
+    return journal.rose_at >= AT or (journal.let_go_at or 0.0) >= AT
+
+
 def _remember(setting: Setting, decision: Decision, read: State, live: State) -> State:
     plan = decision.plan
     if plan.memory is None or plan.memory.journal is None:
@@ -471,7 +481,7 @@ def _remember(setting: Setting, decision: Decision, read: State, live: State) ->
     done = plan.memory.handled
     ledger = plan.memory.ledger.get("it", Tiny())
     new = Remembered(plan.memory.journal, ledger, (done.get("promote", ""), done.get("abort", "")))
-    new, changes = _later(new, 0), plan.memory.journal.rose_at >= AT
+    new, changes = _later(new, 0), _changes(plan.memory.journal)
     if new == read.memory and not changes:
         return live
     pinned(read.memory, live.memory)

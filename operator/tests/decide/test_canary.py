@@ -437,9 +437,9 @@ def test_a_canary_that_lost_one_of_two_servers_gets_half_at_most() -> None:
 
 def test_where_stable_is_not_retained_its_servers_go_in_the_bake_and_not_before() -> None:
     cluster = rolling(step=2, rollout={"retainStable": "None"})
-    assert len(cluster.pods[cluster.named("1.0.0")]) == 2
+    assert cluster.state()["pods"] == {"1.0.0": 2, "2.0.0": 2}
     cluster.until(lambda plan: has_begun(plan, 3))
-    cluster.until(lambda _: not cluster.pods[cluster.named("1.0.0")])
+    cluster.until(lambda _: cluster.state()["pods"] == {"2.0.0": 2})
     assert cluster.share == 100
     cluster.until(_is(Phase.SERVING))
     assert cluster.state()["stable"] == "2.0.0"
@@ -447,7 +447,7 @@ def test_where_stable_is_not_retained_its_servers_go_in_the_bake_and_not_before(
 
 def test_a_rollback_to_a_stable_without_servers_starts_them_before_any_traffic_moves() -> None:
     cluster = rolling(step=3, rollout={"retainStable": "None"})
-    cluster.until(lambda _: not cluster.pods[cluster.named("1.0.0")])
+    cluster.until(lambda _: cluster.state()["pods"] == {"2.0.0": 2})
     cluster.bad = {"2.0.0": 0.2}
     plan = cluster.until(lambda plan: plan.phase is Phase.ROLLING_BACK)
     assert plan.weight_of(plan.wanted) == 100
@@ -457,7 +457,7 @@ def test_a_rollback_to_a_stable_without_servers_starts_them_before_any_traffic_m
 
 def test_a_stable_that_was_let_go_is_no_shared_incident() -> None:
     cluster = rolling(step=3, replicas=1, rollout={"retainStable": "None"})
-    cluster.until(lambda _: not cluster.pods[cluster.named("1.0.0")])
+    cluster.until(lambda _: cluster.state()["pods"] == {"2.0.0": 1})
     cluster.broken = frozenset({"2.0.0"})
     cluster.pods[cluster.wanted][0].ready = False
     assert _rolled_back(cluster).blamed

@@ -35,6 +35,8 @@ SMOKE_SECONDS = 30.0
 
 BACK_SECONDS = 10.0
 """One pass, and a gateway that follows: 1 to 3 s as measured, with room."""
+ROUTE_SECONDS = 5.0
+"""Between two looks at a route that is missing or refused: it is the user's to mend, and nothing wakes the operator when it is."""
 START_SLACK = 1.5
 """Times that servers took to start: the next time the node may be busier."""
 
@@ -199,7 +201,9 @@ def _settle(seen: Observed, stable: Revision) -> Plan:
         said, phase = f"{called(stable)} serves", Phase.SERVING
         again = None if is_ready(seen, stable) else LATER
     else:
-        said, phase, again = f"{called(stable)} serves; the traffic is changing over", Phase.DRAINING, SOON
+        trouble = seen.route.trouble if seen.route else ""
+        said = f"{called(stable)} serves; the traffic is changing over{f': {trouble}' if trouble else ''}"
+        phase, again = Phase.DRAINING, ROUTE_SECONDS if trouble and not leaving else SOON
     return Plan(
         phase=phase,
         sentence=said,

@@ -15,7 +15,7 @@ from pinn_operator.api.observed import ChildId, Observed, Route
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.readings import Server
 from pinn_operator.decide import decide
-from pinn_operator.decide.rollout import KEPT_REVISIONS, TEARDOWN, wanted_revision
+from pinn_operator.decide.rollout import KEPT_REVISIONS, ROUTE_SECONDS, TEARDOWN, wanted_revision
 from tests.decide.tiny_cluster import WRITES, TinyCluster, rolling, serving
 from tests.given import GATEWAY, NOW, observed, ready, resource, revision
 from tests.golden import assert_golden
@@ -259,6 +259,20 @@ def test_a_bin_width_of_what_can_be_no_input_is_refused_with_the_field(name: str
     plan = decide(observed(resource(cache={"binWidths": {"volatility": "1%", name: "1%"}})))
     assert plan.phase is Phase.NOT_SUPPORTED
     assert plan.sentence == f'spec.cache.binWidths: "{name}" is no name of an input; write e.g. volatility: 1%'
+
+
+def test_a_route_of_the_users_that_is_missing_is_said_and_not_looked_for_every_second() -> None:
+    said = "HTTPRoute theirs, which spec.traffic.routeRef names, does not exist"
+    seen = observed(
+        resource("1.0.0", traffic={"routeRef": {"name": "theirs"}}, status={"stable": {"revision": STABLE.name}}),
+        revisions=[STABLE],
+        workloads={STABLE.name: ready(1)},
+        selected=STABLE.name,
+        route=Route({}, trouble=said, canary=STABLE.name),
+    )
+    plan = decide(seen)
+    assert plan.sentence.endswith(f"the traffic is changing over: {said}")
+    assert plan.look_again == ROUTE_SECONDS
 
 
 def _asked_for(rollout: dict[str, Any], took: float | None) -> Observed:

@@ -36,7 +36,7 @@ SMOKE_SECONDS = 30.0
 BACK_SECONDS = 10.0
 """One pass, and a gateway that follows: 1 to 3 s as measured, with room."""
 ROUTE_SECONDS = 5.0
-"""Between two looks at a route that is missing or refused: it is the user's to mend, and nothing wakes the operator when it is."""
+"""Between two looks at a route that is missing or refused: the user's to mend, and nothing wakes the operator when it is."""
 START_SLACK = 1.5
 """Times that servers took to start: the next time the node may be busier."""
 

@@ -1,0 +1,488 @@
+"""The American put without dividends: a price that no formula gives, and when to exercise, which is unknown too.
+
+In units of the strike, with s = sigma sqrt(T), rho = r sqrt(T)/sigma, kappa = rT = s rho, z = ln(S/K)/s and d = z + rho - s/2,
+the put is worth the European one and a premium e = kappa exp(-kappa) H(d, s, rho). Where it is not exercised, Black-Scholes is
+
+    H_dd + d H_d - 2 H - (s H_s + rho H_rho) = 0,   d > d_b = z_b + rho - s/2
+
+and at the boundary z_b(s, rho) value and slope of the put are those of 1 - S, so H and H_d are known there. Written as
+
+    H = U(d)/U(d_b) (a + t h1(y) + h2(y) N),   y = d - d_b,   U(d) = Φ(-d),   h1 = y/(1+y)^2,   h2 = y^2/(1+y)^2
+
+with a and t from that knowledge, both hold whatever the networks say. N is trained on the equation alone, and the boundary
+z_b = -zeta(rho) exp(M) before it on smooth pasting as an integral equation (american_put_solver.py): no price in either loss.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pinn_inference.problems import Input, Width, american_put_solver, black_scholes
+from pinn_inference.problems.black_scholes import Greeks, Option
+from pinn_inference.problems.error_table import ErrorTable
+from pinn_inference.problems.jets import Jets
+from pinn_inference.problems.ranged import Ranged
+
+NAME: Final = "american-put"
+
+Real = Any  # a float, or an array of them: the formulas below are written once for both
+Array = NDArray[np.float64]
+
+INPUTS: Final = (
+    Input("spot", "currency, as a multiple of the strike", 0.5, 2.0, per="strike"),
+    Input("strike", "currency", 1e-6, 1e9),
+    Input("maturity", "years", 0.02, 2.0),
+    Input("rate", "per year, continuously compounded", 0.0, 0.1),
+    Input("volatility", "per square root of a year", 0.05, 0.6),
+)
+SOLVABLE: Final = (
+    Input("spot", "currency", 1e-9, 1e12),
+    Input("strike", "currency", 1e-9, 1e12),
+    Input("maturity", "years", 1e-4, 30.0),
+    Input("rate", "per year, continuously compounded", -0.5, 0.5),
+    Input("volatility", "per square root of a year", 0.05, 3.0),
+)
+"""Where the reference solver was tried against itself with twice the nodes. With no rate, or less, early exercise never pays."""
+
+INVARIANTS: Final = ("complementarity", "price_bounds", "delta_bounds", "gamma_sign", "vega_sign", "rho_sign")
+
+FAR: Final = 6.5
+"""Beyond this d, U is below 5e-11: the premium is nothing."""
+
+RHO_LEAST: Final = 1e-5
+"""Below it H is taken there: the premium is of the order rho^2 s, and what H still changes makes less than 1e-7 of the strike."""
+
+NEAREST: Final = -0.5
+"""Least z + zeta at which the networks are asked: the boundary is above -0.2, and below it the pay-off is the answer."""
+
+HALVING: Final = 2.0
+"""z + zeta enters the network as 2 (z + zeta)/(HALVING + z + zeta), which is bounded."""
+
+ROOT_HALF: Final = math.sqrt(0.5)
+DENSITY: Final = 1 / math.sqrt(2 * math.pi)
+
+
+class Put(NamedTuple):
+    """One put, or a batch of n when each field is an array of shape (n,)."""
+
+    spot: Real
+    strike: Real
+    maturity: Real
+    rate: Real
+    volatility: Real
+
+
+# ------------------------------------------------------------------------------------------- change of variables
+
+
+class _Arrays:
+    exp, log, sqrt, log1p, expm1, where = np.exp, np.log, np.sqrt, np.log1p, np.expm1, np.where
+    least, most = np.minimum, np.maximum
+
+    @staticmethod
+    def erfc(x: Array) -> Array:
+        return np.fromiter(map(math.erfc, x.tolist()), np.float64, x.size)
+
+
+class _Numbers:
+    exp, log, sqrt, log1p, expm1, erfc = math.exp, math.log, math.sqrt, math.log1p, math.expm1, math.erfc
+    least, most = min, max
+
+    @staticmethod
+    def where(condition: bool, this: float, that: float) -> float:
+        return this if condition else that
+
+
+def functions(value: Real) -> Any:
+    """`math` for one number, NumPy for many."""
+    return _Arrays if isinstance(value, np.ndarray) else _Numbers
+
+
+class Reduced(NamedTuple):
+    """A put in the variables of the equation, dimensionless: z = ln(S/K)/s, and zeta, which stands for rho in the networks."""
+
+    s: Real
+    rho: Real
+    zeta: Real
+    z: Real
+    d: Real
+
+
+def reduce(put: Put) -> Reduced:
+    """The change of variables; rho is held above RHO_LEAST."""
+    f = functions(put[0])
+    root = f.sqrt(put.maturity)
+    s = put.volatility * root
+    rho = f.most(put.rate * root / put.volatility, RHO_LEAST)
+    z = f.log(put.spot / put.strike) / s
+    return Reduced(s, rho, zeta(rho), z, z + rho - 0.5 * s)
+
+
+def zeta(rho: Real) -> Real:
+    """About how many standard deviations the boundary is below the strike, exact as rho falls: see american_put_solver.zeta."""
+    f = functions(rho)
+    return f.sqrt(f.log1p(1 / (8 * math.pi * rho * rho)))
+
+
+def zeta_slope(rho: Real, at: Real) -> Real:
+    """d zeta/d rho, where zeta is `at`."""
+    return -1 / (at * rho * (1 + 8 * math.pi * rho * rho))
+
+
+def entering(distance: Real) -> tuple[Real, Real, Real]:
+    """The first coordinate of the network, of z + zeta, and its two derivatives."""
+    q = 1 / (HALVING + distance)
+    return 2 * distance * q, 2 * HALVING * q * q, -4 * HALVING * q * q * q
+
+
+# --------------------------------------------------------------------------------------------- at the boundary
+
+
+class Edge(NamedTuple):
+    """What is known at the exercise boundary z_b, and what its derivatives need."""
+
+    level: Real
+    """H."""
+    tilt: Real
+    """H_d + mills H: the first derivative of what multiplies U(d)/U(d_b)."""
+    d: Real
+    mills: Real
+    """φ(d_b)/U(d_b)."""
+    upper: Real
+    """U(d_b)."""
+    s: Real
+    rho: Real
+    z: Real
+    asset: Real
+    n1: Real
+    phi1: Real
+
+
+def edge(s: Real, rho: Real, z: Real) -> Edge:
+    """Value matching and smooth pasting at z = z_b(s, rho): P = 1 - exp(s z), P_x = -exp(s z)."""
+    f = functions(s)
+    kappa, asset = s * rho, f.exp(s * z)
+    d1, d = z + rho + 0.5 * s, z + rho - 0.5 * s
+    n1, upper = 0.5 * f.erfc(-ROOT_HALF * d1), 0.5 * f.erfc(ROOT_HALF * d)
+    cash = f.exp(-kappa)
+    excess = -f.expm1(-kappa) - asset * n1 + cash * 0.5 * f.erfc(-ROOT_HALF * d)  # 1 - S less the European put
+    mills = f.exp(-0.5 * d * d) * DENSITY / upper
+    level, slope = excess / (kappa * cash), -asset * n1 / (rho * cash)
+    return Edge(level, slope + mills * level, d, mills, upper, s, rho, z, asset, n1, f.exp(-0.5 * d1 * d1) * DENSITY)
+
+
+def edge_slope(at: Edge, ds: Real, drho: Real, dz: Real) -> tuple[Real, Real, Real]:
+    """The derivatives of level, tilt and d_b as s, rho and z_b move in a direction."""
+    s, rho = at.s, at.rho
+    kappa, dkappa = s * rho, s * drho + rho * ds
+    growth = functions(s).exp(kappa)
+    d_asset = s * dz + at.z * ds  # relative
+    d_d, d_d1 = dz + drho - 0.5 * ds, dz + drho + 0.5 * ds
+    d_excess = at.upper * dkappa - growth * at.asset * (at.n1 * d_asset + at.phi1 * ds)
+    d_level = d_excess / kappa + at.level * (dkappa - dkappa / kappa)
+    slope = at.tilt - at.mills * at.level
+    d_slope = slope * (dkappa - drho / rho) - growth * at.asset * (at.n1 * d_asset + at.phi1 * d_d1) / rho
+    d_mills = at.mills * (at.mills - at.d) * d_d
+    return d_level, d_slope + d_mills * at.level + at.mills * d_level, d_d
+
+
+def ramps(y: Real) -> tuple[tuple[Real, Real, Real], tuple[Real, Real, Real]]:
+    """h1 and h2 with two derivatives each, y >= 0."""
+    q = 1 / (1 + y)
+    return (
+        (y * q * q, (1 - y) * q**3, (2 * y - 4) * q**4),
+        (y * y * q * q, 2 * y * q**3, (2 - 4 * y) * q**4),
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- answers
+
+
+def greeks(put: Put, jet: Sequence[Real] | Array) -> Greeks:
+    """Price and Greeks from the jet (N, N_v, N_vv, N_s, N_zeta, M, M_s, M_zeta) by the chain rule, never from the equation.
+
+    theta is dV/dt = -dV/dT per year. Gamma jumps at the exercise boundary and is given on the side the put is found on.
+    """
+    f, reduced = functions(put[0]), reduce(put)
+    european = black_scholes.solve(_european(put))
+    boundary = -reduced.zeta * f.exp(jet[5])
+    premium = _premium(f, put, reduced, jet, boundary)
+    live = reduced.d < FAR
+    exercised = reduced.z <= boundary
+    payoff = (put.strike - put.spot, -1.0, 0.0, 0.0, 0.0, 0.0)
+    return Greeks(
+        *(
+            f.where(exercised, out, there + f.where(live, extra, 0.0))
+            for out, there, extra in zip(payoff, european, premium, strict=True)
+        )
+    )
+
+
+def _european(put: Put) -> Option:
+    zero = 0.0 * put.spot
+    return Option(put.spot, put.strike, put.maturity, put.rate, zero, put.volatility, zero - 1.0)
+
+
+def _premium(f: Any, put: Put, reduced: Reduced, jet: Sequence[Real] | Array, boundary: Real) -> Greeks:
+    """What early exercise adds to price and Greeks; of use where the put is not exercised and d is below FAR."""
+    s, rho, at, z, _ = reduced
+    n, n_v, n_vv, n_s, n_zeta, _, m_s, m_zeta = jet
+    known = edge(s, rho, boundary)
+    d = f.most(f.least(reduced.d, FAR), known.d)
+    _, v_d, v_dd = entering(f.most(d - rho + 0.5 * s + at, NEAREST))
+    n_d, n_dd = n_v * v_d, n_vv * v_d * v_d + n_v * v_dd
+    h1, h2 = ramps(d - known.d)
+    q = known.level + known.tilt * h1[0] + h2[0] * n
+    q_d = known.tilt * h1[1] + h2[1] * n + h2[0] * n_d
+    q_dd = known.tilt * h1[2] + h2[2] * n + 2 * h2[1] * n_d + h2[0] * n_dd
+    steep = known.tilt * h1[1] + h2[1] * n  # by y, the network held
+    upper = 0.5 * f.erfc(ROOT_HALF * d)
+    m = f.exp(-0.5 * d * d) * DENSITY / upper
+    ratio = upper / known.upper
+
+    zeta_rho = zeta_slope(rho, at) * f.where(rho > RHO_LEAST, 1.0, 0.0)
+    moves = (  # by s, and by rho, with x = ln(S/K) held: z, rho, zeta, N beside its first coordinate, the boundary
+        (-z / s, 0.0, 0.0, n_s, 1.0, boundary * m_s),
+        (
+            0.0,
+            f.where(rho > RHO_LEAST, 1.0, 0.0),
+            zeta_rho,
+            n_zeta * zeta_rho,
+            0.0,
+            zeta_rho * (boundary * m_zeta + boundary / at),
+        ),
+    )
+    slopes = []
+    for dz, drho, dzeta, dn, ds, dboundary in moves:
+        d_level, d_tilt, d_edge = edge_slope(known, ds, drho, dboundary)
+        d_d = dz + drho - 0.5 * ds
+        d_n = n_d * (dz + dzeta) + dn
+        d_q = d_level + d_tilt * h1[0] + steep * (d_d - d_edge) + h2[0] * d_n
+        slopes.append(ratio * (d_q + q * (known.mills * d_edge - m * d_d)))
+
+    root = f.sqrt(put.maturity)
+    kappa = put.rate * put.maturity
+    unit = put.strike * f.exp(-kappa)
+    value = kappa * ratio * q
+    by_x = kappa * ratio * (q_d - m * q) / s
+    by_xx = kappa * ratio * (q_dd - 2 * m * q_d + d * m * q) / (s * s)
+    scale = (1 - kappa) * ratio * q
+    true_rho = put.rate * root / put.volatility
+    by_s = scale * true_rho + kappa * slopes[0]
+    by_rho = scale * s + kappa * slopes[1]
+    return Greeks(
+        price=unit * value,
+        delta=unit * by_x / put.spot,
+        gamma=unit * (by_xx - by_x) / (put.spot * put.spot),
+        vega=unit * (by_s * root - by_rho * true_rho / put.volatility),
+        theta=-unit * (by_s * s + by_rho * true_rho) / (2 * put.maturity),
+        rho=unit * by_rho * root / put.volatility,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- physics
+
+
+def excesses(put: Put, g: Greeks) -> dict[str, Real]:
+    """How far an answer is from each invariant, dimensionless; a violation is an excess above the manifest's tolerance.
+
+    complementarity: min(V - payoff, r V - theta - sigma^2 S^2 gamma/2 - r S delta), which is 0 whether one exercises or holds,
+    relative to the strike plus the terms compared. price_bounds: payoff <= V <= K. delta_bounds: -1 <= delta <= 0. The others are
+    signs: the price is convex in S, rises with volatility and falls with the rate.
+    """
+    f = functions(put[0])
+    spot, strike, _, rate, volatility = put
+    diffusion = 0.5 * (volatility * spot) ** 2 * g.gamma
+    drift, discount = rate * spot * g.delta, rate * g.price
+    terms = abs(g.theta) + abs(diffusion) + abs(drift) + abs(discount)
+    over = g.price - f.most(strike - spot, 0.0)
+    return {
+        "complementarity": abs(f.least(over, discount - g.theta - diffusion - drift)) / (strike + terms),
+        "price_bounds": f.most(-over, g.price - strike) / strike,
+        "delta_bounds": f.most(-1.0 - g.delta, g.delta),
+        "gamma_sign": -g.gamma * spot * spot / strike,
+        "vega_sign": -g.vega / strike,
+        "rho_sign": g.rho / strike,
+    }
+
+
+# --------------------------------------------------------------------------------------------- reference solver
+
+STEP: Final = 1e-4
+"""Relative step of the differences that give the solver's vega, theta and rho."""
+
+ENDLESS: Final = 1e-9
+"""rho below which early exercise is worth less than 1e-17 of the strike: without a rate, or with a negative one, nothing."""
+
+
+def solve(puts: Put) -> Greeks:
+    """Price and Greeks by the solver, for a batch of n: no network in it. Gamma is what the equation leaves for it.
+
+    Raises ArithmeticError where the boundary is not found, which within SOLVABLE does not happen.
+    """
+    european = np.stack(black_scholes.solve(_european(puts)))
+    root = np.sqrt(puts.maturity)
+    s, rho = puts.volatility * root, puts.rate * root / puts.volatility
+    early = rho > ENDLESS
+    found = european.copy()
+    if early.any():
+        chosen = Put(*(field[early] for field in puts))
+        found[:, early] = _solved(chosen, european[:, early], s[early], rho[early])
+    return Greeks(*found)
+
+
+def _solved(puts: Put, european: Array, s: Array, rho: Array) -> Array:
+    x = np.log(puts.spot / puts.strike)
+    solver = _solver()
+    nearby = [(s, rho), (s * (1 + STEP), rho), (s * (1 - STEP), rho), (s, rho * (1 + STEP)), (s, rho * (1 - STEP))]
+    all_s, all_rho = (np.concatenate(column) for column in zip(*nearby, strict=True))
+    g = solver.solve(all_s, all_rho)
+    value, slope = solver.premium(np.tile(x, 5) / all_s, g, all_s, all_rho)
+    e = (all_s * all_rho * value).reshape(5, -1)
+    by_s, by_rho = (e[1] - e[2]) / (2 * STEP * s), (e[3] - e[4]) / (2 * STEP * rho)
+    root, strike, spot = np.sqrt(puts.maturity), puts.strike, puts.spot
+    price, delta, _, vega, theta, by_rate = european
+    price, delta = price + strike * e[0], delta + strike * rho * slope[: len(s)] / spot
+    vega = vega + strike * (by_s * root - by_rho * rho / puts.volatility)
+    theta = theta - strike * (by_s * s + by_rho * rho) / (2 * puts.maturity)
+    by_rate = by_rate + strike * by_rho * root / puts.volatility
+    gamma = 2 * (puts.rate * (price - spot * delta) - theta) / (puts.volatility * spot) ** 2
+    exercised = x <= s * solver.at(g[: len(s)], rho)
+    none = np.zeros_like(s)
+    return np.where(
+        exercised, [strike - spot, none - 1, none, none, none, none], [price, delta, gamma, vega, theta, by_rate]
+    )
+
+
+def solver_bounds(put: Put) -> Greeks:
+    """How far the solver was found from itself with twice the nodes, with room; in the units of its answer."""
+    f, root = functions(put[0]), functions(put[0]).sqrt(put.maturity)
+    usual = (put.volatility * root <= ORDINARY[0]) & (put.rate * root <= ORDINARY[1] * put.volatility)
+    found = (f.where(usual, near, far) for near, far in zip(*SOLVER_ERRORS, strict=True))
+    return Greeks(*(size * unit for size, unit in zip(found, unit_of(put), strict=True)))
+
+
+ORDINARY: Final = (0.9, 3.0)
+SOLVER_ERRORS: Final = (
+    Greeks(price=3e-8, delta=2e-6, gamma=5e-5, vega=4e-6, theta=1e-7, rho=1e-6),
+    Greeks(price=2e-6, delta=2e-5, gamma=1e-2, vega=4e-6, theta=4e-6, rho=5e-6),
+)
+"""With s and rho up to those of ORDINARY, and beyond; dimensionless, see `unit_of`."""
+
+
+def unit_of(put: Put) -> Greeks:
+    """What each output is divided by to become a function of d, s and rho alone."""
+    root = functions(put[0]).sqrt(put.maturity)
+    spot, strike = put.spot, put.strike
+    return Greeks(
+        price=strike,
+        delta=strike / spot,
+        gamma=strike / (spot * spot),
+        vega=strike * root,
+        theta=strike / put.maturity,
+        rho=strike * root / put.volatility,
+    )
+
+
+@lru_cache(1)
+def _solver() -> american_put_solver.Boundary:
+    return american_put_solver.Boundary()
+
+
+def exercise_boundary(puts: Put) -> Array:
+    """The spot at and below which it pays to exercise, (n,), by the solver; rates above 0."""
+    root = np.sqrt(puts.maturity)
+    s, rho = puts.volatility * root, puts.rate * root / puts.volatility
+    found: Array = puts.strike * np.exp(s * _solver().at(_solver().solve(s, rho), rho))
+    return found
+
+
+# --------------------------------------------------------------------------------------------- with one model
+
+
+class _Rows:
+    """The jet of both networks moved together, as `Jets` moves that of one; and what the table of errors says beside errors."""
+
+    premium: Final = Jets("vsz", ("", "v", "vv", "s", "z"))
+    boundary: Final = Jets("sz", ("", "s", "z"))
+    shape: Final = (3, 8)
+    beyond: Final = ("boundary", *(f"{name} moved" for name in (*black_scholes.OUTPUTS, "boundary")))
+
+    def moved(self, jet: Any, by: Sequence[Any]) -> list[Any]:
+        return [*self.premium.moved(jet[:5], by), *self.boundary.moved(jet[5:], by[1:])]
+
+
+class Formulation(Ranged):
+    """The problem with one model's ranges and error table: what the predictor asks, for one put or for a batch.
+
+    An error table has, for each cell of (v, s, zeta): the largest measured error of each output in the units of `unit_of`, that
+    of z_b; then what a moved jet was found to add to each, divided by the square of the move in cells.
+    """
+
+    name = NAME
+    domain = INPUTS
+    units = black_scholes.OUTPUT_UNITS
+    invariants = INVARIANTS
+    jets = _Rows()  # type: ignore[assignment]  # two networks in one jet
+    widths: ClassVar[Mapping[str, Width]] = {
+        name: width for name, width in black_scholes.BINS.items() if name != "dividend_yield"
+    }
+    moves = black_scholes.MOVES
+    solver_ranges = SOLVABLE
+    solver_is_slow = True
+
+    def coordinates(self, point: Put) -> tuple[Real, ...]:
+        """Where the networks are asked for a put: (v, s, zeta)."""
+        f, (s, rho, at, z, _) = functions(point[0]), reduce(point)
+        farthest = FAR - rho + 0.5 * s
+        return entering(f.most(f.least(z, farthest) + at, NEAREST))[0], s, at
+
+    def answer(self, point: Put, jet: Sequence[Real] | Array) -> Greeks:
+        """Price and Greeks from the jet at the put itself."""
+        return greeks(point, jet)
+
+    def excesses(self, point: Put, answer: Greeks) -> dict[str, Real]:
+        """How far an answer is from each invariant, dimensionless."""
+        return excesses(point, Greeks(*answer))
+
+    def solve(self, point: Put) -> tuple[Greeks, Greeks]:
+        """The reference solver's answer and its bounds."""
+        if isinstance(point[0], np.ndarray):
+            return solve(point), solver_bounds(point)
+        alone = solve(Put(*(np.array([value]) for value in point)))
+        return Greeks(*(float(value[0]) for value in alone)), solver_bounds(point)
+
+    def usable(self, point: Put, bound: Sequence[Real]) -> Any:
+        """Whether an answer with these bounds may be served from a bin: a bool, or an array of them."""
+        limits = zip(bound, black_scholes.USABLE, _scales(point), strict=True)
+        return math.prod(value <= limit * scale for value, limit, scale in limits) > 0
+
+    def _bounds(
+        self,
+        table: ErrorTable,
+        point: Put,
+        at: tuple[Real, ...],
+        by: list[Real],
+        moved: list[Real],
+        answer: Sequence[Real],
+    ) -> list[Real]:
+        """What was measured, which a move by a whole cell may double, and what the move was found to add."""
+        f = functions(point[0])
+        cell = table.at_all(*at) if isinstance(by[0], np.ndarray) else table.at(*at)
+        shares = sum(size / step for size, step in zip(by, table.steps, strict=True))
+        sizes = [(1 + shares) * error + shares * shares * more for error, more in zip(cell[:7], cell[7:], strict=True)]
+        s, rho, zeta_at, z, _ = reduce(point)
+        at_boundary = abs(z + zeta_at * f.exp(moved[5])) <= sizes[6]
+        sizes[2] = sizes[2] + f.where(at_boundary, 2 * rho / s, 0.0)  # gamma jumps by as much
+        far = shares > 1
+        return [f.where(far, math.inf, size * unit) for size, unit in zip(sizes[:6], unit_of(point), strict=True)]
+
+
+def _scales(put: Put) -> tuple[Real, ...]:
+    """What the limits of USABLE are multiples of."""
+    strike = put.strike
+    return strike, 1.0, strike / (put.spot * put.spot), strike, strike, strike

@@ -13,8 +13,8 @@ from typing import BinaryIO, Final
 from pinn_inference.artifacts.digest import MANIFEST
 from pinn_inference.errors import ModelError
 
-REQUIRED: Final = (MANIFEST, "model.tflite", "weights.npz")
-OPTIONAL: Final = ("errors.npz",)
+REQUIRED: Final = (MANIFEST, "model.tflite")
+OPTIONAL: Final = ("weights.npz", "errors.npz")
 FILES: Final = (*REQUIRED, *OPTIONAL)
 
 MIB: Final = 1024 * 1024
@@ -53,7 +53,7 @@ def strangers(folder: Path) -> list[str]:
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     left = LARGEST_FOLDER
     for name in FILES:
-        if name in OPTIONAL and not (folder / name).is_file():
+        if name in OPTIONAL and not os.path.lexists(folder / name):
             continue
         content = _content(folder, name, min(left, LARGEST_FILE))
         left -= len(content)

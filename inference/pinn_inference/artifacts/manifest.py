@@ -21,11 +21,16 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True):
     choices: tuple[str, ...] | None = None
 
 
-class Errors(msgspec.Struct, frozen=True):
-    """Largest absolute error against the closed formula, strike 1, output by output, and where the price is worst."""
+class Errors(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Largest absolute error against the reference, output by output, and where the first of them is worst.
+
+    `relative_l2`: the norm of the error over the norm of the truth, of the worst part of the points where they have parts.
+    """
 
     largest: Mapping[str, float]
-    worst_price_at: Mapping[str, float | str]
+    worst_price_at: Mapping[str, float | str] | None = None
+    worst_at: Mapping[str, float | str] | None = None
+    relative_l2: Mapping[str, float] | None = None
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -39,7 +44,7 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """manifest.json. `tolerances` are by invariant, dimensionless (see problems.black_scholes.excesses)."""
+    """manifest.json. `tolerances` are by invariant, dimensionless (see `excesses` of the problem)."""
 
     schema: int
     name: str

@@ -52,7 +52,7 @@ class Ranged(ABC):
     """Cache bins other than the usual: a hundredth of the largest number of the range."""
     worst: ClassVar[Mapping[str, float]] = {}
     """The largest bound with which each output may come from a bin; without one, none does."""
-    moves: Mapping[str, float] = {}
+    moves: ClassVar[Mapping[str, float]] = {}
     solver_ranges: tuple[Input, ...] = ()
     solver_is_slow: bool = False
 

@@ -15,6 +15,7 @@ from pinn_inference.problems.error_table import ErrorTable
 GROUP: Final = "pinn_inference.problems"
 BUILT_IN: Final = {
     "black-scholes": "pinn_inference.problems.black_scholes:Formulation",
+    "burgers": "pinn_inference.problems.burgers:Burgers",
 }
 MEMBERS: Final = tuple(sorted(name for name in vars(Formulation) if not name.startswith("_")))
 """What a formulation must have."""

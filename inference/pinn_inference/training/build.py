@@ -1,24 +1,19 @@
 """Turns a trained network into a model folder: files, measured errors, manifest, digest."""
 
-import math
 import platform
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pinn_inference.artifacts import digest as digests
-from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts.manifest import Field, Manifest
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.network import Network
 from pinn_inference.problems import black_scholes, error_table
 from pinn_inference.training import export, measure
+from pinn_inference.training.folder import sealed, tolerance, versions
 from pinn_inference.training.recipes import Recipe
-
-LIBRARIES = ("numpy", "scipy", "tensorflow_cpu", "ai_edge_litert")
 
 
 def folder_files(network: Network, model_version: str, recipe: Recipe, training: dict[str, Any]) -> dict[str, bytes]:
@@ -37,7 +32,7 @@ def folder_files(network: Network, model_version: str, recipe: Recipe, training:
         digest="sha256:" + "0" * 64,
         precision={"network": "float32", "formulas around it": "float64"},
         accuracy=accuracy,
-        tolerances={name: _tolerance(value) for name, value in excesses.items()},
+        tolerances={name: tolerance(value) for name, value in excesses.items()},
         inputs=(
             *(Field(i.name, i.unit, i.low, i.high, i.per, i.default) for i in black_scholes.INPUTS),
             Field("kind", "call or put", choices=tuple(black_scholes.KINDS)),
@@ -51,30 +46,7 @@ def folder_files(network: Network, model_version: str, recipe: Recipe, training:
             "parameters": network.parameters,
             "graph": "model.tflite: (n, 2) of (z, s) to (n, 4) of N, N_z, N_zz, N_s; float32; Taylor mode",
         },
-        training={**training, "python": platform.python_version(), "libraries": _versions()},
+        training={**training, "python": platform.python_version(), "libraries": versions()},
         files={name: f"sha256:{digests.file_digest(content)}" for name, content in sorted(files.items())},
     )
-    return _sealed(files, manifest)
-
-
-def write(folder: Path, files: dict[str, bytes]) -> None:
-    """Writes the files, the manifest last: a folder without one is not a model."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in sorted(files, key=lambda name: name == digests.MANIFEST):
-        (folder / name).write_bytes(files[name])
-
-
-def _sealed(files: dict[str, bytes], manifest: Manifest) -> dict[str, bytes]:
-    complete = {**files, digests.MANIFEST: manifests.write(manifest)}
-    return {**complete, digests.MANIFEST: digests.stated(complete[digests.MANIFEST], digests.digest(complete))}
-
-
-def _tolerance(excess: float) -> float:
-    """Four times the largest excess seen, rounded up to one digit: rounding differs between machines. At least 1e-9."""
-    value = max(4 * excess, 1e-9)
-    scale = 10.0 ** math.floor(math.log10(value))
-    return float(f"{math.ceil(value / scale) * scale:.0e}")
-
-
-def _versions() -> dict[str, str]:
-    return {name.replace("_", "-"): version(name) for name in LIBRARIES}
+    return sealed(files, manifest)

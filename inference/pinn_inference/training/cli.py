@@ -1,22 +1,29 @@
 """`pinn-train`: trains a model from a recipe and a seed, measures it, and writes its folder."""
 
+import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinn_inference.training.recipes import BLACK_SCHOLES, Recipe
+from pinn_inference.training.recipes import BLACK_SCHOLES, BURGERS, Recipe
 
 if TYPE_CHECKING:
+    from pinn_inference.network import Network
     from pinn_inference.training.train import Progress
+
+    Train = Callable[[Recipe, int], Iterator[Progress]]
+    Build = Callable[[Network, str, Recipe, dict[str, Any]], dict[str, bytes]]
 
 HELP = """Train the models that pinn-server serves, from a recipe and a seed.
 
-A model is trained on its differential equation alone, then measured against the closed formula, and written as a folder:
-weights.npz (float64), model.tflite (what is served), manifest.json (ranges, measured errors, digest).
+A model is trained on its differential equation alone, then measured against a solver that it has never seen, and written as a
+folder: weights.npz (float64), model.tflite (what is served), errors.npz (how wrong it is where), manifest.json (ranges, measured
+errors, digest).
 """
 
 EXAMPLES = """Examples:
@@ -26,9 +33,16 @@ EXAMPLES = """Examples:
   pinn-train black-scholes --recipe 1.0.0 --iterations 30 --out /tmp/coarse             a worse one, to see a rollout refuse it
 
   PINN_SERVER_MODEL_URI=file:///tmp/coarse pinn-server serve                            serve it
+
+  pinn-train burgers --iterations 500 --out /tmp/burgers                                a front, in half a minute
 """
 
 app = typer.Typer(help=HELP, epilog=EXAMPLES, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+Out = Annotated[Path, typer.Option(help="Folder to write; its files are replaced.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides the first weights and the training points.")]
+Iterations = Annotated[int | None, typer.Option(min=1, help="Stop after so many steps instead of the recipe's.")]
+Version = Annotated[str | None, typer.Option(help="The version in the manifest; the recipe's name if absent.")]
 
 
 @app.callback()
@@ -38,56 +52,84 @@ def _root() -> None:
 
 @app.command("black-scholes", epilog=EXAMPLES, help="Train the European option under Black-Scholes.")
 def black_scholes(
-    out: Annotated[Path, typer.Option(help="Folder to write; its three files are replaced.")],
+    out: Out,
     recipe: Annotated[str, typer.Option(help=f"One of {', '.join(BLACK_SCHOLES)}.")] = "2.0.0",
-    seed: Annotated[int, typer.Option(min=0, help="Decides the first weights and the training points.")] = 1,
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many steps instead of the recipe's.")
-    ] = None,
-    version: Annotated[
-        str | None, typer.Option(help="The version in the manifest; the recipe's name if absent.")
-    ] = None,
+    seed: Seed = 1,
+    iterations: Iterations = None,
+    version: Version = None,
 ) -> None:
     """Trains, measures and writes one model."""
-    import dataclasses
-
     from pinn_inference.training import build
+    from pinn_inference.training.train import train
 
-    if recipe not in BLACK_SCHOLES:
-        raise typer.BadParameter(f"there is no recipe {recipe!r}; there are {', '.join(BLACK_SCHOLES)}")
-    chosen = BLACK_SCHOLES[recipe]
-    if iterations is not None:
-        chosen = dataclasses.replace(chosen, iterations=iterations)
+    chosen = _chosen(BLACK_SCHOLES, recipe, iterations)
+    loss = "log mean square of the equation's residual; no price in it"
+    _make("black-scholes", recipe, chosen, seed, version, loss, (train, build.folder_files), out)
 
+
+@app.command("burgers", epilog=EXAMPLES, help="Train the viscous Burgers equation.")
+def burgers(
+    out: Out,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(BURGERS)}.")] = "1.0.0",
+    seed: Seed = 1,
+    iterations: Iterations = None,
+    version: Version = None,
+) -> None:
+    """Trains, measures and writes one model."""
+    from pinn_inference.training.burgers import folder_files, train
+
+    chosen = _chosen(BURGERS, recipe, iterations)
+    loss = "log mean square of the equation's residual over 1 + |u_x|; no solution in it"
+    _make("burgers", recipe, chosen, seed, version, loss, (train, folder_files), out)
+
+
+def _chosen(recipes: Mapping[str, Recipe], name: str, iterations: int | None) -> Recipe:
+    if name not in recipes:
+        raise typer.BadParameter(f"there is no recipe {name!r}; there are {', '.join(recipes)}")
+    recipe = recipes[name]
+    return recipe if iterations is None else dataclasses.replace(recipe, iterations=iterations)
+
+
+def _make(
+    problem: str,
+    name: str,
+    recipe: Recipe,
+    seed: int,
+    version: str | None,
+    loss: str,
+    how: "tuple[Train, Build]",
+    out: Path,
+) -> None:
+    from pinn_inference.training import folder
+
+    train, build = how
     started = time.monotonic()
-    last = _train(chosen, seed)
+    last = _last(train(recipe, seed), recipe.iterations)
     seconds = round(time.monotonic() - started, 1)
     typer.echo(f"\ntrained in {seconds} s; exporting and measuring", err=True)
     facts = {
-        "command": f"pinn-train black-scholes --recipe {recipe} --seed {seed} --iterations {chosen.iterations}",
-        "recipe": recipe,
+        "command": f"pinn-train {problem} --recipe {name} --seed {seed} --iterations {recipe.iterations}",
+        "recipe": name,
         "seed": seed,
         "optimizer": "self-scaled BFGS, float64",
-        "loss": "log mean square of the equation's residual; no price in it",
-        "points": chosen.points,
+        "loss": loss,
+        "points": recipe.points,
         "iterations": last.iteration,
         "residual": float(f"{last.residual:.3g}"),
         "seconds": seconds,
     }
-    files = build.folder_files(last.network, version or recipe, chosen, facts)
-    build.write(out, files)
+    files = build(last.network, version or name, recipe, facts)
+    folder.write(out, files)
     _summary(out, files)
 
 
-def _train(recipe: Recipe, seed: int) -> "Progress":
-    from pinn_inference.training.train import train
-
+def _last(steps: "Iterator[Progress]", iterations: int) -> "Progress":
     last: Progress | None = None
     shown = 0.0
-    for last in train(recipe, seed):
-        if time.monotonic() - shown > 1 or last.iteration == recipe.iterations:
+    for last in steps:
+        if time.monotonic() - shown > 1 or last.iteration == iterations:
             shown = time.monotonic()
-            _progress(f"step {last.iteration} of {recipe.iterations}, residual {last.residual:.1e}")
+            _progress(f"step {last.iteration} of {iterations}, residual {last.residual:.1e}")
     if last is None:
         raise typer.BadParameter("training found no first step; try another seed")
     return last

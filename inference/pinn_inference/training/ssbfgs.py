@@ -20,25 +20,32 @@ Objective = Callable[[Array], tuple[float, Array]]
 
 @dataclass(frozen=True)
 class Step:
-    """A point of the descent: parameters, value and gradient there."""
+    """A point of the descent: parameters, value and gradient there, and the inverse Hessian so far (its lower triangle).
+
+    The next step overwrites the inverse Hessian.
+    """
 
     iteration: int
     at: Array
     value: float
     gradient: Array
+    inverse_hessian: Array
 
 
-def minimize(objective: Objective, start: Array, iterations: int) -> Iterator[Step]:
+def minimize(
+    objective: Objective, start: Array, iterations: int, inverse_hessian: Array | None = None
+) -> Iterator[Step]:
     """Yields each accepted step; ends after `iterations`, or when no descent direction is left at rounding level.
 
+    `inverse_hessian` is that of an objective much like this one, such as the same equation at other points; it is overwritten.
     Deterministic: the same objective and start give the same steps.
     """
     evaluate = _remembering(objective)
     value, gradient = evaluate(start)
-    step = Step(0, start, value, gradient)
-    inverse_hessian = _scaled_identity(gradient)
+    fresh = inverse_hessian is None
+    inverse_hessian = _scaled_identity(gradient) if inverse_hessian is None else inverse_hessian
+    step = Step(0, start, value, gradient, inverse_hessian)
     previous: float | None = None
-    fresh = True
     while step.iteration < iterations:
         direction = -dsymv(1.0, inverse_hessian, step.gradient, lower=1)
         length = _search(evaluate, step, direction, previous)
@@ -53,7 +60,7 @@ def minimize(objective: Objective, start: Array, iterations: int) -> Iterator[St
             inverse_hessian, move, gradient - step.gradient, -length * float(move @ step.gradient)
         )
         previous, fresh = step.value, False
-        step = Step(step.iteration + 1, step.at + move, value, gradient)
+        step = Step(step.iteration + 1, step.at + move, value, gradient, inverse_hessian)
         yield step
 
 

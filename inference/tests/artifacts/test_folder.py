@@ -10,11 +10,12 @@ from pinn_inference.artifacts import source
 from pinn_inference.errors import ModelError
 
 Change = Callable[[str], None]
+NAMES = (*folders.REQUIRED, "weights.npz")
 
 
 def _fill(folder: Path, mark: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for name in folders.REQUIRED:
+    for name in NAMES:
         (folder / name).write_text(f"{mark} {name}")
     return folder
 
@@ -31,7 +32,7 @@ class ConfigMapVolume:
         self._count = 0
         path.mkdir()
         self.become("first")
-        for name in folders.REQUIRED:
+        for name in NAMES:
             (path / name).symlink_to(f"..data/{name}")
 
     def become(self, mark: str) -> None:
@@ -69,11 +70,11 @@ def when_opening(monkeypatch: pytest.MonkeyPatch) -> Callable[[Change], None]:
 
 
 def test_the_links_of_a_config_map_volume_are_followed(volume: ConfigMapVolume) -> None:
-    assert folders.read(volume.path) == {name: f"first {name}".encode() for name in folders.REQUIRED}
+    assert folders.read(volume.path) == {name: f"first {name}".encode() for name in NAMES}
     assert folders.strangers(volume.path) == []
 
 
-@pytest.mark.parametrize("at", folders.REQUIRED)
+@pytest.mark.parametrize("at", NAMES)
 def test_a_config_map_that_changes_meanwhile_is_read_again_as_a_whole(
     volume: ConfigMapVolume, when_opening: Callable[[Change], None], at: str
 ) -> None:
@@ -148,7 +149,7 @@ def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_without_waiting(tm
         folders.read(folder)
 
 
-@pytest.mark.parametrize("name", folders.REQUIRED)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path, name: str) -> None:
     folder = _fill(tmp_path / "model", "x")
     os.truncate(folder / name, folders.LARGEST_FILE + 1)
@@ -159,7 +160,7 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path: Path, name: str) ->
 def test_files_that_are_too_large_together_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "LARGEST_FOLDER", 2 * folders.MIB)
     folder = _fill(tmp_path / "model", "x")
-    for name in folders.REQUIRED[1:]:
+    for name in NAMES[1:]:
         os.truncate(folder / name, folders.MIB)
     with pytest.raises(ModelError, match=r"weights\.npz is too large: .* a model 2097152$"):
         folders.read(folder)

@@ -66,8 +66,8 @@ def test_changed_ranges_are_refused_like_changed_weights(folder: Path) -> None:
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
-    (folder / "weights.npz").unlink()
-    with pytest.raises(ModelError, match=r"cannot be read: No such file or directory \(.*weights\.npz\)"):
+    (folder / "model.tflite").unlink()
+    with pytest.raises(ModelError, match=r"cannot be read: No such file or directory \(.*model\.tflite\)"):
         _fetch(folder)
 
 

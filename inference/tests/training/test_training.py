@@ -9,7 +9,7 @@ from pinn_inference import network as networks
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.problems import black_scholes
-from pinn_inference.training import build, export, measure, ssbfgs
+from pinn_inference.training import build, export, folder, measure, ssbfgs
 from pinn_inference.training.recipes import BLACK_SCHOLES, Recipe
 from pinn_inference.training.train import Progress, train
 
@@ -96,7 +96,7 @@ def test_self_scaled_bfgs_finds_the_minimum_of_rosenbrock() -> None:
 
 def test_a_folder_is_written_with_its_manifest_last(tmp_path: Path) -> None:
     files = {"manifest.json": b"{}", "weights.npz": b"w", "model.tflite": b"t"}
-    build.write(tmp_path / "new" / "folder", files)
+    folder.write(tmp_path / "new" / "folder", files)
     assert {p.name: p.read_bytes() for p in (tmp_path / "new/folder").iterdir()} == files
 
 

@@ -23,6 +23,7 @@ from pinn_inference.evaluation import Evaluation, Observer
 from pinn_inference.fallback import Fallback
 from pinn_inference.gathering import Gathering
 from pinn_inference.logs import event
+from pinn_inference.oip.tensors import Tensors
 from pinn_inference.predictor import Predictor
 from pinn_inference.problems import Formulation, error_table, registry
 from pinn_inference.settings import Settings
@@ -63,6 +64,11 @@ class Model:
     def codec(self) -> Codec:
         """Its questions and answers as JSON."""
         return Codec(_Label(self.name, self.version, self.predictor))
+
+    @cached_property
+    def tensors(self) -> Tensors:
+        """The same as tensors of the Open Inference Protocol."""
+        return Tensors(_Label(self.name, self.version, self.predictor), self.artifact.manifest.inputs)
 
     @cached_property
     def openapi(self) -> bytes:
@@ -153,6 +159,8 @@ def offered(settings: Settings, problem: Formulation) -> openapi.Offered:
         concurrency=settings.concurrency,
         queue=settings.queue,
         solver=problem.solver_ranges if settings.fallback_solver else (),
+        moves=problem.moves,
+        label=(settings.model_name, settings.model_version),
     )
 
 

@@ -17,7 +17,7 @@ from pinn_inference import assembly, looplag, memory, trial, warmup
 from pinn_inference.api import counting, docs, health, openapi
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
-from pinn_inference.api.limits import Limits, guarded
+from pinn_inference.api.limits import Limiter, Limits, guarded
 from pinn_inference.api.predict import Codec, PredictEndpoint, counted, shadowed
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model
@@ -26,6 +26,7 @@ from pinn_inference.evaluation import Evaluation
 from pinn_inference.logs import event
 from pinn_inference.models import Holder, ModelCache
 from pinn_inference.monitoring import Metrics
+from pinn_inference.oip import http as v2
 from pinn_inference.settings import Settings
 
 MODELS_KEPT: Final = 1
@@ -60,6 +61,7 @@ class Service:
         self._previous: dict[str, str] | None = None
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
+        self._limiter = Limiter(settings.concurrency, settings.queue)
         self._tasks: set[asyncio.Task[object]] = set()
         self._gauges()
         state.checks.append(lambda: self.model.engines.complaint() or "")
@@ -84,18 +86,18 @@ class Service:
     def apps(self) -> list[tuple[App, int]]:
         """The service port answers predictions and describes itself; the admin port is in no Service and no route."""
         settings, state = self._settings, self._state
-        limits = Limits(settings.concurrency, settings.queue, settings.timeout)
-        predict = PredictEndpoint(lambda: self.model.codec, self._metrics, settings.max_batch)
+        label = self.model.name, self.model.version
         service = {
-            **counted(guarded({"/predict": {"POST": predict}}, limits), self._metrics),
+            **self._limited(self._calls(*label)),
             **health.routes(state, self._components()),
+            **v2.routes(*label, lambda: self.model.tensors, state),
             **openapi.routes("/openapi.json", lambda: self.model.openapi, JSON),
             **_page(lambda: self.model),
         }
         admin = {**self._admin().routes(), **health.routes(state, self._components())}
         log = settings.access_log
         return [
-            (App(service, state, settings.max_body, log), settings.port),
+            (App(v2.Paths(service, *label), state, settings.max_body, log), settings.port),
             (App(admin, state, settings.max_body, log), settings.admin_port),
         ]
 
@@ -163,6 +165,19 @@ class Service:
         }
 
     # --------------------------------------------------------------------------------------------- parts
+
+    def _calls(self, model: str, version: str) -> Routes:
+        """Where predictions are asked for."""
+        most = self._settings.max_batch
+        predict = PredictEndpoint(lambda: self.model.codec, self._metrics, most)
+        infer = v2.InferEndpoint(lambda: self.model.tensors, self._metrics, most)
+        return {"/predict": {"POST": predict}, **v2.infer_routes(model, version, infer)}
+
+    def _limited(self, calls: Routes) -> Routes:
+        """The same within the limits, which hold for all of them together, and counted."""
+        settings = self._settings
+        limits = Limits(settings.concurrency, settings.queue, settings.timeout)
+        return counted(guarded(calls, limits, self._limiter), self._metrics)
 
     async def _take_up(self) -> None:
         """Starts the workers of the model in use."""

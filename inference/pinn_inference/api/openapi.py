@@ -6,6 +6,7 @@ Nothing here knows an equation. The description is exact enough to generate a cl
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +44,10 @@ class Offered:
     queue: int = 256
     solver: Sequence[Input] = ()
     """Ranges in which the reference solver answers what the model may not; empty where there is no such fallback."""
+    moves: Mapping[str, float] = dataclass_field(default_factory=dict)
+    """By how much of itself an input moves between two calls that mean the same."""
+    label: tuple[str, str] | None = None
+    """The name and the version the model is served under, where they are not its own."""
 
 
 def document(manifest: Manifest, offered: Offered) -> Json:
@@ -58,7 +63,12 @@ def document(manifest: Manifest, offered: Offered) -> Json:
             "x-server-version": __version__,
         },
         "servers": [{"url": "./", "description": "where this document was read"}],
-        "paths": {"/predict": {"post": _predict(manifest, offered)}, **_health_paths(), **_self_paths()},
+        "paths": {
+            "/predict": {"post": _predict(manifest, offered)},
+            **_protocol_paths(manifest, offered),
+            **_health_paths(),
+            **_self_paths(),
+        },
         "components": {
             "schemas": {
                 "Question": question(manifest, offered),
@@ -90,7 +100,7 @@ def question(manifest: Manifest, offered: Offered) -> Json:
     """The JSON schema of one item."""
     solvable = {field.name: field for field in offered.solver}
     by_name = {field.name: field for field in manifest.inputs}
-    properties = {f.name: _input(f, by_name, solvable.get(f.name)) for f in manifest.inputs}
+    properties = {f.name: _input(f, by_name, solvable.get(f.name), offered.moves) for f in manifest.inputs}
     names = [f.name for f in manifest.outputs]
     return {
         "type": "object",
@@ -143,7 +153,7 @@ def _plain(low: float, high: float, multiple: bool) -> float:
     return rounded if low <= rounded <= high else number
 
 
-def _input(field: Field, fields: Mapping[str, Field], solvable: Input | None) -> Json:
+def _input(field: Field, fields: Mapping[str, Field], solvable: Input | None, moves: Mapping[str, float]) -> Json:
     if field.choices:
         return {"enum": list(field.choices), "default": field.choices[0], "description": field.unit}
     low, high = bounds(field, fields)
@@ -158,6 +168,8 @@ def _input(field: Field, fields: Mapping[str, Field], solvable: Input | None) ->
     }
     if field.per:
         schema["x-trained-per"] = field.per
+    if field.name in moves:
+        schema["x-moves"] = moves[field.name]
     if field.default is not None:
         schema["default"] = field.default
     return schema
@@ -205,23 +217,81 @@ def _predict(manifest: Manifest, offered: Offered) -> Json:
     items = {"type": "array", "items": one, "minItems": 1, "maxItems": offered.max_batch}
     asked = {"schema": {"anyOf": [one, items]}, "example": example(manifest)}
     answered = {"schema": {"anyOf": [many, {"type": "array", "items": many, "minItems": 1}]}}
-    source = {
-        "name": "pinn-source",
-        "in": "header",
-        "description": "Who asks: live, shadow, probe or warmup, each counted apart; anything else is live",
-        "schema": {"type": "string", "default": "live", "examples": ["shadow", "probe", "warmup"]},
-    }
     return {
         "operationId": "predict",
         "summary": f"Ask {manifest.name}: one question, or a list of up to {offered.max_batch:,}",
         "description": "A list is answered by a list in its order; one bad item refuses it, named by its place.",
-        "parameters": [source],
+        "parameters": [_SOURCE],
         "requestBody": {"required": True, "content": {"application/json": asked}},
         "responses": {
             "200": {"description": "The answer, or a list of them", "content": {"application/json": answered}},
             **_refused(400, 408, 413, 415, 429, 500, 504),
         },
     }
+
+
+def _protocol_paths(manifest: Manifest, offered: Offered) -> Json:
+    """The Open Inference Protocol v2; each path of a model with its version, too."""
+    name, version = offered.label or (manifest.name, manifest.version)
+    bases = {"": f"/v2/models/{name}", "Version": f"/v2/models/{name}/versions/{version}"}
+    found: Json = {"/v2": {"get": _told("server", "What this server is, in the Open Inference Protocol v2", "name")}}
+    for suffix, base in bases.items():
+        found |= {
+            base: {"get": _told(f"model{suffix}", "What goes in and out, as tensors", "inputs")},
+            f"{base}/ready": {"get": _told(f"modelReady{suffix}", "Whether the model wants traffic", "ready", 503)},
+            f"{base}/infer": {"post": _infer(f"infer{suffix}", manifest, offered)},
+        }
+    return found
+
+
+def _told(name: str, summary: str, field: str, not_so: int | None = None) -> Json:
+    schema = {"type": "object", "required": [field]}
+    answers = _done("It", schema)
+    if not_so is not None:
+        content = {"application/json": {"schema": _ERROR_REF}}
+        answers[str(not_so)] = {"description": "No, and why", "content": content}
+    return {"operationId": name, "summary": summary, "responses": answers}
+
+
+def _infer(name: str, manifest: Manifest, offered: Offered) -> Json:
+    """JSON only: tensors as bytes behind it are no schema's business, and are described in the reference."""
+    inputs, parameters = [field.name for field in manifest.inputs], {"type": ["object", "null"]}
+    shape = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 2}
+    tensor = {
+        "type": "object",
+        "properties": {
+            "name": {"enum": inputs},
+            "datatype": {"enum": [*_NUMBERS, "BYTES"]},
+            "shape": {**shape, "description": "[n] or [n, 1]"},
+            "data": {"type": "array", "minItems": 1},
+            "parameters": parameters,
+        },
+        "required": ["name", "datatype", "shape", "data"],
+    }
+    request = {
+        "type": "object",
+        "properties": {
+            "id": {"type": ["string", "null"]},
+            "inputs": {"type": "array", "items": tensor, "minItems": 1},
+            "outputs": {"type": ["array", "null"], "items": {"type": "object", "required": ["name"]}},
+            "parameters": parameters,
+        },
+        "required": ["inputs"],
+    }
+    answer = {"type": "object", "required": ["model_name", "model_version", "outputs", "parameters"]}
+    asked = {"schema": request, "example": {"inputs": [_example(f) for f in example(manifest).items()]}}
+    return {
+        "operationId": name,
+        "summary": f"Ask {manifest.name} by tensors: an input each, of up to {offered.max_batch:,} elements",
+        "parameters": [_SOURCE],
+        "requestBody": {"required": True, "content": {"application/json": asked}},
+        "responses": {**_done("An output tensor each", answer), **_refused(400, 408, 413, 415, 429, 500, 504)},
+    }
+
+
+def _example(field: tuple[str, float | str]) -> Json:
+    name, value = field
+    return {"name": name, "datatype": "BYTES" if isinstance(value, str) else "FP64", "shape": [1], "data": [value]}
 
 
 def _health_paths() -> Json:
@@ -376,6 +446,15 @@ def _shadowed(manifest: Manifest, offered: Offered) -> Json:
     return schema
 
 
+_NUMBERS: Final = (
+    "FP64", "FP32", "FP16", "INT64", "INT32", "INT16", "INT8", "UINT64", "UINT32", "UINT16", "UINT8",
+)  # fmt: skip
+_SOURCE: Final[Json] = {
+    "name": "pinn-source",
+    "in": "header",
+    "description": "Who asks: live, shadow, probe or warmup, each counted apart; anything else is live",
+    "schema": {"type": "string", "default": "live", "examples": ["shadow", "probe", "warmup"]},
+}
 _ERROR: Final[Json] = {
     "type": "object",
     "description": "Every error is one sentence.",

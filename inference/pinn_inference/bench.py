@@ -26,6 +26,7 @@ from time import perf_counter
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
+from pinn_inference.drawing import Drawing, Question
 from pinn_inference.errors import PinnError
 
 SCHEMA: Final = 1
@@ -38,7 +39,6 @@ START_SECONDS: Final = 30.0
 CALL_SECONDS: Final = 10.0
 ALL: Final = (50, 90, 95, 99)
 
-Option = dict[str, Any]
 Say = Callable[[str], None]
 
 
@@ -113,10 +113,11 @@ def measure(target: Target, iterations: int, say: Say = lambda _: None) -> dict[
     """All four scenarios as the JSON document. Raises BenchError when a call fails."""
     scenarios = {}
     with closing(Client(target.url)) as client:
-        origin = client.predict(next(options(seed=0))).answer.get("model")
+        drawing = client.drawing()
+        origin = client.predict(next(questions(drawing, seed=0))).answer.get("model")
         for number, (name, (title, scenario)) in enumerate(SCENARIOS.items(), start=1):
             say(f"{number}/{len(SCENARIOS)} {title}")
-            scenarios[name] = scenario(client, target, iterations).document()
+            scenarios[name] = scenario(client, target, drawing, iterations).document()
     return {
         "schema": SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -130,12 +131,12 @@ def measure(target: Target, iterations: int, say: Say = lambda _: None) -> dict[
 # --------------------------------------------------------------------------------------------- the scenarios
 
 
-def hit_against_miss(client: "Client", _: Target, iterations: int) -> Scenario:
-    """Each option twice in a row; what was a hit is what the answer says, not what was hoped for."""
+def hit_against_miss(client: "Client", _: Target, drawing: Drawing, iterations: int) -> Scenario:
+    """Each question twice in a row; what was a hit is what the answer says, not what was hoped for."""
     first, again = [], []
-    for option in islice(options(seed=1), iterations):
-        first.append(client.predict(option))
-        again.append(client.predict(option))
+    for question in islice(questions(drawing, seed=1), iterations):
+        first.append(client.predict(question))
+        again.append(client.predict(question))
     calls = [*first, *again]
     hits = [call.seconds for call in calls if call.cached]
     misses = [call.seconds for call in calls if not call.cached]
@@ -149,21 +150,21 @@ def hit_against_miss(client: "Client", _: Target, iterations: int) -> Scenario:
     )
 
 
-def hit_rate(client: "Client", _: Target, iterations: int) -> Scenario:
-    """One option, over and over, while its rate moves by 1 % and its volatility by 2 %; the cache starts without it."""
-    calls = [client.predict(option) for option in islice(noisy(seed=2), iterations)]
+def hit_rate(client: "Client", _: Target, drawing: Drawing, iterations: int) -> Scenario:
+    """One question, over and over, while its inputs move as the model says (a rate by 1 %); the cache starts without it."""
+    calls = [client.predict(question) for question in islice(moving(drawing, seed=2), iterations)]
     rate = sum(call.cached for call in calls) / len(calls)
     figures = {"hit_rate": round(rate, 4), "latency_ms": percentiles([call.seconds for call in calls])}
     return _judged(figures, (Limit("hit_rate", 0.8, least=True), rate))
 
 
-def concurrency(client: "Client", target: Target, iterations: int) -> Scenario:
+def concurrency(client: "Client", target: Target, drawing: Drawing, iterations: int) -> Scenario:
     """Ten workers with ten calls each, at once; as often as it takes to make `iterations` calls."""
-    questions = options(seed=3)
+    drawn = questions(drawing, seed=3)
     calls: list[Call] = []
     seconds = 0.0
     for _ in range(max(1, iterations // (WORKERS * CALLS))):
-        shares = [list(islice(questions, CALLS)) for _ in range(WORKERS)]
+        shares = [list(islice(drawn, CALLS)) for _ in range(WORKERS)]
         began = perf_counter()
         with ThreadPoolExecutor(WORKERS) as pool:
             calls += [call for done in pool.map(lambda share: _ask_all(target.url, share), shares) for call in done]
@@ -177,15 +178,15 @@ def concurrency(client: "Client", target: Target, iterations: int) -> Scenario:
     )
 
 
-def memory(client: "Client", target: Target, iterations: int) -> Scenario:
-    """Resident memory over 1,000 predictions or more, each of another option: what the cache keeps of them is counted too."""
-    questions = options(seed=4)
-    for option in islice(questions, PREDICTIONS // 10):
-        client.predict(option)
+def memory(client: "Client", target: Target, drawing: Drawing, iterations: int) -> Scenario:
+    """Resident memory over 1,000 predictions or more, each of another question: what the cache keeps of them is counted too."""
+    drawn = questions(drawing, seed=4)
+    for question in islice(drawn, PREDICTIONS // 10):
+        client.predict(question)
     before = resident_mib(target.admin)
     count = max(PREDICTIONS, iterations)
-    for option in islice(questions, count):
-        client.predict(option)
+    for question in islice(drawn, count):
+        client.predict(question)
     after = resident_mib(target.admin)
     if before is None or after is None:
         reason = (
@@ -202,9 +203,9 @@ def memory(client: "Client", target: Target, iterations: int) -> Scenario:
     return _judged(figures, (Limit("growth_MiB", 50), growth))
 
 
-SCENARIOS: Final[dict[str, tuple[str, Callable[["Client", Target, int], Scenario]]]] = {
+SCENARIOS: Final[dict[str, tuple[str, Callable[["Client", Target, Drawing, int], Scenario]]]] = {
     "cache": ("cache hit against miss", hit_against_miss),
-    "hit_rate": ("hit rate while the market moves a little", hit_rate),
+    "hit_rate": ("hit rate while inputs move a little", hit_rate),
     "concurrency": (f"{WORKERS} workers, {CALLS} calls each, at once", concurrency),
     "memory": (f"memory over {PREDICTIONS:,} predictions", memory),
 }
@@ -228,29 +229,19 @@ def _figure(figures: Mapping[str, Any], *path: str) -> float | None:
 # --------------------------------------------------------------------------------------- questions and answers
 
 
-def options(seed: int) -> Iterator[Option]:
-    """Options without end, well inside the trained ranges, no two alike; other ones on every run, as a cache remembers."""
+def questions(drawing: Drawing, seed: int) -> Iterator[Question]:
+    """Questions without end, well inside the trained ranges, no two alike; other ones on every run, as a cache remembers."""
     draw = random.Random(f"{seed} {time.time_ns()}")  # noqa: S311 - questions, not secrets
     while True:
-        strike = draw.uniform(50, 200)
-        yield {
-            "spot": strike * draw.uniform(0.8, 1.25),
-            "strike": strike,
-            "maturity": draw.uniform(0.2, 1.8),
-            "rate": draw.uniform(0.005, 0.095),
-            "dividend_yield": draw.uniform(0.0, 0.05),
-            "volatility": draw.uniform(0.1, 0.5),
-            "kind": draw.choice(("call", "put")),
-        }
+        yield drawing.question(draw)
 
 
-def noisy(seed: int) -> Iterator[Option]:
-    """One option while the rate moves by up to 1 % of itself and the volatility by up to 2 %."""
+def moving(drawing: Drawing, seed: int) -> Iterator[Question]:
+    """One question while its inputs move as far as the model says that they do."""
     draw = random.Random(f"{seed} {time.time_ns()}")  # noqa: S311 - questions, not secrets
-    option = {**next(options(seed)), "rate": 0.03, "volatility": 0.2}
+    question = drawing.question(draw)
     while True:
-        rate, volatility = draw.uniform(0.99, 1.01), draw.uniform(0.98, 1.02)
-        yield {**option, "rate": option["rate"] * rate, "volatility": option["volatility"] * volatility}
+        yield drawing.moved(question, draw)
 
 
 @dataclass(frozen=True)
@@ -275,16 +266,27 @@ class Client:
             raise BenchError(f"{url!r} is no address; give one such as http://127.0.0.1:8080")
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._url = url.rstrip("/")
-        self._path = parts.path.rstrip("/") + "/predict"
+        self._base = parts.path.rstrip("/")
         self._connection = connection(parts.hostname, parts.port, timeout=CALL_SECONDS)
 
-    def predict(self, option: Option) -> Call:
+    def drawing(self) -> Drawing:
+        """What may be asked. Raises BenchError where the server does not say."""
+        _, text = self._called("GET", "/openapi.json")
+        try:
+            return Drawing(_object(text, f"{self._url}/openapi.json"))
+        except ValueError as error:
+            raise BenchError(f"{self._url}/openapi.json cannot be used: {error}") from None
+
+    def predict(self, question: Question) -> Call:
         """Raises BenchError for any answer but 200."""
-        body = json.dumps(option)
+        seconds, text = self._called("POST", "/predict", json.dumps(question))
+        return Call(seconds, _object(text, self._url))
+
+    def _called(self, method: str, path: str, body: str | None = None) -> tuple[float, bytes]:
         headers = {"content-type": "application/json", "pinn-source": "probe"}
         began = perf_counter()
         try:
-            self._connection.request("POST", self._path, body, headers)
+            self._connection.request(method, self._base + path, body, headers)
             response = self._connection.getresponse()
             text = response.read()
         except (OSError, http.client.HTTPException) as error:
@@ -292,16 +294,16 @@ class Client:
         seconds = perf_counter() - began
         if response.status != 200:
             raise BenchError(f"{self._url} answers {response.status}: {text[:500].decode(errors='replace')}")
-        return Call(seconds, _object(text, self._url))
+        return seconds, text
 
     def close(self) -> None:
         """Lets the connection go."""
         self._connection.close()
 
 
-def _ask_all(url: str, questions: Sequence[Option]) -> list[Call]:
+def _ask_all(url: str, asked: Sequence[Question]) -> list[Call]:
     with closing(Client(url)) as client:
-        return [client.predict(option) for option in questions]
+        return [client.predict(question) for question in asked]
 
 
 def _object(text: bytes, source: str) -> dict[str, Any]:

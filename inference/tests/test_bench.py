@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 from pinn_inference import bench
+from pinn_inference.drawing import Drawing
 
 from .process import ENVIRONMENT, eventually
 
@@ -31,6 +33,16 @@ class Double:
     seen: set[tuple[float, ...]] = field(default_factory=set)
     sources: set[str | None] = field(default_factory=set)
     asked: int = 0
+    describes: bool = True
+
+    def described(self) -> dict[str, Any]:
+        """Two numbers, a multiple and a choice, as a server would say it."""
+        numbers = {"strike": [1e-6, 1e9], "rate": [0.0, 0.1], "volatility": [0.05, 0.6]}
+        properties: dict[str, Any] = {name: {"x-trained": ends} for name, ends in numbers.items()}
+        properties["rate"]["x-moves"], properties["volatility"]["x-moves"] = 0.01, 0.02
+        properties["spot"] = {"x-trained": [0.5, 2.0], "x-trained-per": "strike"}
+        properties["kind"] = {"enum": ["call", "put"]}
+        return {"components": {"schemas": {"Question": {"properties": properties if self.describes else {}}}}}
 
     def predict(self, option: dict[str, Any]) -> dict[str, Any]:
         self.asked += 1
@@ -56,7 +68,10 @@ def served(double: Double) -> Iterator[str]:
             self._answer(double.status, json.dumps(double.predict(option)))
 
         def do_GET(self) -> None:
-            self._answer(200, double.metrics())
+            if self.path == "/openapi.json":
+                self._answer(200, json.dumps(double.described()))
+            else:
+                self._answer(200, double.metrics())
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -170,6 +185,26 @@ def test_a_refused_call_ends_the_run_with_a_sentence_and_1(capsys: pytest.Captur
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"{url} answers 429")
+
+
+def test_a_server_that_does_not_say_what_may_be_asked_is_a_sentence_and_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with served(Double(describes=False)) as url:
+        assert bench.run(arguments(url)) == 1
+    assert f"{url}/openapi.json cannot be used: it describes no inputs" in capsys.readouterr().err
+
+
+def test_questions_lie_well_inside_the_ranges_and_move_no_farther_than_is_said() -> None:
+    drawing, draw = Drawing(Double().described()), random.Random(1)
+    for _ in range(200):
+        question = drawing.question(draw)
+        assert 0.7 <= question["spot"] / question["strike"] <= 1.8
+        assert 10 <= question["strike"] <= 1000
+        assert 0.015 <= question["rate"] <= 0.085
+        assert question["kind"] in {"call", "put"}
+        moved = drawing.moved(question, draw)
+        assert abs(moved.pop("rate") / question.pop("rate") - 1) <= 0.01
+        assert abs(moved.pop("volatility") / question.pop("volatility") - 1) <= 0.02
+        assert moved == question
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://127.0.0.1:1"])

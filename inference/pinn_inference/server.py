@@ -7,8 +7,10 @@ socket closes, what is in flight is finished, and idle connections, which nobody
 
 import asyncio
 import gc
+import json
 import logging
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -24,6 +26,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from pinn_inference import memory
+from pinn_inference.api import openapi
 from pinn_inference.api.http import App, State
 from pinn_inference.assembly import Model
 from pinn_inference.errors import ListenError, StartError
@@ -45,11 +48,6 @@ HEAD: Final = 64 * 1024
 
 GRACE: Final = 5.0
 """Seconds, at least, for what is in flight once the socket is closed; more where a request may take longer."""
-
-CURL: Final = (
-    "curl -s {url}/predict -d "
-    '\'{{"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2, "kind": "put"}}\''
-)
 
 
 def serve(settings: Settings) -> int:
@@ -210,4 +208,5 @@ def _announce(settings: Settings, model: Model, ports: list[int]) -> None:
     url, admin = (f"http://{host}:{port}" for port in ports)
     event("serving", model=f"{model.name} {model.version}", digest=model.artifact.digest, url=url, admin=admin)
     if settings.log_format == "console":
-        sys.stderr.write(f"\nPrice an option:\n\n  {CURL.format(url=url)}\n\n")
+        question = shlex.quote(json.dumps(openapi.example(model.artifact.manifest)))
+        sys.stderr.write(f"\nAsk it:\n\n  curl -s {url}/predict -d {question}\n\n")

@@ -1,9 +1,11 @@
-"""`pinn-server`: serves a model, prices one option without a server, checks a server's health, lists the models.
+"""`pinn-server`: serves a model, answers one question without a server, checks a server's health, lists the models.
 
 Plain argparse, and each command imports what it needs when it runs: a server's start is part of every scale-up.
 """
 
 import argparse
+import itertools
+import math
 import os
 import signal
 import sys
@@ -17,6 +19,7 @@ EXAMPLES = """examples:
   pinn-server serve                                    serve black-scholes 2.0.0 on port 8080, metrics on 8081
   pinn-server serve --model-version 1.0.0 --port 9000  another version, another port
   pinn-server predict --spot 100 --strike 105 --maturity 0.5 --rate 0.03 --volatility 0.2 --kind put
+  pinn-server predict --model-name burgers --model-version 1.0.0 --x 0.01 --t 0.5 --viscosity 0.01
   pinn-server health http://127.0.0.1:8080             exit code 0 when ready, 1 when not
   pinn-server bench --json                             four scenarios and their verdicts
   pinn-server models                                   what can be served, and how wrong each is
@@ -26,7 +29,11 @@ Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point; ends the process with the command's exit code."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    arguments.inputs = rest
+    if rest and arguments.run is not _predict:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(threads, "1")  # before NumPy: the networks are small, and idle threads cost memory
     try:
@@ -80,10 +87,11 @@ def _predict(arguments: argparse.Namespace) -> int:
     from pinn_inference.errors import PinnError
     from pinn_inference.monitoring import Metrics
 
-    names = ("spot", "strike", "maturity", "rate", "dividend_yield", "volatility", "kind")
-    item = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     try:
-        chosen = settings.load(model_version=arguments.model_version, models_dir=arguments.models_dir)
+        item = _inputs(arguments.inputs)
+        chosen = settings.load(
+            model_name=arguments.model_name, model_version=arguments.model_version, models_dir=arguments.models_dir
+        )
         model = assembly.load(assembly.fetch(chosen), chosen, Metrics())
         question = model.codec.questions(msgspec.json.encode(item))
         answer = asyncio.run(model.predictor.one(question, exact=True))
@@ -91,6 +99,26 @@ def _predict(arguments: argparse.Namespace) -> int:
         return _fail(str(error))
     print(msgspec.json.format(msgspec.json.encode(model.codec.reply(answer, None)), indent=2).decode())
     return 0
+
+
+def _inputs(given: list[str]) -> dict[str, float | str]:
+    """`--dividend-yield 0.01 --kind=put` as the fields of a question: numbers where they are finite ones, else texts."""
+    from pinn_inference.errors import InvalidInput
+
+    found: dict[str, float | str] = {}
+    words = [part for word in given for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for name, value in itertools.zip_longest(words[::2], words[1::2]):
+        if not name.startswith("--") or value is None:
+            raise InvalidInput(f"{name} stands alone; inputs are given as --NAME VALUE")
+        found[name.removeprefix("--").replace("-", "_")] = _plain(value)
+    return found
+
+
+def _plain(text: str) -> float | str:
+    try:
+        return float(text) if math.isfinite(float(text)) else text
+    except ValueError:
+        return text
 
 
 def _health(arguments: argparse.Namespace) -> int:
@@ -137,7 +165,7 @@ def _models(arguments: argparse.Namespace) -> int:
     for manifest in manifests:
         served = manifest.accuracy.served.largest
         print(f"{manifest.name} {manifest.version}\n  {manifest.description}\n  {manifest.digest}")
-        print(f"  largest error over {manifest.accuracy.points} points, strike 1, as served:")
+        print(f"  largest error over {manifest.accuracy.points} points, as served:")
         print("    " + "  ".join(f"{name} {error:.1e}" for name, error in served.items()))
     return _fail("\n".join(complaints)) if complaints else 0
 
@@ -166,18 +194,17 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--log-format", choices=("json", "console"), help="default: console at a terminal, else json")
     serve.set_defaults(run=_serve)
 
-    predict = _command(commands.add_parser, "predict", help="price one option here, as JSON", epilog=EXAMPLES)
+    predict = _command(
+        commands.add_parser,
+        "predict",
+        help="answer one question here, as JSON",
+        description="Answers one question, given as --INPUT VALUE for each input of the model.",
+        usage="pinn-server predict [--model-name NAME] [--model-version VERSION] [--models-dir DIR] --INPUT VALUE ...",
+        epilog=EXAMPLES,
+        allow_abbrev=False,  # an input may begin like an option
+    )
     _model_options(predict)
-    for name, text in (
-        ("spot", "price of the underlying"),
-        ("strike", "strike price"),
-        ("maturity", "years to expiry"),
-        ("rate", "risk-free rate, 0.03 for 3 %%"),
-        ("volatility", "0.2 for 20 %%"),
-    ):
-        predict.add_argument(f"--{name}", type=float, required=True, metavar="X", help=text)
-    predict.add_argument("--dividend-yield", type=float, metavar="X", help="default 0")
-    predict.add_argument("--kind", choices=("call", "put"), help="default call")
+    predict.add_argument("--model-name", metavar="NAME", help="default black-scholes")
     predict.set_defaults(run=_predict)
 
     health = _command(commands.add_parser, "health", help="is a server ready? exit code 0 or 1", epilog=EXAMPLES)

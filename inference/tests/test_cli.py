@@ -24,6 +24,30 @@ def test_predict_refuses_what_the_server_would_refuse() -> None:
     assert done.stderr.startswith("volatility is 9.0, which the reference solver does not take either")
 
 
+def test_predict_takes_the_inputs_of_any_model_negative_ones_and_those_after_an_equals_sign_too(tmp_path: Path) -> None:
+    done = run("predict", *ARGUMENTS[:-2], "--volatility=0.2", "--dividend-yield", "0.01")
+    assert json.loads(done.stdout)["method"] == "model"
+    done = run("predict", *ARGUMENTS[:-2], "--volatility", "-0.2")
+    assert done.stderr.startswith("volatility is -0.2, which the reference solver does not take either")
+    done = run("predict", *ARGUMENTS, "--height", "7")
+    assert done.stderr.startswith("'height' is not an input; the inputs are spot, ")
+    done = run("predict", *ARGUMENTS[:-1], "high")
+    assert done.stderr.startswith("volatility must be a number, not a string 'high'")
+
+
+@pytest.mark.parametrize("words", [("--spot",), ("100",), ("--spot", "100", "--strike")])
+def test_an_input_that_stands_alone_is_named(words: tuple[str, ...]) -> None:
+    done = run("predict", *words)
+    assert done.returncode == 1
+    assert done.stderr == f"{words[-1]} stands alone; inputs are given as --NAME VALUE\n"
+
+
+def test_only_predict_takes_more_options_than_its_own() -> None:
+    done = run("bench", "--spot", "100")
+    assert done.returncode == 2
+    assert "unrecognized arguments: --spot 100" in done.stderr
+
+
 def test_health_says_ready_and_ends_with_0_or_says_why_not_and_ends_with_1() -> None:
     with ServerProcess.started() as server:
         up = run("health", server.url)

@@ -1,4 +1,4 @@
-"""`pinn-server`: serves a model, answers one question without a server, checks a server's health, lists the models.
+"""`pinn-server`: serves a model, answers one question without a server, checks a server's health, lists and fetches models.
 
 Plain argparse, and each command imports what it needs when it runs: a server's start is part of every scale-up.
 """
@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   pinn-server health http://127.0.0.1:8080             exit code 0 when ready, 1 when not
   pinn-server bench --json                             four scenarios and their verdicts
   pinn-server models                                   what can be served, and how wrong each is
+  pinn-server models fetch oci://registry.example.com/models/bs:1 --to /srv/bs --digest sha256:...
 
 Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9000, PINN_SERVER_MODEL_VERSION=1.0.0."""
 
@@ -170,6 +171,12 @@ def _models(arguments: argparse.Namespace) -> int:
     return _fail("\n".join(complaints)) if complaints else 0
 
 
+def _fetch(arguments: argparse.Namespace) -> int:
+    from pinn_inference.artifacts import command
+
+    return command.run(arguments)
+
+
 def _fail(sentence: str) -> int:
     print(sentence, file=sys.stderr)
     return 1
@@ -234,6 +241,22 @@ def _parser() -> argparse.ArgumentParser:
     models = _command(commands.add_parser, "models", help="list the models and their measured errors", epilog=EXAMPLES)
     models.add_argument("--models-dir", type=Path, metavar="DIR", help="default: models/ of the checkout, or /models")
     models.set_defaults(run=_models)
+    fetch = _command(
+        models.add_subparsers(metavar="COMMAND").add_parser,
+        "fetch",
+        help="fetch a model from https, s3 or oci into a folder",
+        description="Fetches a model into a folder, from which `serve --model-uri file:///FOLDER` serves it.",
+        epilog=EXAMPLES,
+    )
+    fetch.add_argument(
+        "uri", nargs="?", help="https://HOST/PATH, s3://BUCKET/KEY, oci://HOST/REPO:TAG; default: PINN_SERVER_MODEL_URI"
+    )
+    fetch.add_argument("--to", type=Path, required=True, metavar="DIR", help="the folder to make")
+    fetch.add_argument(
+        "--digest", metavar="sha256:...", help="what the model must be; default: PINN_SERVER_MODEL_DIGEST"
+    )
+    fetch.add_argument("--credentials", type=Path, metavar="DIR", help="a Secret's files; default: none are shown")
+    fetch.set_defaults(run=_fetch)
     return parser
 
 

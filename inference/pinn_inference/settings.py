@@ -127,6 +127,9 @@ class Settings(BaseSettings):
     model_version: str = "2.0.0"
     model_uri: str = "builtin://"
     model_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    model_credentials: Path | None = None
+    model_max_bytes: Annotated[Bytes, Field(ge=1)] = 1024 * 1024 * 1024
+    model_fetch_timeout: Annotated[Seconds, Field(gt=0, le=86_400)] = 300.0
     models_dir: Path = Field(default_factory=default_models)
     host: str = Field(default_factory=host_here)
     port: Port = 8080

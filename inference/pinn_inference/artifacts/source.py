@@ -1,6 +1,7 @@
 """Finds a model by its URI and proves it is the one asked for before a byte of it is parsed.
 
-The server reads folders. What configmap:// and pvc:// name the operator mounts into the pod, and passes on as file://.
+The server reads folders. What configmap:// and pvc:// name the operator mounts into the pod, what https://, s3:// and oci:// name
+it has fetched before the server starts (remote.py); both it passes on as file://.
 """
 
 import os
@@ -18,6 +19,8 @@ from pinn_inference.errors import ModelError
 
 BUILTIN: Final = "builtin://"
 MOUNTED: Final = ("configmap", "pvc")
+FETCHED: Final = ("https", "s3", "oci")
+"""Beforehand, by another process: the one that serves has no credentials, and starts without the network."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,12 @@ def locate(uri: str, name: str, version: str, models: Path) -> Path:
         return _local(uri)
     if parts.scheme in MOUNTED:
         raise ModelError(f"{uri!r} is for the operator, which mounts it; give this server file:///path of the folder")
+    if parts.scheme in FETCHED:
+        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        said = (
+            "`pinn-server models fetch` with it and --to FOLDER first, and give this server file:///path of that folder"
+        )
+        raise ModelError(f"{where!r} is not read directly: run {said}")
     raise ModelError(f"{uri!r} has a scheme this server does not read; it reads builtin:// and file:///path")
 
 

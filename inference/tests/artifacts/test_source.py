@@ -86,9 +86,7 @@ def test_a_manifest_of_another_schema_is_refused(folder: Path) -> None:
         _fetch(folder)
 
 
-@pytest.mark.parametrize(
-    "uri", ["s3://b/k", "https://models", "oci://x:1", "builtin://x", "/models", "file://models/a", ""]
-)
+@pytest.mark.parametrize("uri", ["http://models", "gs://b/k", "builtin://x", "/models", "file://models/a", ""])
 def test_an_address_this_server_does_not_read_is_refused_with_a_sentence(uri: str) -> None:
     with pytest.raises(ModelError, match=r"it reads builtin:// and file:///path|must have three slashes"):
         source.locate(uri, "black-scholes", "2.0.0", Path("/models"))

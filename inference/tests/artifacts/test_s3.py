@@ -1,0 +1,120 @@
+"""Requests are signed as AWS documents it, and a folder of objects needs no right but that of reading them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pinn_inference.artifacts import folder as folders
+from pinn_inference.artifacts import s3
+from pinn_inference.artifacts.credentials import Credentials, S3Keys
+from pinn_inference.artifacts.download import Client, Limits, Refused
+from pinn_inference.errors import ModelError
+
+from .far import Asked, Reply, Shelf, Site, site
+
+FILES = {f"/models/bs/1/{name}": name.encode() for name in folders.FILES}
+
+
+def secret(at: Site, **more: str) -> Credentials:
+    return Credentials({"accessKeyId": "AKID", "secretAccessKey": "hush", "endpoint": at.url, **more})
+
+
+def client(certificate: Path) -> Client:
+    return Client(Limits(1_000_000, 60), (certificate / "ca.crt").read_text())
+
+
+def test_the_example_of_the_documentation_has_the_signature_it_should_have() -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html, "Example: GET Object"."""
+    keys = S3Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+    url, now = "https://examplebucket.s3.amazonaws.com/test.txt", datetime(2013, 5, 24, tzinfo=UTC)
+    found = s3.signature(url, keys, "us-east-1", now, {"range": "bytes=0-9"})["authorization"]
+    assert found == (
+        "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,"
+        "SignedHeaders=host;range;x-amz-content-sha256;x-amz-date,"
+        "Signature=f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"
+    )
+
+
+def test_an_object_is_fetched_signed_and_by_its_path(certificate: Path, tmp_path: Path) -> None:
+    with site(Shelf({"/models/a%20b/%2Bbs.tar": b"it"}), certificate) as there:
+        s3.fetch("s3://models/a%20b/+bs.tar", tmp_path, client(certificate), secret(there, region="eu-west-1"))
+    assert (tmp_path / "archive").read_bytes() == b"it"
+    (said,) = there.fields("authorization")
+    assert (said or "").startswith("AWS4-HMAC-SHA256 Credential=AKID/")
+    assert "/eu-west-1/s3/aws4_request" in (said or "")
+
+
+def test_a_temporary_key_shows_its_session(certificate: Path, tmp_path: Path) -> None:
+    with site(Shelf({"/models/bs": b"it"}), certificate) as there:
+        s3.fetch("s3://models/bs", tmp_path, client(certificate), secret(there, sessionToken="t"))
+    assert there.fields("x-amz-security-token") == ["t"]
+    assert "x-amz-security-token" in (there.fields("authorization")[0] or "")
+
+
+def test_an_open_bucket_is_asked_without_a_signature(certificate: Path, tmp_path: Path) -> None:
+    with site(Shelf({"/models/bs": b"it"}), certificate) as there:
+        s3.fetch("s3://models/bs", tmp_path, client(certificate), Credentials({"endpoint": there.url}))
+    assert there.fields("authorization") == [None]
+
+
+def test_a_folder_is_fetched_file_by_file(certificate: Path, tmp_path: Path) -> None:
+    with site(Shelf(FILES), certificate) as there:
+        s3.fetch("s3://models/bs/1/", tmp_path, client(certificate), secret(there))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {n: n.encode() for n in folders.FILES}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_file_that_a_model_may_be_without_may_be_absent(certificate: Path, tmp_path: Path, status: int) -> None:
+    """S3 answers 403 to those who may not list: so a right to list is not needed."""
+
+    def answer(asked: Asked) -> Reply:
+        return Shelf(FILES)(asked) if asked.path.endswith(folders.REQUIRED) else Reply(status)
+
+    with site(answer, certificate) as there:
+        s3.fetch("s3://models/bs/1/", tmp_path, client(certificate), secret(there))
+    assert {path.name for path in tmp_path.iterdir()} == set(folders.REQUIRED)
+
+
+def test_a_file_that_a_model_needs_may_not_be_absent(certificate: Path, tmp_path: Path) -> None:
+    body = b"<Error><Code>AccessDenied</Code></Error>"
+    with (
+        site(lambda _: Reply(403, body), certificate) as there,
+        pytest.raises(
+            Refused, match=r"/models/bs/1/manifest\.json answers 403 \(AccessDenied\): not allowed; .*rights"
+        ),
+    ):
+        s3.fetch("s3://models/bs/1/", tmp_path, client(certificate), secret(there))
+
+
+def test_a_bucket_of_another_region_is_said_and_not_followed(certificate: Path, tmp_path: Path) -> None:
+    body = b"<Error><Code>PermanentRedirect</Code></Error>"
+    with (
+        site(lambda _: Reply(301, body, {"location": "https://elsewhere.example/"}), certificate) as there,
+        pytest.raises(Refused, match=r"answers 301 \(PermanentRedirect\)"),
+    ):
+        s3.fetch("s3://models/bs", tmp_path, client(certificate), secret(there))
+
+
+def test_without_an_endpoint_it_is_that_of_the_region() -> None:
+    bucket = s3._bucket("models", Credentials({"region": "eu-west-1"}))
+    assert bucket.question("a").url == "https://s3.eu-west-1.amazonaws.com/models/a"
+    assert s3._bucket("models", Credentials({})).endpoint == "https://s3.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["minio", "ftp://minio", "https://user:hush@minio", "https://minio/path", "https://"]
+)
+def test_an_endpoint_that_is_none_is_said(endpoint: str) -> None:
+    with pytest.raises(
+        ModelError, match=r"endpoint in the Secret of spec\.model\.credentials is .*write https://HOST"
+    ) as said:
+        s3._bucket("models", Credentials({"endpoint": endpoint}))
+    assert "hush" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://bucket", "s3://bucket/", "s3:///key", "s3://b/k?v", "s3://b/k#v", "s3://b/a/../k"]
+)
+def test_an_address_that_is_none_is_said(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"must be s3://BUCKET/KEY|give it another name"):
+        s3.fetch(uri, tmp_path, Client(Limits(1, 1)), Credentials({}))

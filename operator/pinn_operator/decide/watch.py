@@ -116,7 +116,14 @@ def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memor
         "stable": off or let_go or seen.workload(stable).ready > 0,
     }
     return Reading(
-        now_of(seen), interval_of(seen.resource.spec), samples, restarts, ready, memory, gpu=_gpus(seen, journal)
+        now_of(seen),
+        interval_of(seen.resource.spec),
+        samples,
+        restarts,
+        ready,
+        memory,
+        gpu=_gpus(seen, journal),
+        users=_users(seen, journal),
     )
 
 
@@ -128,6 +135,14 @@ def _gpus(seen: Observed, journal: Journal) -> Mapping[Role, float]:
         role: [pod.gpu for pod in pods if pod.revision == revision and pod.gpu is not None] for role, revision in roles
     }
     return {role: sum(shares) / len(shares) for role, shares in told.items() if shares}
+
+
+def _users(seen: Observed, journal: Journal) -> tuple[Sample, ...]:
+    """What stable's servers say of the answers to users."""
+    pods = seen.measured.pods if seen.measured else ()
+    return tuple(
+        Sample("stable", pod.process, pod.at, pod.users) for pod in pods if pod.revision == journal.stable.revision
+    )
 
 
 def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> tuple[Sample, ...]:

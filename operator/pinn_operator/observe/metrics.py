@@ -84,6 +84,11 @@ def busy(found: Told) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
+def users_answers(found: Told) -> dict[str, float]:
+    """How many answers users had, and how many were slower than each bound. Raises ValueError where they are not complete."""
+    return _latencies(found, ("live",))
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """The series of a server by their name, and which families it has, be they empty."""
@@ -108,12 +113,13 @@ async def _read(servers: Servers, server: Server, now: Callable[[], float], shad
     try:
         found = told(await servers.metrics(server))
         (counts, memory, live), gpu = counted(found, shadow_counts=shadow_counts), busy(found)
+        users = users_answers(found)
     except ServerTrouble as error:
         return PodMetrics(server.revision, server.process, at, None, trouble=str(error))
     except ValueError as error:
         said = f"the metrics of pod {server.pod} cannot be used: {error}"
         return PodMetrics(server.revision, server.process, at, None, trouble=said)
-    return PodMetrics(server.revision, server.process, at, counts, memory, live, gpu=gpu)
+    return PodMetrics(server.revision, server.process, at, counts, memory, live, gpu=gpu, users=users)
 
 
 def may_have_counted(server: Server) -> bool:

@@ -34,6 +34,7 @@ from pinn_operator.observe.metrics import (
     counted,
     may_have_counted,
     possible,
+    users_answers,
 )
 
 READING_SECONDS: Final = 5.0
@@ -112,9 +113,10 @@ def _of_pod(
         told, at = _newest(source, server, found)
         _check_age(source, server, at, now)
         (counts, memory, live), gpu = counted(told, shadow_counts=source.shadow_counts), busy(told)
+        users = users_answers(told)
     except ValueError as error:
         return PodMetrics(server.revision, server.process, now, None, trouble=str(error))
-    return PodMetrics(server.revision, server.process, at, {**counts, **custom}, memory, live, gpu=gpu)
+    return PodMetrics(server.revision, server.process, at, {**counts, **custom}, memory, live, gpu=gpu, users=users)
 
 
 def _newest(source: Source, server: Server, found: Mapping[Labels, Series]) -> tuple[Told, float]:

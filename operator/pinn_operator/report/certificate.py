@@ -40,6 +40,13 @@ CUTS: Final = ("logs", "minutes", "timeline", "evidence", "shadow")
 """What is cut when it is too much, in this order."""
 LATEST: Final = 253402300799.0
 
+IMPACT: Final = 0.05
+"""How much slower a rollout may make the answers of those who stay with stable, as a share of what they were."""
+FEWEST_ANSWERS: Final = 100
+"""Fewer say nothing of their slowest twentieth."""
+SLOWER: Final = re.compile(r"slower_than_([0-9]+(?:[.][0-9]+)?)")
+"""Counters of answers beyond a bound of the histogram, in seconds."""
+
 Document = dict[str, Any]
 
 
@@ -150,6 +157,7 @@ def _document(seen: Observed, journal: Journal, release: str) -> Document:
         "evidence": [_gate(gate) for gate in journal.gates],
         "shadow": {name: {**dump(found), "said": _said(found.said)} for name, found in journal.shadow.items()},
         "warmedKeys": journal.warmed,
+        "neighbours": _neighbours(seen),
         "timeline": timeline,
         "minutes": [_minute(minute) for minute in journal.minutes[-MOST_MINUTES:]],
         "smokeTest": _said(journal.smoke),
@@ -217,6 +225,80 @@ def _plain(value: Any) -> Any:
 
 def _text(text: str) -> str:
     return shortened(text.encode("utf-8", "replace").decode(), LONGEST_TEXT)
+
+
+# --- Those who stay with stable --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """How many there were, and how many of them came within each bound of the histogram, in seconds."""
+
+    count: float
+    within: tuple[tuple[float, float], ...]
+
+    @property
+    def p95(self) -> float | None:
+        """Seconds within which 95 of 100 came, on a line between the two bounds that it lies between, as Prometheus'
+        histogram_quantile has it. None without an answer, and beyond the last bound."""
+        wanted, lower, fewer = 0.95 * self.count, 0.0, 0.0
+        for bound, within in self.within:
+            if within >= wanted > fewer:
+                return lower + (bound - lower) * (wanted - fewer) / (within - fewer)
+            lower, fewer = bound, within
+        return None
+
+
+def _neighbours(seen: Observed) -> Document:
+    """How quickly stable answered users before the new revision had a share and since, from the evidence as it is stored."""
+    stored = (seen.memory.ledger if seen.memory else {}).get("neighbours")
+    before, during = (_answers(stored.get(arm) if isinstance(stored, dict) else None) for arm in ("before", "during"))
+    enough = min(before.count, during.count) >= FEWEST_ANSWERS
+    change = during.p95 / before.p95 - 1 if enough and before.p95 and during.p95 else None
+    return {
+        "p95Before": before.p95,
+        "p95During": during.p95,
+        "answersBefore": before.count,
+        "answersDuring": during.count,
+        "change": change,
+        "limit": IMPACT,
+        "within": None if change is None else change <= IMPACT,
+        "sentence": _impact(before, during, change) if enough else _too_few(before, during),
+    }
+
+
+def _answers(stored: Any) -> _Answers:
+    """As they were counted; of evidence that is damaged, what can be read."""
+    found = stored if isinstance(stored, dict) else {}
+    counts = {name: float(count) for name, count in found.items() if isinstance(count, int | float)}
+    count = counts.get("timed", 0.0)
+    bounds = {name: match[1] for name in counts if (match := SLOWER.fullmatch(name))}
+    return _Answers(count, tuple(sorted((float(bound), count - counts[name]) for name, bound in bounds.items())))
+
+
+def _impact(before: _Answers, during: _Answers, change: float | None) -> str:
+    said = (
+        f"95 of 100 answers of stable to users took {_quickly(before.p95)} before the rollout ({before.count:,.0f}, since its "
+        f"servers started) and {_quickly(during.p95)} during it ({during.count:,.0f})"
+    )
+    if change is None:
+        return said
+    percent, allowed = 100 * abs(change), f"{100 * IMPACT:.0f} %"
+    felt = f"{percent:,.{0 if percent >= 10 else 1}f} % {'slower' if change > 0 else 'faster'}"
+    return f"{said}: {felt}, {'within' if change <= IMPACT else 'more than'} the {allowed} that neighbours may feel"
+
+
+def _too_few(before: _Answers, during: _Answers) -> str:
+    if not before.count + during.count:
+        return "how quickly stable answered its users was not counted"
+    said = f"stable answered {before.count:,.0f} questions of users before and {during.count:,.0f} during the rollout"
+    return f"{said}: too few to tell what it did to them"
+
+
+def _quickly(seconds: float | None) -> str:
+    if seconds is None:
+        return "more than the histogram tells"
+    return f"at most {seconds:.3g} s" if seconds >= 1 else f"at most {1000 * seconds:.3g} ms"
 
 
 # --- Within the size -------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def _summary(document: Document) -> Iterator[str]:
     for role, arm in (("from", document["from"]), ("to", document["to"])):
         digest = arm["modelDigest"] or "shipped with the image"
         yield from _item(f"{role} {arm['modelVersion']}: image {arm['image']}, model {digest}")
+    yield from _item(f"Neighbours: {document['neighbours']['sentence']}.")
 
 
 def _facts(document: Document) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.decide.evidence import Ledger, rules_of
+from pinn_operator.decide.evidence.neighbours import NAMES
 from pinn_operator.decide.watch import PHYSICS, dumped, ledger_of, next_tick, reading, tick, with_checks
 from tests.given import NOW, observed, only, ready, resource
 
@@ -107,6 +108,14 @@ def test_how_busy_gpus_are_is_the_mean_over_the_servers_of_an_arm_that_have_any(
     assert reading(_seen(None), JOURNAL, (), {}).gpu == {}
     _, ledger = _after(JOURNAL, Ledger(), *pods)
     assert ledger.gpu.there
+
+
+def test_what_stables_servers_say_of_users_answers_is_taken_along() -> None:
+    answered = {**dict.fromkeys(NAMES, 0.0), "timed": 70.0}
+    pods = (_pod("new", 0), replace(_pod("old", 0), users=answered))
+    assert [sample.counts for sample in reading(_seen(Measured(pods)), JOURNAL, (), {}).users] == [answered]
+    _, ledger = _after(JOURNAL, Ledger(), *pods)
+    assert ledger.neighbours.before["timed"] == 70
 
 
 def test_an_hour_of_minutes_is_kept() -> None:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinn_operator.api.spec import Spec
 from pinn_operator.decide.evidence.gates import BUCKETS as JUDGED
+from pinn_operator.decide.evidence.neighbours import NAMES
 from pinn_operator.decide.evidence.rules import LIVE, rules_of
-from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, busy, parse, scrape, told
+from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, busy, parse, scrape, told, users_answers
 from pinn_operator.servers import Servers
 from tests.pods import Town, pod
 
@@ -183,6 +184,13 @@ def telling(text: str) -> web.Application:
     return app
 
 
+def test_the_answers_to_users_are_told_apart_whatever_counts_for_the_gates() -> None:
+    alone, _, _ = parse(TEXT, shadow_counts=False)
+    found = users_answers(told(TEXT))
+    assert found == {name: alone[name] for name in alone if name == "timed" or name.startswith("slower_than_")}
+    assert {*found} == {*NAMES}
+
+
 async def test_all_pods_are_read_and_one_that_cannot_be_is_said_with_its_name(town: tuple[Town, Servers]) -> None:
     await town[0].settle("a", telling(TEXT))
     await town[0].settle("b", telling("<html>\n"))
@@ -192,6 +200,7 @@ async def test_all_pods_are_read_and_one_that_cannot_be_is_said_with_its_name(to
     assert (a.revision, a.process, a.at, a.memory, a.live, a.trouble) == ("canary", pod("a").process, 7.0, 1e8, 110, "")
     assert (a.counts or {})["requests"] == 151
     assert a.gpu is None
+    assert a.users == users_answers(told(TEXT))
     assert d.gpu == pytest.approx(0.6)
     assert (b.counts, b.memory, b.live) == (None, None, 0.0)
     assert b.trouble.startswith("the metrics of pod b cannot be used: invalid metric name")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from pinn_operator.api.journal import Arm, Entry, GateRecord, Journal, Minute
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.readings import Checked
 from pinn_operator.report.certificate import Certificate, certificate
@@ -24,8 +25,23 @@ LOGS = {
 }
 
 
+def answers(quick: float, slow: float) -> dict[str, float]:
+    """So many within 5 ms, so many between 10 and 25 ms."""
+    bounds = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1, 2, 5)
+    slower = [quick * (bound < 0.005) + slow * (bound < 0.025) for bound in bounds]
+    return {
+        "timed": quick + slow,
+        **{f"slower_than_{bound:g}": count for bound, count in zip(bounds, slower, strict=True)},
+    }
+
+
+NEIGHBOURS = {"before": answers(49_000, 3_000), "during": answers(1_350, 90)}
+"""What stable's users had, before the rollout and in it."""
+
+
 def seen(**more: Any) -> Observed:
-    return observed(resource("2.0.0", rollout={"steps": STEPS}), **more)
+    remembered = {"memory": Memory(ledger={"neighbours": NEIGHBOURS})}
+    return observed(resource("2.0.0", rollout={"steps": STEPS}), **(remembered | more))
 
 
 def gate(name: str, verdict: str = "Passing", **more: Any) -> GateRecord:

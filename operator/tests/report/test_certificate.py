@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinn_operator.api.journal import Arm, Entry, GateRecord, Journal, Minute
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.readings import Checked
 from pinn_operator.api.status import Finished
 from pinn_operator.report.certificate import (
@@ -25,7 +26,7 @@ from pinn_operator.report.certificate import (
 )
 from tests.given import NOW, observed, resource
 from tests.golden import assert_golden
-from tests.report.finished import BEGAN, CANARY, certified, gate, promoted, rolled_back, seen
+from tests.report.finished import BEGAN, CANARY, answers, certified, gate, promoted, rolled_back, seen
 
 GOLDEN = Path(__file__).parent / "golden"
 METADATA = {"name": "x", "namespace": "demo", "labels": {"pinn.dev/deployment": "pricer"}, "ownerReferences": [{}]}
@@ -39,6 +40,65 @@ def test_the_whole_document() -> None:
     """Look at the exposure, at the limits with their defaults, and at the log line that lost its token."""
     made = certified(rolled_back())
     assert_golden(GOLDEN / "rolled-back.json", json.dumps(made.document, indent=1, ensure_ascii=False) + "\n")
+
+
+# --- Those who stay with stable --------------------------------------------------------------------------------------
+
+
+def neighbours(before: object, during: object) -> dict[str, Any]:
+    memory = Memory(ledger={"neighbours": {"before": before, "during": during}})
+    found: dict[str, Any] = certificate(seen(memory=memory), promoted(), {}).document["neighbours"]
+    return found
+
+
+def test_what_the_rollout_did_to_stables_users_is_a_sentence_with_both_numbers_and_the_change() -> None:
+    """The slowest twentieth begins 50 of 100 into the answers between 10 and 25 ms, and 12.5 of 50."""
+    found = neighbours(answers(900, 100), answers(700, 50))
+    assert (found["p95Before"], found["p95During"]) == (pytest.approx(0.0175), pytest.approx(0.01375))
+    assert (found["answersBefore"], found["answersDuring"]) == (1000, 750)
+    assert found["sentence"] == (
+        "95 of 100 answers of stable to users took at most 17.5 ms before the rollout (1,000, since its servers started) and at "
+        "most 13.8 ms during it (750): 21 % faster, within the 5 % that neighbours may feel"
+    )
+
+
+@pytest.mark.parametrize(
+    ("slow", "within", "said"),
+    [(103, True, "1.2 % slower, within the 5 %"), (115, False, "5.6 % slower, more than the 5 %")],
+)
+def test_a_rollout_that_slows_its_neighbours_by_more_than_five_percent_is_told(
+    slow: float, within: bool, said: str
+) -> None:
+    found = neighbours(answers(900, 100), answers(1000 - slow, slow))
+    assert (found["within"], found["change"] > 0.05) == (within, not within)
+    assert said in found["sentence"]
+
+
+@pytest.mark.parametrize(("before", "during"), [(99, 5000), (5000, 99)])
+def test_too_few_answers_tell_nothing_about_neighbours(before: float, during: float) -> None:
+    found = neighbours(answers(before, 0), answers(during, 0))
+    assert (found["change"], found["within"]) == (None, None)
+    said = f"stable answered {before:,} questions of users before and {during:,} during the rollout"
+    assert found["sentence"] == f"{said}: too few to tell what it did to them"
+
+
+@pytest.mark.parametrize("memory", [None, Memory(), Memory(ledger={"neighbours": "damaged"})])
+def test_where_nothing_was_counted_of_neighbours_that_is_said(memory: Memory | None) -> None:
+    found = certificate(seen(memory=memory), promoted(), {}).document["neighbours"]
+    assert found["sentence"] == "how quickly stable answered its users was not counted"
+    assert found["within"] is None
+    assert neighbours({"timed": "many", "slower_than_": 1}, [])["sentence"] == found["sentence"]
+    assert neighbours(answers(0, 0), answers(0, 0))["sentence"] == found["sentence"]
+
+
+def test_answers_beyond_the_last_bound_have_no_number_and_no_change() -> None:
+    slow = dict.fromkeys(answers(0, 0), 1000)
+    found = neighbours(answers(1000, 0), slow)
+    assert (found["p95During"], found["change"]) == (None, None)
+    assert "more than the histogram tells during it (1,000)" in found["sentence"]
+
+
+# --- The text and its hash -------------------------------------------------------------------------------------------
 
 
 def test_the_text_is_canonical_and_the_hash_is_of_it() -> None:

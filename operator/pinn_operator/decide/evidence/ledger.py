@@ -18,6 +18,7 @@ from pinn_operator.decide.evidence.gates import BAKE_DOUBT, BETA, Gate, Limit
 from pinn_operator.decide.evidence.gpu import GpuUse
 from pinn_operator.decide.evidence.hard import Restarts, Window, unready_since
 from pinn_operator.decide.evidence.memory import Memory
+from pinn_operator.decide.evidence.neighbours import Neighbours
 from pinn_operator.decide.evidence.rules import MEMORY, Rules, Sustained
 
 SICK: Final = log(20)
@@ -130,7 +131,7 @@ class Known:
 class Reading:
     """What one tick delivers. `restarts` are counts by pod of the canary, `ready` says whether an arm has a ready server,
     `memory` is resident bytes without the cache by pod of the canary, `alike` whether both arms run on like hardware, `gpu` the
-    share of the time that the GPUs of an arm are busy, where it has any."""
+    share of the time that the GPUs of an arm are busy, where it has any, `users` what stable's servers say of users' answers."""
 
     now: float
     interval: float
@@ -140,6 +141,7 @@ class Reading:
     memory: Mapping[str, float] = field(default_factory=dict)
     alike: bool = True
     gpu: Mapping[Arm, float] = field(default_factory=dict)
+    users: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ class Ledger:
     unready: Mapping[str, float | None] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
     gpu: GpuUse = field(default_factory=GpuUse)
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
 
 def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bake: bool = False) -> Ledger:
@@ -208,6 +211,7 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
         unready={arm: unready_since(ledger.unready.get(arm), reading.now, up) for arm, up in reading.ready.items()},
         memory=_looked(ledger.memory.after(reading.now, reading.memory), rules, reading.now),
         gpu=_watched_gpus(ledger.gpu, reading),
+        neighbours=ledger.neighbours.after(reading.users, reading.now, reading.interval, in_step=ledger.step_began > 0),
         alike=reading.alike,
     )
     if not reading.samples:

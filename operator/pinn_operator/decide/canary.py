@@ -588,7 +588,7 @@ def _gate(gate: GateVerdict) -> Gate:
     return Gate(
         name=gate.name,
         limit=gate.limit,
-        observed=None if gate.observed is None else f"{100 * gate.observed:.3g}%",
+        observed=gate.observed_text,
         events=int(gate.events),
         evidence=f"{gate.evidence:.3g} of {gate.needed:.3g}",
         verdict=gate.verdict,

@@ -36,7 +36,8 @@ class Credentials(Part):
 
     secret_name: Name = Field(
         description="Name of a Secret in the object's own namespace. For https it holds `token` or `username` and "
-        "`password`, for s3 `accessKeyId` and `secretAccessKey`, for oci a `.dockerconfigjson`."
+        "`password`, for s3 `accessKeyId`, `secretAccessKey`, `region` and `endpoint`, for oci a `.dockerconfigjson`; and "
+        "`ca.crt` where a certificate is of an authority of one's own."
     )
 
 
@@ -55,8 +56,8 @@ class Model(Part):
     uri: Annotated[str, Field(max_length=1024), r.ARTEFACT_URI] = Field(
         default="builtin://",
         description="Where the artefact is: builtin:// (shipped in the server image), file:///PATH (a folder in the server "
-        "image), configmap://NAME, pvc://CLAIM/PATH, https://HOST/PATH, s3://BUCKET/KEY or oci://REPOSITORY:TAG. This "
-        "release serves the first four.",
+        "image), configmap://NAME, pvc://CLAIM/PATH, https://HOST/PATH, s3://BUCKET/KEY or oci://HOST/REPOSITORY:TAG. The last "
+        "three are fetched before the server starts.",
     )
     digest: Annotated[str, Field(max_length=71), r.DIGEST] | None = Field(
         default=None,
@@ -64,7 +65,7 @@ class Model(Part):
         "states. It is checked before anything in the artefact is parsed. Required unless uri is builtin://.",
     )
     credentials: Credentials | None = Field(
-        default=None, description="How to read a private artefact. Absent: without credentials."
+        default=None, description="How to read a private artefact by https, s3 or oci. Absent: without credentials."
     )
 
 
@@ -267,7 +268,7 @@ class Promote(Part):
     )
     memory: MemoryLimit | None = Field(
         default=None,
-        description='Largest resident memory of a server, e.g. "800Mi". Absent or "Off": no such gate.',
+        description='Largest resident memory of a server, its cache aside, e.g. "800Mi". Absent or "Off": no such gate.',
     )
     memory_growth_per_hour: MemoryLimit = Field(
         default="10Mi",

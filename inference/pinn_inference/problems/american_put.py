@@ -53,14 +53,11 @@ INVARIANTS: Final = ("complementarity", "price_bounds", "delta_bounds", "gamma_s
 FAR: Final = 6.5
 """Beyond this d, U is below 5e-11: the premium is nothing."""
 
-RHO_LEAST: Final = 1e-5
-"""Below it H is taken there: the premium is of the order rho^2 s, and what H still changes makes less than 1e-7 of the strike."""
+RHO_LEAST: Final = 1e-7
+"""Below it there is as good as no rate, and the put is European: early exercise is worth less than 2e-8 of the strike."""
 
-NEAREST: Final = -0.5
-"""Least z + zeta at which the networks are asked: the boundary is above -0.2, and below it the pay-off is the answer."""
-
-HALVING: Final = 2.0
-"""z + zeta enters the network as 2 (z + zeta)/(HALVING + z + zeta), which is bounded."""
+NEAREST: Final = -0.6
+"""Least u (see `entering`) at which the networks are asked: the boundary is above, and below it the pay-off is the answer."""
 
 ROOT_HALF: Final = math.sqrt(0.5)
 DENSITY: Final = 1 / math.sqrt(2 * math.pi)
@@ -103,23 +100,25 @@ def functions(value: Real) -> Any:
 
 
 class Reduced(NamedTuple):
-    """A put in the variables of the equation, dimensionless: z = ln(S/K)/s, and zeta, which stands for rho in the networks."""
+    """A put in the variables of the equation, dimensionless: z = ln(S/K)/s, zeta as below, and chi, the networks' rho."""
 
     s: Real
     rho: Real
     zeta: Real
+    chi: Real
     z: Real
     d: Real
 
 
 def reduce(put: Put) -> Reduced:
-    """The change of variables; rho is held above RHO_LEAST."""
+    """The change of variables; rho is held above RHO_LEAST, so that it can be divided by."""
     f = functions(put[0])
     root = f.sqrt(put.maturity)
     s = put.volatility * root
     rho = f.most(put.rate * root / put.volatility, RHO_LEAST)
     z = f.log(put.spot / put.strike) / s
-    return Reduced(s, rho, zeta(rho), z, z + rho - 0.5 * s)
+    high = zeta(rho)
+    return Reduced(s, rho, high, chi(rho, high), z, z + rho - 0.5 * s)
 
 
 def zeta(rho: Real) -> Real:
@@ -133,10 +132,26 @@ def zeta_slope(rho: Real, at: Real) -> Real:
     return -1 / (at * rho * (1 + 8 * math.pi * rho * rho))
 
 
-def entering(distance: Real) -> tuple[Real, Real, Real]:
-    """The first coordinate of the network, of z + zeta, and its two derivatives."""
-    q = 1 / (HALVING + distance)
-    return 2 * distance * q, 2 * HALVING * q * q, -4 * HALVING * q * q * q
+def chi(rho: Real, at: Real) -> Real:
+    """What stands for rho in the networks, where zeta is `at`: like zeta as rho falls, like a logarithm as it rises; positive."""
+    return at - functions(rho).log1p(rho) + 2
+
+
+def chi_slope(rho: Real, zeta_rho: Real) -> Real:
+    """d chi/d rho, where that of zeta is `zeta_rho`."""
+    return zeta_rho - 1 / (1 + rho)
+
+
+def entering(distance: Real, rho: Real) -> tuple[Real, Real, Real, Real]:
+    """The networks' first coordinate v = 1 + 2u/(2 + u), of u = (1 + rho)(z + zeta), bounded and positive.
+
+    And its derivatives by `distance` z + zeta, twice, and by rho. The premium falls within a distance of 1/rho of the boundary.
+    """
+    f, steep = functions(distance), 1 + rho
+    u = f.most(distance * steep, NEAREST)
+    q = 1 / (2 + u)
+    slope = 4 * q * q
+    return 1 + 2 * u * q, slope * steep, -2 * slope * q * steep * steep, slope * distance
 
 
 # --------------------------------------------------------------------------------------------- at the boundary
@@ -203,7 +218,7 @@ def ramps(y: Real) -> tuple[tuple[Real, Real, Real], tuple[Real, Real, Real]]:
 
 
 def greeks(put: Put, jet: Sequence[Real] | Array) -> Greeks:
-    """Price and Greeks from the jet (N, N_v, N_vv, N_s, N_zeta, M, M_s, M_zeta) by the chain rule, never from the equation.
+    """Price and Greeks from the jet (N, N_v, N_vv, N_s, N_chi, M, M_s, M_chi) by the chain rule, never from the equation.
 
     theta is dV/dt = -dV/dT per year. Gamma jumps at the exercise boundary and is given on the side the put is found on.
     """
@@ -211,8 +226,9 @@ def greeks(put: Put, jet: Sequence[Real] | Array) -> Greeks:
     european = black_scholes.solve(_european(put))
     boundary = -reduced.zeta * f.exp(jet[5])
     premium = _premium(f, put, reduced, jet, boundary)
-    live = reduced.d < FAR
-    exercised = reduced.z <= boundary
+    early = reduced.rho > RHO_LEAST
+    live = early & (reduced.d < FAR)
+    exercised = early & (reduced.z <= boundary)
     payoff = (put.strike - put.spot, -1.0, 0.0, 0.0, 0.0, 0.0)
     return Greeks(
         *(
@@ -227,59 +243,100 @@ def _european(put: Put) -> Option:
     return Option(put.spot, put.strike, put.maturity, put.rate, zero, put.volatility, zero - 1.0)
 
 
-def _premium(f: Any, put: Put, reduced: Reduced, jet: Sequence[Real] | Array, boundary: Real) -> Greeks:
-    """What early exercise adds to price and Greeks; of use where the put is not exercised and d is below FAR."""
-    s, rho, at, z, _ = reduced
-    n, n_v, n_vv, n_s, n_zeta, _, m_s, m_zeta = jet
-    known = edge(s, rho, boundary)
+class _Shape(NamedTuple):
+    """H = ratio q, with q's derivatives by d, and what its derivatives by s and rho need."""
+
+    ratio: Real
+    q: Real
+    q_d: Real
+    q_dd: Real
+    d: Real
+    mills: Real
+    """φ(d)/U(d)."""
+    n_d: Real
+    ramp: Real
+    """h1, which the derivative of tilt goes with."""
+    share: Real
+    """h2, which the network's goes with."""
+    steep: Real
+    """The derivative of q by y, the network held."""
+
+
+def _shape(f: Any, reduced: Reduced, known: Edge, n: Real, n_v: Real, n_vv: Real) -> _Shape:
     d = f.most(f.least(reduced.d, FAR), known.d)
-    _, v_d, v_dd = entering(f.most(d - rho + 0.5 * s + at, NEAREST))
+    _, v_d, v_dd, _ = entering(d - reduced.rho + 0.5 * reduced.s + reduced.zeta, reduced.rho)
     n_d, n_dd = n_v * v_d, n_vv * v_d * v_d + n_v * v_dd
     h1, h2 = ramps(d - known.d)
-    q = known.level + known.tilt * h1[0] + h2[0] * n
-    q_d = known.tilt * h1[1] + h2[1] * n + h2[0] * n_d
-    q_dd = known.tilt * h1[2] + h2[2] * n + 2 * h2[1] * n_d + h2[0] * n_dd
-    steep = known.tilt * h1[1] + h2[1] * n  # by y, the network held
+    steep = known.tilt * h1[1] + h2[1] * n
     upper = 0.5 * f.erfc(ROOT_HALF * d)
-    m = f.exp(-0.5 * d * d) * DENSITY / upper
-    ratio = upper / known.upper
-
-    zeta_rho = zeta_slope(rho, at) * f.where(rho > RHO_LEAST, 1.0, 0.0)
-    moves = (  # by s, and by rho, with x = ln(S/K) held: z, rho, zeta, N beside its first coordinate, the boundary
-        (-z / s, 0.0, 0.0, n_s, 1.0, boundary * m_s),
-        (
-            0.0,
-            f.where(rho > RHO_LEAST, 1.0, 0.0),
-            zeta_rho,
-            n_zeta * zeta_rho,
-            0.0,
-            zeta_rho * (boundary * m_zeta + boundary / at),
-        ),
+    return _Shape(
+        ratio=upper / known.upper,
+        q=known.level + known.tilt * h1[0] + h2[0] * n,
+        q_d=steep + h2[0] * n_d,
+        q_dd=known.tilt * h1[2] + h2[2] * n + 2 * h2[1] * n_d + h2[0] * n_dd,
+        d=d,
+        mills=f.exp(-0.5 * d * d) * DENSITY / upper,
+        n_d=n_d,
+        ramp=h1[0],
+        share=h2[0],
+        steep=steep,
     )
-    slopes = []
-    for dz, drho, dzeta, dn, ds, dboundary in moves:
-        d_level, d_tilt, d_edge = edge_slope(known, ds, drho, dboundary)
-        d_d = dz + drho - 0.5 * ds
-        d_n = n_d * (dz + dzeta) + dn
-        d_q = d_level + d_tilt * h1[0] + steep * (d_d - d_edge) + h2[0] * d_n
-        slopes.append(ratio * (d_q + q * (known.mills * d_edge - m * d_d)))
 
-    root = f.sqrt(put.maturity)
-    kappa = put.rate * put.maturity
+
+class _Move(NamedTuple):
+    """What changes, and how fast, as s or rho grows and ln(S/K) does not."""
+
+    s: Real
+    rho: Real
+    z: Real
+    distance: Real
+    """z + zeta."""
+    n: Real
+    """N, where the distance is held."""
+    boundary: Real
+
+
+def _moves(reduced: Reduced, boundary: Real, jet: Sequence[Real] | Array) -> tuple[_Move, _Move]:
+    s, rho, high, _, z, _ = reduced
+    _, n_v, _, n_s, n_chi, _, m_s, m_chi = jet
+    zeta_rho = zeta_slope(rho, high)
+    chi_rho = chi_slope(rho, zeta_rho)
+    v_rho = entering(z + high, rho)[3]
+    return (
+        _Move(1.0, 0.0, -z / s, -z / s, n_s, boundary * m_s),
+        _Move(0.0, 1.0, 0.0, zeta_rho, n_chi * chi_rho + n_v * v_rho, boundary * (m_chi * chi_rho + zeta_rho / high)),
+    )
+
+
+def _slope(at: _Shape, known: Edge, move: _Move) -> Real:
+    """The derivative of H."""
+    d_level, d_tilt, d_edge = edge_slope(known, move.s, move.rho, move.boundary)
+    d_d = move.z + move.rho - 0.5 * move.s
+    d_n = at.n_d * move.distance + move.n
+    d_q = d_level + d_tilt * at.ramp + at.steep * (d_d - d_edge) + at.share * d_n
+    return at.ratio * (d_q + at.q * (known.mills * d_edge - at.mills * d_d))
+
+
+def _premium(f: Any, put: Put, reduced: Reduced, jet: Sequence[Real] | Array, boundary: Real) -> Greeks:
+    """What early exercise adds to price and Greeks; of use where the put is not exercised and d is below FAR."""
+    s, rho, *_ = reduced
+    known = edge(s, rho, boundary)
+    at = _shape(f, reduced, known, *jet[:3])
+    h_s, h_rho = (_slope(at, known, move) for move in _moves(reduced, boundary, jet))
+    h = at.ratio * at.q
+    h_d = at.ratio * (at.q_d - at.mills * at.q)
+    h_dd = at.ratio * (at.q_dd - 2 * at.mills * at.q_d + at.d * at.mills * at.q)
+
+    root, kappa = f.sqrt(put.maturity), put.rate * put.maturity
     unit = put.strike * f.exp(-kappa)
-    value = kappa * ratio * q
-    by_x = kappa * ratio * (q_d - m * q) / s
-    by_xx = kappa * ratio * (q_dd - 2 * m * q_d + d * m * q) / (s * s)
-    scale = (1 - kappa) * ratio * q
-    true_rho = put.rate * root / put.volatility
-    by_s = scale * true_rho + kappa * slopes[0]
-    by_rho = scale * s + kappa * slopes[1]
+    by_x, by_xx = kappa * h_d / s, kappa * h_dd / (s * s)
+    by_s, by_rho = (1 - kappa) * h * rho + kappa * h_s, (1 - kappa) * h * s + kappa * h_rho
     return Greeks(
-        price=unit * value,
+        price=unit * kappa * h,
         delta=unit * by_x / put.spot,
         gamma=unit * (by_xx - by_x) / (put.spot * put.spot),
-        vega=unit * (by_s * root - by_rho * true_rho / put.volatility),
-        theta=-unit * (by_s * s + by_rho * true_rho) / (2 * put.maturity),
+        vega=unit * (by_s * root - by_rho * rho / put.volatility),
+        theta=-unit * (by_s * s + by_rho * rho) / (2 * put.maturity),
         rho=unit * by_rho * root / put.volatility,
     )
 
@@ -315,6 +372,9 @@ def excesses(put: Put, g: Greeks) -> dict[str, Real]:
 STEP: Final = 1e-4
 """Relative step of the differences that give the solver's vega, theta and rho."""
 
+PORTION: Final = 16
+"""Puts solved together: what that takes should stay in a cache."""
+
 ENDLESS: Final = 1e-9
 """rho below which early exercise is worth less than 1e-17 of the strike: without a rate, or with a negative one, nothing."""
 
@@ -324,6 +384,12 @@ def solve(puts: Put) -> Greeks:
 
     Raises ArithmeticError where the boundary is not found, which within SOLVABLE does not happen.
     """
+    size = len(puts[0])
+    parts = [_solved(Put(*(field[i : i + PORTION] for field in puts))) for i in range(0, size, PORTION)]
+    return Greeks(*np.concatenate(parts, axis=1))
+
+
+def _solved(puts: Put) -> Array:
     european = np.stack(black_scholes.solve(_european(puts)))
     root = np.sqrt(puts.maturity)
     s, rho = puts.volatility * root, puts.rate * root / puts.volatility
@@ -331,11 +397,11 @@ def solve(puts: Put) -> Greeks:
     found = european.copy()
     if early.any():
         chosen = Put(*(field[early] for field in puts))
-        found[:, early] = _solved(chosen, european[:, early], s[early], rho[early])
-    return Greeks(*found)
+        found[:, early] = _exercised_early(chosen, european[:, early], s[early], rho[early])
+    return found
 
 
-def _solved(puts: Put, european: Array, s: Array, rho: Array) -> Array:
+def _exercised_early(puts: Put, european: Array, s: Array, rho: Array) -> Array:
     x = np.log(puts.spot / puts.strike)
     solver = _solver()
     nearby = [(s, rho), (s * (1 + STEP), rho), (s * (1 - STEP), rho), (s, rho * (1 + STEP)), (s, rho * (1 - STEP))]
@@ -407,8 +473,8 @@ def exercise_boundary(puts: Put) -> Array:
 class _Rows:
     """The jet of both networks moved together, as `Jets` moves that of one; and what the table of errors says beside errors."""
 
-    premium: Final = Jets("vsz", ("", "v", "vv", "s", "z"))
-    boundary: Final = Jets("sz", ("", "s", "z"))
+    premium: Final = Jets("vsc", ("", "v", "vv", "s", "c"))
+    boundary: Final = Jets("sc", ("", "s", "c"))
     shape: Final = (3, 8)
     beyond: Final = ("boundary", *(f"{name} moved" for name in (*black_scholes.OUTPUTS, "boundary")))
 
@@ -419,7 +485,7 @@ class _Rows:
 class Formulation(Ranged):
     """The problem with one model's ranges and error table: what the predictor asks, for one put or for a batch.
 
-    An error table has, for each cell of (v, s, zeta): the largest measured error of each output in the units of `unit_of`, that
+    An error table has, for each cell of (v, s, chi): the largest measured error of each output in the units of `unit_of`, that
     of z_b; then what a moved jet was found to add to each, divided by the square of the move in cells.
     """
 
@@ -436,10 +502,10 @@ class Formulation(Ranged):
     solver_is_slow = True
 
     def coordinates(self, point: Put) -> tuple[Real, ...]:
-        """Where the networks are asked for a put: (v, s, zeta)."""
-        f, (s, rho, at, z, _) = functions(point[0]), reduce(point)
+        """Where the networks are asked for a put: (v, s, chi)."""
+        f, (s, rho, high, like_rho, z, _) = functions(point[0]), reduce(point)
         farthest = FAR - rho + 0.5 * s
-        return entering(f.most(f.least(z, farthest) + at, NEAREST))[0], s, at
+        return entering(f.least(z, farthest) + high, rho)[0], s, like_rho
 
     def answer(self, point: Put, jet: Sequence[Real] | Array) -> Greeks:
         """Price and Greeks from the jet at the put itself."""
@@ -475,8 +541,8 @@ class Formulation(Ranged):
         cell = table.at_all(*at) if isinstance(by[0], np.ndarray) else table.at(*at)
         shares = sum(size / step for size, step in zip(by, table.steps, strict=True))
         sizes = [(1 + shares) * error + shares * shares * more for error, more in zip(cell[:7], cell[7:], strict=True)]
-        s, rho, zeta_at, z, _ = reduce(point)
-        at_boundary = abs(z + zeta_at * f.exp(moved[5])) <= sizes[6]
+        s, rho, high, _, z, _ = reduce(point)
+        at_boundary = abs(z + high * f.exp(moved[5])) <= sizes[6]
         sizes[2] = sizes[2] + f.where(at_boundary, 2 * rho / s, 0.0)  # gamma jumps by as much
         far = shares > 1
         return [f.where(far, math.inf, size * unit) for size, unit in zip(sizes[:6], unit_of(point), strict=True)]

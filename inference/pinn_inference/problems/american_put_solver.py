@@ -92,14 +92,15 @@ class Boundary:
         """By how much the logarithms of both sides of the equation differ at the nodes, (m, n), and its derivative by g."""
         s, rho = s[:, None] * self._nodes, rho[:, None] * self._nodes
         own = -zeta(rho) * np.exp(g)
-        earlier = -zeta(rho[..., None] * self._cosine) * np.exp(np.einsum("nlk,mk->mnl", self._at_inner, g))
+        earlier = -zeta(rho[..., None] * self._cosine) * np.exp(np.tensordot(g, self._at_inner, (1, 2)))
         d = (own[..., None] - self._cosine * earlier) / self._sine + (rho - 0.5 * s)[..., None] * self._sine
         parts = np.exp(-(s * rho)[..., None] * self._sine**2) * density(d) * 2 * self._cosine * self._weights
         whole = parts.sum(axis=-1)
         d1 = own + rho + 0.5 * s
         below = probability(d1)
         pull = parts * d / whole[..., None] / self._sine
-        jacobian = np.einsum("mnl,nlk->mnk", -pull * self._cosine * earlier, self._at_inner)
+        by_earlier = (-pull * self._cosine * earlier).transpose(1, 0, 2)
+        jacobian = (by_earlier @ self._at_inner).transpose(1, 0, 2)
         diagonal = np.arange(len(self._nodes))
         jacobian[:, diagonal, diagonal] += own * (s + density(d1) / below + pull.sum(axis=-1))
         return s * own + np.log(below) - np.log(rho * whole), jacobian

@@ -14,6 +14,7 @@ from pinn_inference.problems.error_table import ErrorTable
 
 GROUP: Final = "pinn_inference.problems"
 BUILT_IN: Final = {
+    "american-put": "pinn_inference.problems.american_put:Formulation",
     "black-scholes": "pinn_inference.problems.black_scholes:Formulation",
     "burgers": "pinn_inference.problems.burgers:Burgers",
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinn_inference.training.recipes import BLACK_SCHOLES, BURGERS, Recipe
+from pinn_inference.training.recipes import AMERICAN_PUT, BLACK_SCHOLES, BURGERS, Recipe
 
 if TYPE_CHECKING:
     from pinn_inference.network import Network
@@ -81,6 +81,24 @@ def burgers(
     chosen = _chosen(BURGERS, recipe, iterations)
     loss = "log mean square of the equation's residual over 1 + |u_x|; no solution in it"
     _make("burgers", recipe, chosen, seed, version, loss, (train, folder_files), out)
+
+
+@app.command("american-put", epilog=EXAMPLES, help="Train the American put under Black-Scholes, without dividends.")
+def american_put(
+    out: Out,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(AMERICAN_PUT)}.")] = "1.0.0",
+    seed: Seed = 1,
+    iterations: Iterations = None,
+    version: Version = None,
+) -> None:
+    """Trains, measures and writes one model: the exercise boundary (shown as step 0), then the premium."""
+    from pinn_inference.training.american_put import train
+    from pinn_inference.training.american_put_model import folder_files
+
+    chosen = _chosen(AMERICAN_PUT, recipe, iterations)
+    loss = "log mean squares of the residuals of smooth pasting as an integral equation and of the equation; no price in it"
+    how: Any = (train, folder_files)  # of two networks, where the others have one
+    _make("american-put", recipe, chosen, seed, version, loss, how, out)
 
 
 def _chosen(recipes: Mapping[str, Recipe], name: str, iterations: int | None) -> Recipe:

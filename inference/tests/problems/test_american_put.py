@@ -182,10 +182,10 @@ def test_what_is_asked_is_taken_or_refused_by_name() -> None:
 
 @given(in_range)
 def test_the_networks_are_asked_only_where_they_were_trained(put: Put) -> None:
-    v, s, zeta = Formulation(INPUTS, None).coordinates(put)
-    assert american_put.entering(american_put.NEAREST)[0] <= v < 2
+    v, s, chi = Formulation(INPUTS, None).coordinates(put)
+    assert 0.1 < v < 3
     assert 0 < s <= 0.6 * math.sqrt(2) + 1e-12
-    assert 0.05 < zeta <= 4.5
+    assert 0.7 < chi <= 7.6
 
 
 def _batch(puts: list[Put]) -> Put:
@@ -207,7 +207,7 @@ def _edge(put: Put, jet: tuple[float, ...]) -> float:
 
 def _polynomial(jet: tuple[float, ...], at: tuple[float, ...], put: Put) -> tuple[float, ...]:
     """The jet at `put` of the polynomials whose jet at the coordinates `at` is `jet`."""
-    n, n_v, n_vv, n_s, n_zeta, m, m_s, m_zeta = jet
-    v, s, zeta = (here - there for here, there in zip(Formulation(INPUTS, None).coordinates(put), at, strict=True))
-    value = n + v * n_v + 0.5 * v * v * n_vv + s * n_s + zeta * n_zeta
-    return (value, n_v + v * n_vv, n_vv, n_s, n_zeta, m + s * m_s + zeta * m_zeta, m_s, m_zeta)
+    n, n_v, n_vv, n_s, n_chi, m, m_s, m_chi = jet
+    v, s, chi = (here - there for here, there in zip(Formulation(INPUTS, None).coordinates(put), at, strict=True))
+    value = n + v * n_v + 0.5 * v * v * n_vv + s * n_s + chi * n_chi
+    return (value, n_v + v * n_vv, n_vv, n_s, n_chi, m + s * m_s + chi * m_chi, m_s, m_chi)

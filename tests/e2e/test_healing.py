@@ -195,7 +195,12 @@ def test_an_image_that_cannot_be_pulled_is_said_and_heals_with_the_spec(namespac
 
 
 def test_a_model_that_this_release_cannot_load_is_refused_with_the_field(namespace: str) -> None:
-    model = {"name": "black-scholes", "version": "1.0.0", "uri": "s3://models/a", "digest": f"sha256:{'0' * 64}"}
+    model = {
+        "name": "black-scholes",
+        "version": "1.0.0",
+        "uri": "oci://models.example/a",
+        "digest": f"sha256:{'0' * 64}",
+    }
     apply({**pinn(), "spec": {"model": model}}, namespace)
 
     def refused() -> bool:

@@ -12,7 +12,7 @@ from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
 from pinn_operator.build.environment import environment
-from pinn_operator.build.model import volume_mounts, volumes
+from pinn_operator.build.model import init_containers, volume_mounts, volumes
 from pinn_operator.build.overlay import overlay
 
 Object = dict[str, Any]
@@ -88,16 +88,16 @@ def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
                 "labelSelector": {"matchLabels": {LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}},
             }
         ],
+        **init_containers(spec.model, _like_every_container(revision, spec)),
         "containers": [_container(revision, spec, secret_name(object_name))],
-        **volumes(location_of(spec.model.uri)),
+        **volumes(spec.model),
     }
 
 
 def _container(revision: Revision, spec: Spec, secret: str) -> Object:
     return {
         "name": CONTAINER,
-        "image": revision.image,
-        "imagePullPolicy": "IfNotPresent",
+        **_like_every_container(revision, spec),
         "env": [
             *({"name": name, "value": value} for name, value in (*environment(spec), *_own_environment())),
             {"name": "PINN_SERVER_ADMIN_TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "token"}}},
@@ -110,8 +110,15 @@ def _container(revision: Revision, spec: Spec, secret: str) -> Object:
         "startupProbe": _probe("/v2/health/ready", period=1, failures=START_SECONDS),
         "readinessProbe": _probe("/v2/health/ready", period=5, failures=2),
         "livenessProbe": _probe("/v2/health/live", period=10, failures=3),
-        "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_none=True),
         **volume_mounts(location_of(spec.model.uri)),
+    }
+
+
+def _like_every_container(revision: Revision, spec: Spec) -> Object:
+    return {
+        "image": revision.image,
+        "imagePullPolicy": "IfNotPresent",
+        "resources": spec.resources.model_dump(mode="json", by_alias=True, exclude_none=True),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

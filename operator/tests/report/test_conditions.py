@@ -122,7 +122,7 @@ TABLE = {
         _seen(
             "3.0.0",
             {ONE.name: UP},
-            model={"name": "m", "version": "3.0.0", "uri": "s3://b/k", "digest": "sha256:" + "0" * 64},
+            model={"name": "m", "version": "3.0.0", "uri": "pvc://c/../p", "digest": "sha256:" + "0" * 64},
         ),
         {"Ready": "False NotSupported", "Stalled": "True NotSupported", "Available": "True MinimumAvailable"},
     ),

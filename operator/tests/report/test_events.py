@@ -64,7 +64,7 @@ def test_a_trouble_is_a_warning_told_once() -> None:
 
 
 def test_what_cannot_be_served_is_a_warning_told_once() -> None:
-    model = {"name": "m", "version": "3.0.0", "uri": "s3://b/k", "digest": "sha256:" + "0" * 64}
+    model = {"name": "m", "version": "3.0.0", "uri": "pvc://c/../p", "digest": "sha256:" + "0" * 64}
     assert _told(_seen("3.0.0", STABLE, model=model)) == [("NotSupported", True)]
     assert _told_twice(_seen("3.0.0", STABLE, model=model)) == []
 

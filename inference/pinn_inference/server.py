@@ -18,7 +18,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces
@@ -33,6 +33,9 @@ from pinn_inference.errors import ListenError, StartError
 from pinn_inference.logs import event
 from pinn_inference.service import Service
 from pinn_inference.settings import EVERYWHERE, Settings, unknown
+
+if TYPE_CHECKING:
+    from pinn_inference.oip.rpc import Listener
 
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 BACKLOG: Final = 1024
@@ -97,12 +100,14 @@ class _Process:
 
     async def _serve(self, service: Service) -> None:
         listeners = [await _Listener.open(app, self.settings.host, port) for app, port in service.apps()]
+        rpc = await _rpc(service, self.settings) if self.settings.grpc_port else None
         _spare_the_collector()
         self.state.ready = not self.told.is_set()
         _announce(self.settings, service.model, [listener.port for listener in listeners])
         await self.told.wait()
         await self._drain()
-        await asyncio.gather(*(listener.close(grace(self.settings.timeout)) for listener in listeners))
+        closing = [listener.close(grace(self.settings.timeout)) for listener in listeners]
+        await asyncio.gather(*closing, *([rpc.close()] if rpc else []))
 
     async def _unless_told(self, work: Coroutine[Any, Any, None]) -> None:
         """To its end, or until the process is told to stop."""
@@ -179,6 +184,14 @@ class _Listener:
             event("connections are cut in the middle of a request", logging.WARNING, port=self.port, waited=seconds)
 
 
+async def _rpc(service: Service, settings: Settings) -> "Listener":
+    """Listens for gRPC. Raises ListenError when that cannot be."""
+    from pinn_inference.oip.rpc import Listener
+
+    address, port = _free(settings.host, settings.grpc_port)
+    return await Listener.open(service.rpc(), f"{_bracketed(address)}:{port}", settings.drain, grace(settings.timeout))
+
+
 def grace(timeout: float) -> float:
     """Seconds for what is in flight: as long as a request may take, and a second to send the answer."""
     return max(GRACE, timeout + 1)
@@ -206,7 +219,8 @@ def _bracketed(host: str) -> str:
 def _announce(settings: Settings, model: Model, ports: list[int]) -> None:
     host = "127.0.0.1" if settings.host in EVERYWHERE else _bracketed(settings.host)
     url, admin = (f"http://{host}:{port}" for port in ports)
-    event("serving", model=f"{model.name} {model.version}", digest=model.artifact.digest, url=url, admin=admin)
+    rpc: dict[str, Any] = {"grpc": f"{host}:{settings.grpc_port}"} if settings.grpc_port else {}
+    event("serving", model=f"{model.name} {model.version}", digest=model.artifact.digest, url=url, admin=admin, **rpc)
     if settings.log_format == "console":
         question = shlex.quote(json.dumps(openapi.example(model.artifact.manifest)))
         sys.stderr.write(f"\nAsk it:\n\n  curl -s {url}/predict -d {question}\n\n")

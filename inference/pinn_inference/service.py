@@ -9,7 +9,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from pinn_inference.models import Holder, ModelCache
 from pinn_inference.monitoring import Metrics
 from pinn_inference.oip import http as v2
 from pinn_inference.settings import Settings
+
+if TYPE_CHECKING:
+    from pinn_inference.oip.rpc import Rpc
 
 MODELS_KEPT: Final = 1
 """Loaded models beside the one in use: one server serves one, so a second would only hold memory."""
@@ -100,6 +103,16 @@ class Service:
             (App(v2.Paths(service, *label), state, settings.max_body, log), settings.port),
             (App(admin, state, settings.max_body, log), settings.admin_port),
         ]
+
+    def rpc(self) -> "Rpc":
+        """What to listen with for gRPC. Its library is imported here: without this port a server does without it."""
+        from pinn_inference.oip import rpc
+
+        settings, method = self._settings, f"/{rpc.SERVICE}/ModelInfer"
+        infer = rpc.InferEndpoint(lambda: self.model.tensors, self._metrics, settings.max_batch)
+        limited = self._limited({method: {"POST": infer}})[method]["POST"]
+        options = rpc.Options(settings.max_body, settings.access_log)
+        return rpc.Rpc(limited, lambda: self.model.tensors, self._state, options)
 
     async def warm_up(self) -> None:
         """As the settings wish; never in the way of serving."""

@@ -134,6 +134,8 @@ class Settings(BaseSettings):
     host: str = Field(default_factory=host_here)
     port: Port = 8080
     admin_port: Port = 8081
+    grpc_port: Port = 0
+    """0, unlike the others', is no port: most callers have no use for gRPC, and its library takes memory."""
     drain: Seconds = 5.0
     cache_size: Annotated[int, Field(ge=0)] = 100_000
     cache_max_bytes: Bytes = 256 * 1024 * 1024

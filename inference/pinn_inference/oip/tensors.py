@@ -94,7 +94,7 @@ class Tensors:
         return self._together(columns, count)
 
     def _all_there(self, names: Sequence[str]) -> None:
-        if unknown := next((name for name in names if name not in self._inputs), None):
+        if (unknown := next((name for name in names if name not in self._inputs), None)) is not None:
             raise InvalidInput(f"{unknown[:64]!r} is no input of {self.name}; its inputs are {self._names}")
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
@@ -125,7 +125,7 @@ class Tensors:
         """The output tensors to answer with; None or none: the model's outputs. Raises InvalidInput."""
         if not names:
             return self.outputs
-        if unknown := next((name for name in names if name not in self._outputs), None):
+        if (unknown := next((name for name in names if name not in self._outputs), None)) is not None:
             raise InvalidInput(f"{unknown[:64]!r} is no output of {self.name}; there are {', '.join(self._outputs)}")
         if len(set(names)) < len(names):
             raise InvalidInput(f"{next(name for name in names if names.count(name) > 1)} is asked for more than once")

@@ -223,6 +223,8 @@ DOCUMENTS: dict[str, tuple[Json, str]] = {
     "an input without a name": ({"inputs": [{"datatype": "FP64", "shape": [1], "data": [1]}]}, "name"),
     "an input twice": ({"inputs": [*inputs(), *inputs()[:1]]}, "spot is given more than once"),
     "an input of another": ({"inputs": [*inputs(), tensor("skew", [1.0])]}, "'skew' is no input of black-scholes"),
+    "an input of no name": ({"inputs": [*inputs(), tensor("", [1.0])]}, "'' is no input of black-scholes"),
+    "an output of no name": (request(outputs=[""]), "'' is no output of black-scholes"),
     "an output of another": (request(outputs=["vanna"]), "'vanna' is no output of black-scholes; there are price"),
     "an output twice": (request(outputs=["price", "price"]), "price is asked for more than once"),
     "an output without a name": ({**request(), "outputs": [{}]}, "name"),

@@ -1,4 +1,6 @@
-"""`python -m benchmarks locust [--url URL] [--users N] [--seconds S]`: the load test, against any server or one of its own."""
+"""`python -m benchmarks locust [--url URL | --cluster [NAME]] [--users N] [--seconds S]`: the load test.
+
+Against any server, one of its own, or a PinnDeployment in a cluster."""
 
 from __future__ import annotations
 
@@ -12,15 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load.processes import free_port, pinn_server, started, wait_until_ready
+from benchmarks.locust import in_cluster
 from benchmarks.peers.environments import environment
 
 FILE = Path(__file__).with_name("locustfile.py")
+CLUSTER = "pinn-e2e"
 
 
 def parser() -> argparse.ArgumentParser:
     """Its options."""
     options = argparse.ArgumentParser(prog="python -m benchmarks locust", description=__doc__)
-    options.add_argument("--url", help="of the service port; absent: a server started for the test")
+    target = options.add_mutually_exclusive_group()
+    target.add_argument("--url", help="of the service port; absent: a server started for the test")
+    target.add_argument(
+        "--cluster",
+        nargs="?",
+        const=CLUSTER,
+        metavar="NAME",
+        help=f"a PinnDeployment in this cluster, asked by a pod through its Service (default {CLUSTER})",
+    )
     options.add_argument(
         "--users", type=int, default=100, help="at once; 10 and 100 are what is published (default 100)"
     )
@@ -31,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
 def measure(arguments: list[str]) -> dict[str, Any]:
     """The figures, with `passed`."""
     given = parser().parse_args(arguments)
+    if given.cluster:
+        return in_cluster.measure(given.cluster, given.users, given.seconds)
     with target(given.url) as url:
         return load(url, given.users, given.seconds)
 

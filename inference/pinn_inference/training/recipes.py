@@ -15,12 +15,12 @@ class Recipe:
 
 
 BURGERS: Final = {
-    "1.0.0": Recipe("Three layers of 24 over 33 times of viscosity, front and all.", (24, 24, 24), 5000, 40_000),
+    "1.0.0": Recipe("Three layers of 24 over 33 times of viscosity, front and all.", (24, 24, 24), 5000, 7500),
 }
 
 AMERICAN_PUT: Final = {
     "1.0.0": Recipe(
-        "Three layers of 24 for the premium, two of 16 for the exercise boundary.", (24, 24, 24), 5000, 6000
+        "Three layers of 24 for the premium, two of 16 for the exercise boundary.", (24, 24, 24), 6000, 2500
     ),
 }
 """Of the premium; the boundary's is training.american_put.BOUNDARY."""

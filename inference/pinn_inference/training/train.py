@@ -25,18 +25,27 @@ def train(recipe: Recipe, seed: int) -> Iterator[Progress]:
     """Yields after every step. The same recipe and seed on the same machine and libraries give the same weights."""
     rng = np.random.default_rng(seed)
     start = networks.initial(rng, recipe.hidden)
-    loss = _LogMeanSquare(start, black_scholes.collocation(rng, recipe.points))
-    for step in minimize(loss, start.flat(), recipe.iterations):
+    points = black_scholes.collocation(rng, recipe.points)
+    return linear(start, points, *black_scholes.residual(points), recipe.iterations)
+
+
+def linear(start: Network, points: Array, coefficients: Array, source: Array, iterations: int) -> Iterator[Progress]:
+    """The same for any equation that is linear in the network, imposed at `points` (n, d).
+
+    Its residual is `coefficients` (k, n) times the rows of the jet (N, N_z, N_zz, N_s, ...), summed, plus `source` (n,).
+    """
+    loss = _LogMeanSquare(start, points, coefficients, source)
+    for step in minimize(loss, start.flat(), iterations):
         yield Progress(step.iteration, float(np.exp(step.value / 2)), start.with_flat(step.at))
 
 
 class _LogMeanSquare:
     """log of the mean squared residual and its gradient. The logarithm keeps curvature alive while the loss falls by 1e16."""
 
-    def __init__(self, template: Network, points: Array) -> None:
+    def __init__(self, template: Network, points: Array, coefficients: Array, source: Array) -> None:
         self._template = template
-        self._rows = networks.features(points)
-        self._coefficients, self._source = black_scholes.residual(points)
+        self._rows = networks.features(points, template.features)
+        self._coefficients, self._source = coefficients, source
 
     def __call__(self, vector: Array) -> tuple[float, Array]:
         network = self._template.with_flat(vector)

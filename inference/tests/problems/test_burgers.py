@@ -1,18 +1,33 @@
 """Burgers: the solver against a series that shares nothing with it, the ansatz, the invariants, and the shipped model."""
 
+import asyncio
+import json
 import math
+import sys
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pinn_inference.errors import InvalidInput, OutOfDomain
+from pinn_inference import assembly, settings
+from pinn_inference.artifacts import manifest as manifests
+from pinn_inference.assembly import Model
+from pinn_inference.engines import Engine
+from pinn_inference.engines.float64 import Float64Engine
+from pinn_inference.engines.litert import LiteRtEngine
+from pinn_inference.errors import InvalidInput, ModelError, OutOfDomain
+from pinn_inference.monitoring import Metrics
 from pinn_inference.problems import burgers
 from pinn_inference.problems.burgers import Burgers, Wave
+
+from .. import process  # noqa: TID252 - the tests are no package with a name of its own
+from ..process import ServerProcess, run  # noqa: TID252 - as above
+from ..rewritten import rewritten  # noqa: TID252 - as above
 
 PROBLEM = Burgers(Burgers.domain, None)
 CRITICAL = 0.01 / math.pi
@@ -95,6 +110,7 @@ def _places() -> Iterator[tuple[float, float, float]]:
         (0.1, 1 / math.pi, 0.02),
         (1.0, 1.0, 0.1),
     )
+    yield from ((-0.745, 3.0, 0.2257), (0.0, 3.0, 0.279), (0.96, 3.0, 0.1987))  # where the nodes are the widest apart
     yield from ((0.3, 1e-6, 0.003), (-0.3, 0.05, 10.0), (0.5, 10.0, 1.0), (0.002, 0.6, 0.003), (0.7, 0.6, 0.03))
 
 
@@ -244,3 +260,156 @@ def test_out_of_the_trained_range_the_point_comes_with_the_refusal() -> None:
 def test_beyond_the_ends_not_even_the_solver_answers() -> None:
     with pytest.raises(InvalidInput, match=r"^x is 1\.5, which the reference solver does not take either"):
         PROBLEM.solvable(_point(1.5, 0.5, 0.01))
+
+
+# ------------------------------------------------------------------------------------------------- the model
+
+VISCOSITIES = (0.003, CRITICAL, 0.0047, 0.01, 0.033, 0.1)
+
+
+@pytest.fixture(scope="module")
+def shipped(models: Path) -> Path:
+    return models / "burgers/1.0.0"
+
+
+@pytest.fixture(scope="module")
+def loaded(shipped: Path) -> Model:
+    return _loaded(shipped)
+
+
+def _loaded(folder: Path) -> Model:
+    chosen = settings.load(model_uri=f"file://{folder}", model_name="burgers", model_version="1.0.0")
+    return assembly.load(assembly.fetch(chosen), chosen, Metrics())
+
+
+def _grid(viscosity: float) -> Any:
+    x, t = (a.ravel() for a in np.meshgrid(np.linspace(-1, 1, 257), np.linspace(0, 1, 41), indexing="ij"))
+    return PROBLEM.Point(x, t, np.full_like(x, viscosity))
+
+
+def _relative(engine: Engine, viscosity: float) -> float:
+    """The relative L2 error of u over the whole domain."""
+    points = _grid(viscosity)
+    found = PROBLEM.answer(points, engine.jets(np.stack(PROBLEM.coordinates(points), axis=1))).u
+    truth = PROBLEM.solve(points)[0].u
+    return float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
+
+
+@pytest.mark.parametrize("viscosity", VISCOSITIES)
+def test_the_shipped_model_is_within_a_ten_thousandth_at_every_viscosity_as_served(
+    shipped: Path, viscosity: float
+) -> None:
+    manifest = manifests.parse((shipped / "manifest.json").read_bytes())
+    assert manifest.accuracy.served.relative_l2 is not None
+    found = _relative(LiteRtEngine((shipped / "model.tflite").read_bytes()), viscosity)
+    assert found < 1e-4
+    assert found < 1.5 * manifest.accuracy.served.relative_l2["u"]
+
+
+def test_the_graph_is_the_network_in_float32(shipped: Path) -> None:
+    served = LiteRtEngine((shipped / "model.tflite").read_bytes())
+    exact = Float64Engine((shipped / "weights.npz").read_bytes())
+    assert served.shape == exact.shape == PROBLEM.shape
+    points = np.random.default_rng(3).random((500, 3)) * np.array([1.0, 1.0, 3.5])
+    jets = exact.jets(points)
+    assert np.max(np.abs(served.jets(points) - jets) / np.abs(jets).max(axis=1, keepdims=True)) < 2e-5
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_no_answer_is_farther_from_the_truth_than_it_says(loaded: Model, exact: bool) -> None:
+    problem = loaded.predictor.problem
+    points = problem.sample(4000, np.random.default_rng(20261125))
+    answers = asyncio.run(loaded.predictor.all_at(points, exact))
+    values, bounds = (np.array([getattr(answer, part) for answer in answers]) for part in ("values", "bounds"))
+    truth = np.stack(problem.solve(problem.stack(points))[0], axis=1)
+    assert {answer.method for answer in answers} <= {"model", "cache"}
+    assert (np.abs(values - truth) <= bounds).all()
+    assert np.median(bounds[:, 0] / np.maximum(np.abs(values - truth)[:, 0], 1e-12)) < 50
+
+
+def test_what_a_bin_says_of_its_second_question_is_within_its_bound_in_the_front_too(loaded: Model) -> None:
+    problem, rng = loaded.predictor.problem, np.random.default_rng(7)
+    points = [_point(float(x), 0.5, CRITICAL) for x in rng.uniform(-0.02, 0.02, 400)]
+    _first, second = (asyncio.run(loaded.predictor.all_at(points)) for _ in range(2))
+    assert sum(answer.method == "cache" for answer in second) > 300
+    for point, answer in zip(points, second, strict=True):
+        truth, _ = problem.solve(point)
+        assert answer.bounds is not None
+        assert all(abs(v - t) <= b for v, t, b in zip(answer.values, truth, answer.bounds, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------- a server
+
+SERVED = {"model_name": "burgers", "model_version": "1.0.0"}
+QUESTION = {"x": 0.01, "t": 0.6, "viscosity": CRITICAL}
+
+
+@pytest.fixture(scope="module")
+def burgers_server() -> Iterator[ServerProcess]:
+    with ServerProcess.started(**SERVED) as server:
+        yield server
+
+
+def test_a_server_answers_from_the_model_then_from_its_cache_and_beyond_the_ranges_by_the_solver(
+    burgers_server: ServerProcess,
+) -> None:
+    truth, _ = PROBLEM.solve(PROBLEM.Point(**QUESTION))
+    with burgers_server.client() as client:
+        first, again = (client.post("/predict", json=QUESTION).json() for _ in range(2))
+        beyond = client.post("/predict", json={**QUESTION, "t": 3.0}).json()
+        refused = client.post("/predict", json={**QUESTION, "x": 1.2})
+    assert (first["method"], again["method"], beyond["method"]) == ("model", "cache", "solver")
+    assert beyond["reason"] == "out_of_domain"
+    assert beyond["u"] == PROBLEM.solve(PROBLEM.Point(**{**QUESTION, "t": 3.0}))[0].u
+    for name, true in zip(PROBLEM.units, truth, strict=True):
+        assert abs(again[name] - true) <= again["error_bound"][name]
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("x is 1.2, which the reference solver does not take either")
+
+
+def test_a_server_of_burgers_describes_no_options(burgers_server: ServerProcess) -> None:
+    with burgers_server.client() as client:
+        question = client.get("/openapi.json").json()["components"]["schemas"]["Question"]
+        page = client.get("/docs").text
+    assert question["required"] == ["x", "t", "viscosity"]
+    assert question["properties"]["outputs"]["items"]["enum"] == ["u", "u_x", "u_xx", "u_t"]
+    assert "viscosity" in page
+    assert "strike" not in page
+
+
+def test_a_server_of_burgers_passes_its_benchmark(burgers_server: ServerProcess) -> None:
+    done = run("bench", "--url", burgers_server.url, "--iterations", "200", "--json")
+    scenarios = json.loads(done.stdout)["scenarios"]
+    assert scenarios["hit_rate"]["hit_rate"] > 0.8
+    assert scenarios["cache"]["repeats_from_cache"] > 0.8
+
+
+def _spoiled(shipped: Path) -> bytes:
+    """The graph with the weights of its last layer 3 % off."""
+    graph = (shipped / "model.tflite").read_bytes()
+    with np.load(shipped / "weights.npz") as arrays:
+        last = arrays["w3"].astype("<f4")
+    assert last.tobytes() in graph
+    return graph.replace(last.tobytes(), (1.03 * last).astype("<f4").tobytes())
+
+
+def test_a_spoiled_model_does_not_pass_its_trial(shipped: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"failed its trial at x "):
+        _loaded(rewritten(shipped, tmp_path / "m", model__tflite=_spoiled(shipped)))
+
+
+def test_a_server_that_did_not_try_its_spoiled_model_counts_what_breaks_the_equation_and_answers_by_the_solver(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = rewritten(shipped, tmp_path / "m", model__tflite=_spoiled(shipped))
+    untried = "import sys; from pinn_inference import cli, trial; trial.passed = lambda _: None; cli.main(sys.argv[1:])"
+    monkeypatch.setattr(process, "command", lambda *arguments: [sys.executable, "-c", untried, *arguments])
+    with ServerProcess.started(**SERVED, model_uri=f"file://{folder}") as server, server.client() as client:
+        answer = client.post("/predict", json=QUESTION).json()
+        counted = server.metrics()
+    assert (answer["method"], answer["reason"]) == ("solver", "physics_violation")
+    assert answer["u"] == pytest.approx(PROBLEM.solve(PROBLEM.Point(**QUESTION))[0].u)
+    (violations,) = [
+        v for name, v in counted.items() if name.startswith("pinn_physics_violations_total") and "pde_res" in name
+    ]
+    assert violations == 1

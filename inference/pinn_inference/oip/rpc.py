@@ -338,6 +338,7 @@ class Listener:
             options=(
                 ("grpc.max_receive_message_length", rpc.options.max_body),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: nothing is ever inflated here
                 ("grpc.max_connection_age_ms", round(age(drain) * 1000)),
                 ("grpc.max_connection_age_grace_ms", round(seconds * 1000)),
                 ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_MS),

@@ -293,6 +293,17 @@ def test_the_limits_are_those_of_predict(caller: Caller) -> None:
     refused(caller.infer(b"\x0a" + b"x" * (4 * 1024 * 1024)), STATUS.RESOURCE_EXHAUSTED)
 
 
+def test_a_compressed_bomb_is_never_inflated(both: ServerProcess) -> None:
+    """Four million zeros in four thousand bytes, sixteen times: within the limit of a message, and yet refused."""
+    before = both.resident_mib()
+    packed = grpc.insecure_channel(address(both), compression=grpc.Compression.Gzip)
+    asking = packed.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    calls = [asking.future(b"\0" * 4_000_000, timeout=30) for _ in range(16)]
+    assert {call.code() for call in calls} == {STATUS.UNIMPLEMENTED}
+    assert both.resident_mib() < before + 20
+    packed.close()
+
+
 def test_one_call_is_one_event_however_many_items_it_carries(both: ServerProcess, caller: Caller) -> None:
     def counted() -> list[float]:
         metrics = both.metrics()

@@ -55,6 +55,18 @@ async def test_a_real_xla_worker_on_the_cpu_keeps_it_too(model: Model) -> None:
         await _agrees(engines, model, "xla")
 
 
+@pytest.mark.tensorflow
+async def test_a_network_of_three_coordinates_keeps_it_in_a_worker_too(models: Path) -> None:
+    """Each row of its jet measured by its largest entry: those of Burgers' front are in the hundreds."""
+    folder = models / "burgers/1.0.0"
+    model = Model((folder / "model.tflite").read_bytes(), (folder / "weights.npz").read_bytes())
+    async with _ready(model, Options(engine="xla", from_batch=2, free_memory=lambda: 1 << 40)) as engines:
+        points = np.random.default_rng(1).random((2000, 3)) * np.array([1.0, 1.0, 3.5])
+        done, exact = await engines.jets(points, 60), model.exact(points)
+    assert (engines.shape, done.engine) == ((3, 5), "xla")
+    assert np.max(np.abs(done.jets - exact).max(axis=1) / np.abs(exact).max(axis=1)) < TOLERANCE
+
+
 @pytest.mark.gpu
 async def test_a_real_gpu_worker_keeps_it_too(model: Model) -> None:
     async with _ready(model, Options(engine="gpu", policy="require", from_batch=2)) as engines:

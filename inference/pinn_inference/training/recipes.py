@@ -15,7 +15,7 @@ class Recipe:
 
 
 BURGERS: Final = {
-    "1.0.0": Recipe("Three layers of 24 over 33 times of viscosity, front and all.", (24, 24, 24), 5000, 7500),
+    "1.0.0": Recipe("Three layers of 24 over 33 times of viscosity, front and all.", (24, 24, 24), 5000, 15_000),
 }
 
 AMERICAN_PUT: Final = {

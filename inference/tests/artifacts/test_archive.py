@@ -190,13 +190,15 @@ def test_too_many_folders_are_entries_too(place: Place) -> None:
         place.unpack(buffer.getvalue())
 
 
-def test_a_header_without_an_end_is_refused_unread(place: Place) -> None:
+@pytest.mark.parametrize("before", [b"", tar_of({"a": b"a" * 512})[: 4 * 512]], ids=["at the start", "after a file"])
+def test_a_header_without_an_end_is_refused_unread(place: Place, before: bytes) -> None:
     """Of a tar archive names and comments may be of any length; gzip makes a gigabyte of one a megabyte."""
     member = tarfile.TarInfo("long")
     member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1 << 30
-    bomb = gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(3 * archive.HEADERS))
+    bomb = gzip.compress(before + member.tobuf(tarfile.GNU_FORMAT) + bytes(3 * archive.HEADERS))
     with pytest.raises(ModelError, match="headers of more than 1048576 bytes"):
         place.unpack(bomb)
+    assert list(place.found()) == (["a"] if before else [])
 
 
 def test_a_sparse_file_of_no_bytes_that_says_it_has_a_petabyte_is_refused(place: Place) -> None:

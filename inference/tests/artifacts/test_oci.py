@@ -206,6 +206,20 @@ def test_a_token_goes_to_the_registry_alone_and_not_where_blobs_are(certificate:
     assert set(elsewhere.fields("authorization")) == {None}
 
 
+def test_a_stranger_that_asks_for_a_password_does_not_get_it(certificate: Path, tmp_path: Path) -> None:
+    """Where a registry sends us on to, somebody says 401 and names an address for tokens: its own."""
+
+    def asks(asked: Asked) -> Reply:
+        challenge = f'Bearer realm="{elsewhere.url}/token",service="s",scope="x"'
+        return Reply(401, headers={"www-authenticate": challenge})
+
+    with site(asks, certificate) as elsewhere:
+        registry = Registry(titled(MODEL), login=ALICE, blobs_elsewhere=elsewhere.url)
+        with pytest.raises(Refused, match="answers 401"):
+            fetched(registry, certificate, tmp_path, login="alice")
+    assert elsewhere.fields("authorization") == [None]
+
+
 @pytest.mark.parametrize("realm", ["http://127.0.0.1:1/token", "", "file:///etc/passwd"])
 def test_a_password_is_not_sent_without_encryption(certificate: Path, tmp_path: Path, realm: str) -> None:
     reply = Reply(401, headers={"www-authenticate": f'Bearer realm="{realm}"'})

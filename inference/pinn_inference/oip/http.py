@@ -25,13 +25,14 @@ OCTETS: Final = "application/octet-stream"
 
 Parameters = dict[str, Any]
 _NONE: Final[Parameters] = {}
+_ABSENT: Final = msgspec.Raw(b"")
 
 
 class _Input(msgspec.Struct):
     name: str
     shape: list[int]
     datatype: str
-    data: msgspec.Raw = msgspec.Raw(b"")
+    data: msgspec.Raw = _ABSENT
     parameters: Parameters | None = None
 
 
@@ -157,15 +158,11 @@ def _given(inputs: Sequence[_Input], raw: bytes) -> list[Given]:
     """The input tensors, each with its data or with its share of the bytes, which are used up in the end."""
     given, at = [], 0
     for tensor in inputs:
-        parameters = tensor.parameters or _NONE
-        inference.plain(tensor.name, parameters)
-        content: Content = _Data(tensor.data)
-        if (size := _size(tensor, parameters)) is not None:
-            if at + size > len(raw):
-                raise InvalidInput(
-                    f"{shown(tensor.name)} states {size} bytes, and {len(raw) - at} are left behind the JSON"
-                )
-            content = Raw(raw[at : at + size])
+        content: Content
+        if (size := _size(tensor)) is None:
+            content = _Data(tensor.data)
+        else:
+            content = Raw(_share(tensor.name, raw, at, size))
             at += size
         given.append(Given(tensor.name, tensor.datatype, tensor.shape, content))
     if at != len(raw):
@@ -173,19 +170,27 @@ def _given(inputs: Sequence[_Input], raw: bytes) -> list[Given]:
     return given
 
 
-def _size(tensor: _Input, parameters: Parameters) -> int | None:
+def _size(tensor: _Input) -> int | None:
     """Of a tensor that comes as bytes; None where its data are in the JSON. One of them it must be."""
-    size = parameters.get(SIZE)
-    in_json = bool(bytes(tensor.data))
+    size = None
+    if tensor.parameters:
+        inference.plain(tensor.name, tensor.parameters)
+        size = tensor.parameters.get(SIZE)
     if size is None:
-        if not in_json:
+        if tensor.data is _ABSENT:
             raise InvalidInput(f"{shown(tensor.name)} has neither data nor {SIZE}")
         return None
     if type(size) is not int or size < 0:
         raise InvalidInput(f"{SIZE} of {shown(tensor.name)} must be a number of bytes")
-    if in_json:
+    if tensor.data is not _ABSENT:
         raise InvalidInput(f"{shown(tensor.name)} has both data and {SIZE}; send one of them")
     return size
+
+
+def _share(name: str, raw: bytes, at: int, size: int) -> bytes:
+    if at + size > len(raw):
+        raise InvalidInput(f"{shown(name)} states {size} bytes, and {len(raw) - at} are left behind the JSON")
+    return raw[at : at + size]
 
 
 def _names(outputs: Sequence[_Wanted] | None) -> list[str] | None:

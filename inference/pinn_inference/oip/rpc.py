@@ -127,7 +127,8 @@ def _given(asked: Any) -> list[Given]:
         raise InvalidInput(f"raw_input_contents has {len(raw)} elements for {len(asked.inputs)} inputs; one for each")
     found = []
     for place, tensor in enumerate(asked.inputs):
-        inference.plain(tensor.name, tensor.parameters)
+        if tensor.parameters:
+            inference.plain(tensor.name, tensor.parameters)
         if raw and tensor.contents.ListFields():
             raise InvalidInput(f"{shown(tensor.name)} has contents, and there are raw_input_contents; send one of them")
         content: Content = Raw(raw[place]) if raw else _Typed(tensor.contents)

@@ -202,6 +202,19 @@ class Burgers(Ranged):
         """u and its derivatives."""
         return wave(form(point.x, point.t, point.viscosity), jet)
 
+    def spread(self, point: Any, jet: Sequence[Real], answer: Sequence[Real], rests: Sequence[Real]) -> list[Real]:
+        """As `wave` has it, every sign at its worst."""
+        at = form(point.x, point.t, point.viscosity)
+        n, n_y, n_yy, n_t, _ = rests
+        shape, slope = abs(at.shape), abs(at.shape_x)
+        n_x, n_xx = abs(at.y_x) * n_y, at.y_x**2 * n_yy + abs(at.y_xx) * n_y
+        return [
+            at.rise * shape * n,
+            at.rise * (slope * n + shape * n_x),
+            at.rise * (abs(at.shape_xx) * n + 2 * slope * n_x + shape * n_xx),
+            shape * (at.rise_t * n + at.rise * n_t),
+        ]
+
     def usable(self, point: Any, bound: Sequence[Real]) -> Any:
         """Whether an answer with these bounds may be served from a bin: they are measured by a front's slope, 1/(2 nu)."""
         u, u_x, u_xx, u_t = bound

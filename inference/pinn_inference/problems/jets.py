@@ -4,7 +4,6 @@ A jet is named by letters: with the coordinates "xt" its rows may be "", "x", "x
 follows which terms of Taylor's theorem are there, and of which derivatives beyond them one must know how large they get.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +14,9 @@ Powers = tuple[int, ...]
 
 
 class Term(NamedTuple):
-    """1/b! times a displacement to the powers b, times a derivative: its place among the rows, or among those beyond."""
+    """A derivative, by its place among the rows or among those beyond, times a monomial of the displacement."""
 
-    factor: float
-    powers: Powers
+    monomial: int
     place: int
 
 
@@ -53,14 +51,41 @@ class Jets:
 
     def moved(self, jet: Any, by: Any) -> list[Any]:
         """The jet (k,) or (k, n) a displacement (d,) or (d, n) away, each row by the terms of Taylor's theorem that there are."""
-        return [_total(terms, by, jet) for terms in self._terms]
+        monomials = self._monomials(by)
+        return [_total(terms, monomials, jet) for terms in self._terms]
 
     def remainders(self, by: Any, largest: Any) -> list[Any]:
         """What each row of `moved` can be wrong by; `by` without signs, `largest` the absolute values of `beyond` on the way.
 
         Lagrange's remainder, coordinate by coordinate from the last to the first.
         """
-        return [_total(terms, by, largest) for terms in self._rests]
+        monomials = self._monomials(by)
+        return [_total(terms, monomials, largest) for terms in self._rests]
+
+    def _monomials(self, by: Any) -> list[Any]:
+        """1/b! times the displacement to the powers b, for every b there is, each from a smaller one."""
+        found: list[Any] = [1.0]
+        for smaller, coordinate, factor in self._recipe:
+            found.append(found[smaller] * by[coordinate] * factor)
+        return found
+
+    @cached_property
+    def _recipe(self) -> list[tuple[int, int, float]]:
+        """Of every b but 0, in `_known`'s order: which is one smaller, in which coordinate, and by what to multiply."""
+        recipe = []
+        for b in self._known[1:]:
+            coordinate = next(i for i, power in enumerate(b) if power)
+            smaller = (*b[:coordinate], b[coordinate] - 1, *b[coordinate + 1 :])
+            recipe.append((self._known.index(smaller), coordinate, 1.0 / b[coordinate]))
+        return recipe
+
+    @cached_property
+    def _known(self) -> list[Powers]:
+        """Every b of a term, or on the way to one; smaller ones first."""
+        found = {b for row in self.rows for b in (*self._there(row), *self._rest(row))}
+        while more := set().union(*(_below(b) for b in found)) - found:
+            found |= more
+        return sorted(found, key=lambda b: (sum(b), b))
 
     @cached_property
     def _places(self) -> dict[Powers, int]:
@@ -69,15 +94,19 @@ class Jets:
     @cached_property
     def _terms(self) -> list[list[Term]]:
         return [
-            [Term(_factor(b), b, self._places[self._powers(row, b)]) for b in sorted(self._there(row))]
+            [Term(self._known.index(b), self._places[self._powers(row, b)]) for b in sorted(self._there(row))]
             for row in self.rows
         ]
 
     @cached_property
     def _rests(self) -> list[list[Term]]:
-        places = {name: place for place, name in enumerate(self.beyond)}
-        named = [[(b, self._letters(self._powers(row, b))) for b in self._rest(row)] for row in self.rows]
-        return [[Term(_factor(b), b, places[name]) for b, name in rest] for rest in named]
+        return [
+            [
+                Term(self._known.index(b), self.beyond.index(self._letters(self._powers(row, b))))
+                for b in self._rest(row)
+            ]
+            for row in self.rows
+        ]
 
     def _there(self, row: str) -> set[Powers]:
         """The powers b for which the b-th derivative of this row is a row, and that of everything smaller."""
@@ -118,16 +147,8 @@ def _remainder(there: set[Powers], coordinates: int) -> list[Powers]:
     return rest
 
 
-def _factor(b: Powers) -> float:
-    return 1.0 / math.prod(math.factorial(power) for power in b)
-
-
-def _total(terms: Sequence[Term], by: Any, numbers: Any) -> Any:
+def _total(terms: Sequence[Term], monomials: Sequence[Any], numbers: Any) -> Any:
     total: Any = 0.0
-    for factor, powers, place in terms:
-        term = factor * numbers[place]
-        for displacement, power in zip(by, powers, strict=True):
-            if power:
-                term = term * displacement**power
-        total = total + term
+    for monomial, place in terms:
+        total = total + monomials[monomial] * numbers[place]
     return total

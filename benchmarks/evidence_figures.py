@@ -104,7 +104,8 @@ def bursts_of(seconds: float, setting: Setting, mean: float, height: float) -> R
     def rates(rng: np.random.Generator, first: int, size: tuple[int, int]) -> tuple[Array, Array]:
         canary, stable = (np.empty(size) for _ in range(2))
         for arm, seed in ((canary, 1), (stable, 2)):
-            for row, number in enumerate(of[first : first + size[0]]):  # one burst falls alike in every tick that it spans
+            # One burst falls alike in every tick that it spans.
+            for row, number in enumerate(of[first : first + size[0]]):
                 chance = np.random.default_rng((SEED, seed, number)).random(size[1])
                 arm[row] = np.where(chance < mean / height, height, 0.0)
         return canary, stable

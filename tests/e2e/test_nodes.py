@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from shutil import which
 
 import pytest
 
+from tests.e2e.cluster.proc import succeeds
 from tests.e2e.faults import broken
 from tests.e2e.gateway.install import NAMESPACE as GATEWAY
 from tests.e2e.gateway.install import Gateway
@@ -79,6 +81,11 @@ class Nodes:
         kubectl("wait", "node", "--all", "--for=condition=Ready", f"--timeout={BACK_SECONDS}s", limit=BACK_SECONDS + 10)
 
 
+def are_containers(names: Sequence[str]) -> bool:
+    """Whether an engine that can be asked here runs these nodes."""
+    return which("docker") is not None and succeeds(["docker", "inspect", *names])
+
+
 def engine(*arguments: str) -> None:
     subprocess.run(["docker", *arguments], check=True, capture_output=True, timeout=ENGINE_SECONDS)
 
@@ -88,8 +95,8 @@ def nodes() -> Iterator[Nodes]:
     """Three that take pods; all of them are back when the test is over."""
     found = sorted(items("nodes", "default"), key=lambda node: CONTROL_PLANE not in node["metadata"]["labels"])
     names = tuple(node["metadata"]["name"] for node in found)
-    if len(names) < 3:
-        pytest.skip("needs a cluster of three nodes: one of them is lost")
+    if len(names) < 3 or not are_containers(names):
+        pytest.skip("needs a kind cluster of three nodes: one of them is lost")
     three = Nodes(names)
     three.bring_back()
     taint = f"{CONTROL_PLANE}:NoSchedule"

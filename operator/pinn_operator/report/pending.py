@@ -9,7 +9,6 @@ from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.units import OFF
 
 PENDING = (
-    "model.credentials",
     "gpu",
     "autoscaling",
 )

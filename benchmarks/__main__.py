@@ -36,8 +36,13 @@ def main(names: list[str]) -> int:
     if names[:1] == ["locust"]:
         from benchmarks.locust import run
 
-        figures = run.measure(names[1:])
-        keep(f"locust-{figures['users']}", figures)
+        try:
+            figures = run.measure(names[1:])
+        except RuntimeError as error:
+            print(f"locust: {error}", file=sys.stderr)
+            return 2
+        where = "-in-cluster" if "--cluster" in names else ""
+        keep(f"locust-{figures['users']}{where}", figures)
         return 0 if figures["passed"] else 1
     unknown = sorted(set(names) - MEASUREMENTS.keys())
     if unknown:

@@ -1,6 +1,6 @@
 """Rollouts on a real cluster behind a real gateway: how long users meet a bad version, and what a crash or a lost operator costs.
 
-Runs on the cluster of the end-to-end tests, with the operator and the gateway installed (`KEEP=1 make e2e` leaves one up).
+Runs on the cluster pinn-e2e with the operator installed (`KEEP=1 make e2e` leaves the cluster up and takes the operator away).
 Numbers are by the answers that clients got.
 """
 
@@ -41,7 +41,7 @@ def measure() -> Figures:
         timeout=LIMIT,
     )
     if done.returncode:
-        raise RuntimeError("no rollout could be measured: bring a cluster up with `KEEP=1 make e2e K=test_gateway`")
+        raise RuntimeError("no rollout could be measured: it takes the cluster pinn-e2e, with the operator installed")
     return dict(json.loads(done.stdout))
 
 

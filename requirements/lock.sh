@@ -15,6 +15,8 @@ lock server pyproject.toml --extra inference --constraint requirements/dev.txt
 lock inference pyproject.toml --extra inference --extra tensorflow --constraint requirements/dev.txt
 # What `make bench` compares with, each by itself: their dependencies contradict each other, and ours need not agree with theirs.
 for name in bench bench-fastapi bench-mosec bench-mlserver; do lock $name requirements/$name.in; done
+uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  benchmarks/locust/requirements.in --constraint requirements/bench.txt -o benchmarks/locust/requirements.txt
 # Clients that others wrote, for the tests of the protocol they speak.
 lock oip-clients requirements/oip-clients.in
 # What builds: the installer of the environments and the builder of the wheel.

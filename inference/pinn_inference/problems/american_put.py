@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from pinn_inference.problems import Input, Width, american_put_solver, black_scholes
 from pinn_inference.problems.black_scholes import Greeks, Option
 from pinn_inference.problems.error_table import ErrorTable
-from pinn_inference.problems.jets import Jets
 from pinn_inference.problems.ranged import Ranged
 
 NAME: Final = "american-put"
@@ -454,6 +453,13 @@ def unit_of(put: Put) -> Greeks:
     )
 
 
+def unit_of_error(put: Put) -> Greeks:
+    """Through what an error of H and of its derivatives reaches each output: kappa, by s once or twice, and `unit_of`."""
+    s, rho, *_ = reduce(put)
+    factors = (s * rho, rho, rho / s, rho, s * rho, s)
+    return Greeks(*(factor * unit for factor, unit in zip(factors, unit_of(put), strict=True)))
+
+
 @lru_cache(1)
 def _solver() -> american_put_solver.Boundary:
     return american_put_solver.Boundary()
@@ -470,23 +476,23 @@ def exercise_boundary(puts: Put) -> Array:
 # --------------------------------------------------------------------------------------------- with one model
 
 
+SAME: Final = 1e-9
+"""Coordinates no farther apart are of the same put, computed one by one or with others."""
+
+
 class _Rows:
-    """The jet of both networks moved together, as `Jets` moves that of one; and what the table of errors says beside errors."""
+    """What `Ranged` asks of a jet, for two networks in one; and what a table of errors has beside the outputs' rows."""
 
-    premium: Final = Jets("vsc", ("", "v", "vv", "s", "c"))
-    boundary: Final = Jets("sc", ("", "s", "c"))
     shape: Final = (3, 8)
-    beyond: Final = ("boundary", *(f"{name} moved" for name in (*black_scholes.OUTPUTS, "boundary")))
-
-    def moved(self, jet: Any, by: Sequence[Any]) -> list[Any]:
-        return [*self.premium.moved(jet[:5], by), *self.boundary.moved(jet[5:], by[1:])]
+    beyond: Final = ("boundary",)
 
 
 class Formulation(Ranged):
     """The problem with one model's ranges and error table: what the predictor asks, for one put or for a batch.
 
-    An error table has, for each cell of (v, s, chi): the largest measured error of each output in the units of `unit_of`, that
-    of z_b; then what a moved jet was found to add to each, divided by the square of the move in cells.
+    An error table has, for each cell of (v, s, chi), the largest measured error of each output in the units of `unit_of_error`,
+    and that of z_b. A jet is good for its own put only: vega, theta and rho are slopes by s and chi, and nothing in the jet says
+    how they change along them. So no answer comes from a bin, and a cache is of no use.
     """
 
     name = NAME
@@ -522,33 +528,25 @@ class Formulation(Ranged):
         alone = solve(Put(*(np.array([value]) for value in point)))
         return Greeks(*(float(value[0]) for value in alone)), solver_bounds(point)
 
-    def usable(self, point: Put, bound: Sequence[Real]) -> Any:
-        """Whether an answer with these bounds may be served from a bin: a bool, or an array of them."""
-        limits = zip(bound, black_scholes.USABLE, _scales(point), strict=True)
-        return math.prod(value <= limit * scale for value, limit, scale in limits) > 0
-
-    def _bounds(
-        self,
-        table: ErrorTable,
-        point: Put,
-        at: tuple[Real, ...],
-        by: list[Real],
-        moved: list[Real],
-        answer: Sequence[Real],
-    ) -> list[Real]:
-        """What was measured, which a move by a whole cell may double, and what the move was found to add."""
+    def near(self, point: Put, at: tuple[Real, ...], jet: Any) -> tuple[Greeks, Greeks | None]:
+        """Price and Greeks, and how far each can be from the truth: infinitely where the jet is not that of the put itself."""
+        answer = greeks(point, jet)
+        if self._table is None:
+            return answer, None
         f = functions(point[0])
-        cell = table.at_all(*at) if isinstance(by[0], np.ndarray) else table.at(*at)
-        shares = sum(size / step for size, step in zip(by, table.steps, strict=True))
-        sizes = [(1 + shares) * error + shares * shares * more for error, more in zip(cell[:7], cell[7:], strict=True)]
-        s, rho, high, _, z, _ = reduce(point)
-        at_boundary = abs(z + high * f.exp(moved[5])) <= sizes[6]
-        sizes[2] = sizes[2] + f.where(at_boundary, 2 * rho / s, 0.0)  # gamma jumps by as much
-        far = shares > 1
-        return [f.where(far, math.inf, size * unit) for size, unit in zip(sizes[:6], unit_of(point), strict=True)]
+        apart = sum(abs(here - there) for here, there in zip(self.coordinates(point), at, strict=True))
+        bounds = (f.where(apart > SAME, math.inf, value) for value in self._error_bounds(self._table, point, at, jet))
+        return answer, Greeks(*bounds)
 
+    def usable(self, point: Put, bound: Any) -> Any:
+        """Whether an answer with these bounds may be served from a bin: none that was moved has one that is finite."""
+        return np.isfinite(bound[0]) if isinstance(bound[0], np.ndarray) else math.isfinite(bound[0])
 
-def _scales(put: Put) -> tuple[Real, ...]:
-    """What the limits of USABLE are multiples of."""
-    strike = put.strike
-    return strike, 1.0, strike / (put.spot * put.spot), strike, strike, strike
+    def _error_bounds(self, table: ErrorTable, point: Put, at: tuple[Real, ...], jet: Any) -> list[Real]:
+        f = functions(point[0])
+        *errors, boundary = table.at_all(*at) if isinstance(at[0], np.ndarray) else table.at(*at)
+        reduced = reduce(point)
+        at_boundary = abs(reduced.z + reduced.zeta * f.exp(jet[5])) <= boundary
+        errors[2] = errors[2] + f.where(at_boundary, 2.0, 0.0)  # gamma jumps by as much
+        parts = zip(errors, unit_of_error(point), black_scholes.solver_bounds(_european(point)), strict=True)
+        return [error * unit + rounding for error, unit, rounding in parts]

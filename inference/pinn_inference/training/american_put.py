@@ -6,7 +6,7 @@ equation, with the boundary that was found. Neither sees a price, and the refere
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from pinn_inference.network import Array, Feature, Network
 from pinn_inference.problems import american_put as problem
 from pinn_inference.problems.american_put_solver import density, probability, quarter_circle, zeta
 from pinn_inference.training.recipes import Recipe
-from pinn_inference.training.ssbfgs import Step, minimize
+from pinn_inference.training.ssbfgs import minimize
 
 FEATURES: Final = (Feature("linear", 0, 1.15, 1.35), Feature("linear", 1, 0.43), Feature("linear", 2, 3.4, 1.2))
 """Of (v, s, chi), see problems.american_put."""
@@ -26,12 +26,6 @@ BOUNDARY_FEATURES: Final = (Feature("linear", 0, 0.43), Feature("linear", 1, 3.4
 
 EARLIER: Final = 32
 """Gauss points of the boundary's past in its equation."""
-
-DRAWN_EVERY: Final = 1500
-"""Steps between two draws of points."""
-
-CANDIDATES: Final = 8
-"""Points that are looked at for each that is drawn."""
 
 CHUNK: Final = 250
 """Points evaluated at a time: what travels through the network then stays in the core's cache."""
@@ -66,38 +60,15 @@ def train(recipe: Recipe, seed: int) -> Iterator[Progress]:
     for step in minimize(pasting, boundary.flat(), BOUNDARY.iterations):
         boundary = boundary.with_flat(step.at)
         yield Progress(0, math.exp(step.value / 2), Networks(premium, boundary))
-    yield from _premium(recipe, rng, Networks(premium, boundary))
-
-
-def _premium(recipe: Recipe, rng: np.random.Generator, network: Networks) -> Iterator[Progress]:
-    """The second stage: at points that are drawn anew every so often, more of them where the residual is large."""
-    points, hessian, done = candidates(rng, recipe.points), None, 0
-    while done < recipe.iterations:
-        last: Step | None = None
-        loss, start = Equation(network, points), network.premium.flat()
-        for last in minimize(loss, start, min(DRAWN_EVERY, recipe.iterations - done), hessian):
-            network = replace(network, premium=network.premium.with_flat(last.at))
-            yield Progress(done + last.iteration, math.exp(last.value / 2), network)
-        if last is None:
-            return
-        hessian, done = last.inverse_hessian, done + last.iteration
-        points = drawn(rng, network, recipe.points)
+    equation = Equation(Networks(premium, boundary), candidates(rng, recipe.points))
+    for step in minimize(equation, premium.flat(), recipe.iterations):
+        network = Networks(premium.with_flat(step.at), boundary)
+        yield Progress(step.iteration, math.exp(step.value / 2), network)
 
 
 def candidates(rng: np.random.Generator, count: int) -> Array:
     """Points (3, count) of s, rho, and the share in (0, 1) of the way from the boundary."""
     return np.stack([*sample(rng, count), rng.random(count)])
-
-
-def drawn(rng: np.random.Generator, network: Networks, count: int) -> Array:
-    """Points (3, count) out of CANDIDATES times as many, one likelier by its residual over the mean, plus 1.
-
-    C. Wu, M. Zhu, Q. Tan, Y. Kartha, L. Lu, Computer Methods in Applied Mechanics and Engineering 403 (2023).
-    """
-    points = candidates(rng, CANDIDATES * count)
-    size = np.abs(Equation(network, points).residual(network.premium))
-    chance = size / size.mean() + 1
-    return points[:, rng.choice(points.shape[1], count, replace=False, p=chance / chance.sum())]
 
 
 def sample(rng: np.random.Generator, count: int) -> tuple[Array, Array]:
@@ -183,10 +154,6 @@ class Equation:
             square += float(residual @ residual)
             gradient += networks.backward(network, tape, part.coefficients * (2 * residual))
         return math.log(square / self._count), gradient / square
-
-    def residual(self, network: Network) -> Array:
-        """At every point, (n,)."""
-        return np.concatenate([part.residual(network)[0] for part in self._parts])
 
 
 class _Part:

@@ -1,6 +1,6 @@
 """Makes the folder of an American put's model: two networks in one graph, measured against the solver, which training never saw.
 
-The error table has what `problems.american_put.Formulation` says: measured errors, and what moving a jet was found to add.
+The error table has what `problems.american_put.Formulation` says.
 """
 
 import io
@@ -185,10 +185,10 @@ def sample(rng: np.random.Generator, count: int) -> Put:
 def measure_table(problem: Formulation, served: Engine, count: int = TABLE_POINTS) -> ErrorTable:
     """The largest numbers seen in each cell and those around it, with a margin."""
     rng = np.random.default_rng(20261202)
-    puts = sample(rng, count)
+    parts = sample(rng, count), _just_above_the_boundary(rng, count // 2)
+    puts = Put(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     at = np.stack(problem.coordinates(puts), axis=1)
-    jets = served.jets(at)
-    seen = np.concatenate([_errors(puts, jets), _moved(problem, served, puts, at, jets, rng)])
+    seen = _errors(puts, served.jets(at))
     counts = [int(np.ceil(most / step)) for most, step in zip(at.max(axis=0), STEPS, strict=True)]
     cells = tuple(np.minimum((c / step).astype(np.intp), n - 1) for c, step, n in zip(at.T, STEPS, counts, strict=True))
     table = np.zeros((len(seen), *counts))
@@ -197,34 +197,22 @@ def measure_table(problem: Formulation, served: Engine, count: int = TABLE_POINT
     return ErrorTable(STEPS, measured.rounded_up(measured.MARGIN * _spread(table)))
 
 
+def _just_above_the_boundary(rng: np.random.Generator, count: int) -> Put:
+    """Where slopes and curvatures are worst: from a ten-thousandth of a standard deviation above it to a third of one."""
+    puts = sample(rng, count)
+    distance = puts.volatility * np.sqrt(puts.maturity) * 10.0 ** rng.uniform(-4, -0.5, count)
+    return puts._replace(spot=np.maximum(american_put.exercise_boundary(puts) * np.exp(distance), INPUTS[0].low))
+
+
 def _errors(puts: Put, jets: Array) -> Array:
-    """Of each output and of z_b, (7, n), in the units of the table; of gamma where it is clear who exercises."""
-    reduced, unit = american_put.reduce(puts), american_put.unit_of(puts)
+    """Of each output and of z_b, (7, n), in the table's units; of gamma where it is clear who exercises."""
+    reduced, unit = american_put.reduce(puts), american_put.unit_of_error(puts)
     solved, answer = american_put.solve(puts), american_put.greeks(puts, jets)
     wrong = np.abs(np.stack(answer) - np.stack(solved)) / np.stack(unit)
     boundary = np.log(american_put.exercise_boundary(puts)) / reduced.s
     off = np.abs(-reduced.zeta * np.exp(jets[5]) - boundary)
     wrong[2] = np.where(np.abs(reduced.z - boundary) <= off, 0.0, wrong[2])
     return np.concatenate([wrong, off[None]])
-
-
-def _moved(problem: Formulation, served: Engine, puts: Put, at: Array, jets: Array, rng: np.random.Generator) -> Array:
-    """What a jet from up to a cell away adds to the errors, (7, n), over the square of the move in cells."""
-    shares = (
-        rng.dirichlet(np.ones(3), len(at)) * rng.uniform(0.2, 1.0, (len(at), 1)) * rng.choice([-1.0, 1.0], at.shape)
-    )
-    low, high = at.min(axis=0), at.max(axis=0)
-    other = np.clip(at + shares * np.array(STEPS), low, high)
-    squares = np.sum(np.abs(other - at) / np.array(STEPS), axis=1) ** 2
-    moved = np.stack(problem.jets.moved(served.jets(other), list((at - other).T)))
-    reduced, unit = american_put.reduce(puts), american_put.unit_of(puts)
-    there, here = american_put.greeks(puts, moved), american_put.greeks(puts, jets)
-    added = np.abs(np.stack(there) - np.stack(here)) / np.stack(unit)
-    places = -reduced.zeta * np.exp(np.stack([moved[5], jets[5]]))
-    off = np.abs(places[0] - places[1])
-    added[2] = np.where(np.abs(reduced.z - places[1]) <= off, 0.0, added[2])
-    found: Array = np.concatenate([added, off[None]]) / np.maximum(squares, 1e-3)
-    return found
 
 
 def _spread(table: Array) -> Array:

@@ -63,16 +63,6 @@ def test_the_gradient_by_hand_is_the_gradient(stage: str) -> None:
         assert gradient[i] == pytest.approx((loss(at + step)[0] - loss(at - step)[0]) / 2e-6, rel=1e-5, abs=1e-6)
 
 
-def test_points_are_drawn_where_the_residual_is_large() -> None:
-    rng = np.random.default_rng(1)
-    both = Networks(networks.initial(rng, (5, 4), FEATURES), networks.initial(rng, (5, 4), BOUNDARY_FEATURES))
-    means = [
-        np.abs(Equation(both, points).residual(both.premium)).mean()
-        for points in (training.candidates(rng, 2000), training.drawn(rng, both, 2000))
-    ]
-    assert means[1] > 1.2 * means[0]
-
-
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "BOUNDARY", Recipe("A few steps.", (4, 4), 30, 5))
     weights = []

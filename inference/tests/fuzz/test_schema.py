@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from pinn_inference.api import openapi
 from pinn_inference.api.openapi import Offered
 from pinn_inference.artifacts import manifest as manifests
-from pinn_inference.problems.black_scholes import SOLVABLE
+from pinn_inference.problems.black_scholes import MOVES, SOLVABLE
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -39,7 +39,7 @@ thorough = settings(
 
 
 MANIFEST = manifests.parse((Path(__file__).parents[3] / "models/black-scholes/2.0.0/manifest.json").read_bytes())
-OFFERED = Offered(timeout=TIMEOUT, solver=SOLVABLE)
+OFFERED = Offered(timeout=TIMEOUT, solver=SOLVABLE, moves=MOVES)
 SERVICE = openapi.document(MANIFEST, OFFERED)
 ADMIN = openapi.admin_document(MANIFEST, OFFERED)
 

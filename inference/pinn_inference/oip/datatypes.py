@@ -3,12 +3,14 @@
 A content that is not what the tensor says of itself is refused by the tensor's name; nothing is read beyond its end.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pinn_inference.errors import InvalidInput
 
@@ -17,14 +19,20 @@ BYTES: Final = "BYTES"
 SHOWN: Final = 64
 """Characters of a caller's name that a sentence repeats."""
 
+Numbers = list[float] | NDArray[np.float64]
+"""The elements of a tensor of numbers: an array where they came as bytes."""
+
+MANY: Final = 16
+"""Elements from which on it pays to treat them together."""
+
 _LENGTH: Final = struct.Struct("<I")
 
 
 class Datatype(NamedTuple):
-    """A datatype of numbers: NumPy's code for it, whether it has integers only, and its field of gRPC's typed contents."""
+    """A datatype of numbers: NumPy's type for it, whether it has integers only, and its field of gRPC's typed contents."""
 
     name: str
-    code: str
+    kind: np.dtype[Any]
     integer: bool
     contents: str | None
 
@@ -32,17 +40,17 @@ class Datatype(NamedTuple):
 NUMBERS: Final = {
     datatype.name: datatype
     for datatype in (
-        Datatype(FP64, "<f8", False, "fp64_contents"),
-        Datatype("FP32", "<f4", False, "fp32_contents"),
-        Datatype("FP16", "<f2", False, None),
-        Datatype("INT64", "<i8", True, "int64_contents"),
-        Datatype("INT32", "<i4", True, "int_contents"),
-        Datatype("INT16", "<i2", True, "int_contents"),
-        Datatype("INT8", "<i1", True, "int_contents"),
-        Datatype("UINT64", "<u8", True, "uint64_contents"),
-        Datatype("UINT32", "<u4", True, "uint_contents"),
-        Datatype("UINT16", "<u2", True, "uint_contents"),
-        Datatype("UINT8", "<u1", True, "uint_contents"),
+        Datatype(FP64, np.dtype("<f8"), False, "fp64_contents"),
+        Datatype("FP32", np.dtype("<f4"), False, "fp32_contents"),
+        Datatype("FP16", np.dtype("<f2"), False, None),
+        Datatype("INT64", np.dtype("<i8"), True, "int64_contents"),
+        Datatype("INT32", np.dtype("<i4"), True, "int_contents"),
+        Datatype("INT16", np.dtype("<i2"), True, "int_contents"),
+        Datatype("INT8", np.dtype("<i1"), True, "int_contents"),
+        Datatype("UINT64", np.dtype("<u8"), True, "uint64_contents"),
+        Datatype("UINT32", np.dtype("<u4"), True, "uint_contents"),
+        Datatype("UINT16", np.dtype("<u2"), True, "uint_contents"),
+        Datatype("UINT8", np.dtype("<u1"), True, "uint_contents"),
     )
 }
 
@@ -50,12 +58,12 @@ NUMBERS: Final = {
 class Content(Protocol):
     """The elements of a tensor, on whatever wire they came. Both raise InvalidInput with the tensor's name."""
 
-    def numbers(self, name: str, datatype: Datatype, shape: Sequence[int]) -> list[float]:
+    def numbers(self, name: str, datatype: Datatype, shape: Sequence[int]) -> Numbers:
         """As many as the shape says."""
         ...
 
-    def strings(self, name: str, shape: Sequence[int]) -> list[str]:
-        """As many as the shape says."""
+    def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str]:
+        """As many as the shape says; these words are what is expected."""
         ...
 
 
@@ -65,17 +73,33 @@ class Raw:
 
     content: bytes
 
-    def numbers(self, name: str, datatype: Datatype, shape: Sequence[int]) -> list[float]:
+    def numbers(self, name: str, datatype: Datatype, shape: Sequence[int]) -> Numbers:
         """Little-endian."""
-        code, count = np.dtype(datatype.code), shape[0]
-        if len(self.content) != count * code.itemsize:
-            wanted = f"{count} of {datatype.name} are {count * code.itemsize}"
+        kind, count = datatype.kind, shape[0]
+        if len(self.content) != count * kind.itemsize:
+            wanted = f"{count} of {datatype.name} are {count * kind.itemsize}"
             raise InvalidInput(f"{shown(name)} has {len(self.content)} bytes; {wanted}")
-        found: list[float] = np.frombuffer(self.content, code).astype(np.float64).tolist()
+        found = np.frombuffer(self.content, kind)
+        return found.astype(np.float64) if count >= MANY else list(map(float, found))
+
+    def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str]:
+        """Each after its length in bytes, four of them little-endian."""
+        found = self._words(words, shape[0]) if shape[0] >= MANY else None
+        if found is None:
+            return texts(name, self._elements(name), shape)
+        counted(name, len(found), shape)
         return found
 
-    def strings(self, name: str, shape: Sequence[int]) -> list[str]:
-        """Each after its length in bytes, four of them little-endian."""
+    def _words(self, words: Sequence[str], count: int) -> list[str] | None:
+        """The elements where they are these words and nothing else: in a long batch that is found out at once."""
+        known = {_joined([word]): word for word in words}
+        for each, word in known.items():
+            if len(self.content) == len(each) * count and self.content == each * count:
+                return [word] * count
+        found = re.findall(b"|".join(map(re.escape, known)), self.content, re.DOTALL)
+        return [known[each] for each in found] if sum(map(len, found)) == len(self.content) else None
+
+    def _elements(self, name: str) -> list[bytes]:
         content, at = self.content, 0
         found: list[bytes] = []
         while at < len(content):
@@ -88,7 +112,7 @@ class Raw:
                 left = len(content) - end
                 raise InvalidInput(f"{shown(name)}: element {len(found)} states {length} bytes, and {left} are left")
             found.append(content[end:at])
-        return texts(name, found, shape)
+        return found
 
 
 def texts(name: str, elements: Sequence[bytes], shape: Sequence[int]) -> list[str]:
@@ -102,7 +126,7 @@ def texts(name: str, elements: Sequence[bytes], shape: Sequence[int]) -> list[st
 
 def from_integers(name: str, datatype: Datatype, values: Sequence[int]) -> list[float]:
     """Integers as numbers. Raises InvalidInput for one that the datatype cannot have."""
-    ends = np.iinfo(np.dtype(datatype.code))
+    ends = np.iinfo(datatype.kind)
     if values and not ends.min <= min(values) <= max(values) <= ends.max:
         raise InvalidInput(f"{shown(name)} has an integer outside {datatype.name}, {ends.min} to {ends.max}")
     return list(map(float, values))
@@ -114,8 +138,10 @@ def counted(name: str, found: int, shape: Sequence[int]) -> None:
         raise InvalidInput(f"{shown(name)} has {found} elements; its shape is {list(shape)}")
 
 
-def packed(datatype: str, values: Sequence[Any]) -> bytes:
+def packed(datatype: str, values: Any) -> bytes:
     """A tensor's elements as bytes: float64, or strings with their lengths."""
+    if isinstance(values, np.ndarray):
+        return values.astype("<f8").tobytes()
     return _joined(values) if datatype == BYTES else struct.pack(f"<{len(values)}d", *values)
 
 

@@ -83,7 +83,7 @@ class _Data:
             return datatypes.from_integers(name, datatype, self._read(name, shape, int))
         return self._read(name, shape, float)
 
-    def strings(self, name: str, shape: Sequence[int]) -> list[str]:
+    def strings(self, name: str, shape: Sequence[int], _: Sequence[str]) -> list[str]:
         """Strings."""
         return self._read(name, shape, str)
 
@@ -227,7 +227,8 @@ def _answer(tensors: Tensors, named: str | None, result: Result, binary: Callabl
 
 def _output(column: Column, count: int, raw: bytes | None) -> _Output:
     if raw is None:
-        return _Output(column.name, column.datatype, [count], None, column.values)
+        values = column.values if isinstance(column.values, list) else column.values.tolist()
+        return _Output(column.name, column.datatype, [count], None, values)
     return _Output(column.name, column.datatype, [count], {SIZE: len(raw)})
 
 

@@ -7,10 +7,15 @@ from pinn_inference.api import counting
 from pinn_inference.errors import InvalidInput
 from pinn_inference.evaluation import Answer
 from pinn_inference.monitoring import Metrics, Source
-from pinn_inference.oip.tensors import Column, Given, Tensors
+from pinn_inference.oip import batches
+from pinn_inference.oip.tensors import Asked, Column, Given, Items, Tensors
+from pinn_inference.predictor import Predictor
 
 EXACT: Final = "exact"
 """The parameter of a request that has it evaluated at these very inputs, past the cache."""
+
+WORTH_IT: Final = 64
+"""Items from which on columns are quicker than one answer after the other, where nothing is looked up."""
 
 _ELSEWHERE: Final = ("shared_memory_region", "classification")
 """Parameters of a tensor that others know; answering as if they were not there would be wrong."""
@@ -36,15 +41,23 @@ class Result(NamedTuple):
 async def infer(tensors: Tensors, call: Call, most: int, metrics: Metrics, source: Source) -> Result:
     """Answers one call, counted as one. Raises RequestError for the caller's mistakes, PredictionError for ours."""
     exact, wanted = flag(call.parameters, EXACT), tensors.wanted(call.wanted)
-    questions, predictor = tensors.questions(call.given, most), tensors.predictor
+    asked, predictor = tensors.asked(call.given, most), tensors.predictor
     cacheable = not exact and predictor.cache is not None
-    if len(questions) == 1:
-        answers = [await predictor.one(questions[0], exact)]
-        made = counting.one(metrics, answers[0], cacheable, source)
-    else:
-        answers = await predictor.many(questions, exact)
-        made = counting.many(metrics, answers, cacheable, source)
-    return Result(len(answers), tensors.columns(answers, wanted), made, _said(_least(answers, made)))
+    if asked.count == 1:
+        answer = await predictor.one(asked.questions()[0], exact)
+        made = counting.one(metrics, answer, cacheable, source)
+        return Result(1, tensors.columns(Items([answer], [answer]), wanted), made, _said(answer))
+    items = await _many(predictor, asked, exact, cacheable)
+    made = counting.many(metrics, items.different, cacheable, source)
+    metrics.items.add((items.different[0].method, source), items.alike - 1)
+    return Result(asked.count, tensors.columns(items, wanted), made, _said(_least(items.different, made)))
+
+
+async def _many(predictor: Predictor, asked: Asked, exact: bool, cacheable: bool) -> Items:
+    if asked.count >= WORTH_IT and not cacheable:
+        return await batches.answered(predictor, asked)
+    answers = await predictor.many(asked.questions(), exact)
+    return Items(answers, answers)
 
 
 def flag(parameters: Mapping[str, Any], name: str) -> bool:

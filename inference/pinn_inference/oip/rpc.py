@@ -101,7 +101,7 @@ class _Typed:
         values = self._of(name, datatype.name, datatype.contents, shape)
         return datatypes.from_integers(name, datatype, values) if datatype.integer else list(values)
 
-    def strings(self, name: str, shape: Sequence[int]) -> list[str]:
+    def strings(self, name: str, shape: Sequence[int], _: Sequence[str]) -> list[str]:
         """UTF-8."""
         return datatypes.texts(name, self._of(name, BYTES, "bytes_contents", shape), shape)
 

@@ -5,18 +5,22 @@ What a model takes and gives is its manifest's and its problem's: nothing here k
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
+from dataclasses import dataclass
+from itertools import islice, repeat
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pinn_inference.artifacts.manifest import Field
 from pinn_inference.errors import InvalidInput, TooLarge
 from pinn_inference.evaluation import Answer
 from pinn_inference.oip import datatypes
-from pinn_inference.oip.datatypes import BYTES, FP64, Content
+from pinn_inference.oip.datatypes import BYTES, FP64, Content, Numbers
 from pinn_inference.predictor import Predictor
+
+Array = NDArray[np.float64]
 
 BOUND: Final = "error_bound."
 """Before an output's name: the tensor that says how far that output can be from the truth; NaN where that is not known."""
@@ -51,12 +55,52 @@ class Column(NamedTuple):
 
     name: str
     datatype: str
-    values: Sequence[Any]
+    values: Any
+
+
+class Items(NamedTuple):
+    """How each item was answered, and with what: `values` and `bounds` (outputs, n), or None where the answers have their own.
+
+    `different` are the answers that are, the first of them standing for `alike` items.
+    """
+
+    answers: Sequence[Answer]
+    different: Sequence[Answer]
+    alike: int = 1
+    values: Array | None = None
+    bounds: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question for each of `count` elements: the inputs that are given, as lists or, numbers, as arrays."""
+
+    question: type[msgspec.Struct]
+    defaults: Mapping[str, Any]
+    """The fields of a question, in their order."""
+    columns: Mapping[str, Any]
+    count: int
+
+    def questions(self) -> list[Any]:
+        """All of them, their inputs in the order of the question's fields; beyond the last given are defaults."""
+        last = max(place for place, name in enumerate(self.defaults) if name in self.columns)
+        return list(map(self.question, *(self._listed(name) for name in islice(self.defaults, last + 1))))
+
+    def at(self, place: int) -> Any:
+        """One of them."""
+        found = {name: values[place] for name, values in self.columns.items()}
+        return self.question(**{name: float(v) if isinstance(v, np.float64) else v for name, v in found.items()})
+
+    def _listed(self, name: str) -> Any:
+        values = self.columns.get(name)
+        if values is None:
+            return repeat(self.defaults[name], self.count)
+        return values.tolist() if isinstance(values, np.ndarray) else values
 
 
 class _Output(NamedTuple):
     datatype: str
-    values: Callable[[Sequence[Answer]], Sequence[Any]]
+    values: Callable[[Items], Any]
 
 
 class Tensors:
@@ -70,7 +114,7 @@ class Tensors:
         self._required = frozenset(f.name for f in inputs if f.default is None and not f.choices)
         self._ends = {field.name: _ends_of(field) for field in inputs}
         self._question = model.predictor.problem.Question
-        self._fields = msgspec.structs.fields(self._question)
+        self._defaults = {field.name: field.default for field in msgspec.structs.fields(self._question)}
         self.outputs = model.predictor.problem.outputs
         numbers = {name: _Output(FP64, _value(place)) for place, name in enumerate(self.outputs)}
         bounds = {f"{BOUND}{name}": _Output(FP64, _bound(place)) for place, name in enumerate(self.outputs)}
@@ -78,8 +122,8 @@ class Tensors:
 
     # ------------------------------------------------------------------------------------------------ in
 
-    def questions(self, given: Sequence[Given], most: int) -> list[Any]:
-        """The questions that the tensors ask, one for each element.
+    def asked(self, given: Sequence[Given], most: int) -> Asked:
+        """What the tensors ask.
 
         Raises InvalidInput, naming the tensor, for one that is unknown, missing, given twice, or of another shape or datatype;
         TooLarge for more than `most` items.
@@ -91,7 +135,7 @@ class Tensors:
         if count > most:
             raise TooLarge(f"the tensors have {count} items; at most {most} are taken at a time")
         columns = {tensor.name: self._read(tensor) for tensor in given}
-        return self._together(columns, count)
+        return Asked(self._question, self._defaults, columns, count)
 
     def _all_there(self, names: Sequence[str]) -> None:
         if (unknown := next((name for name in names if name not in self._inputs), None)) is not None:
@@ -103,21 +147,15 @@ class Tensors:
             first = next(name for name in self._inputs if name in missing)
             raise InvalidInput(f"{first} is missing; the inputs of {self.name} are {self._names}")
 
-    def _read(self, tensor: Given) -> list[Any]:
+    def _read(self, tensor: Given) -> Any:
         field = self._inputs[tensor.name]
         if field.choices:
             return _chosen(field.name, field.choices, tensor)
         datatype = datatypes.known(tensor.name, tensor.datatype)
         values = tensor.content.numbers(tensor.name, datatype, tensor.shape)
         if datatype.name == "FP32" and (ends := self._ends[tensor.name]):
-            return [ends.get(value, value) for value in values]
+            return _ended(values, ends)
         return values
-
-    def _together(self, columns: Mapping[str, list[Any]], count: int) -> list[Any]:
-        """A question for each element, its inputs in the order of the question's fields; beyond the last given are defaults."""
-        last = max(place for place, field in enumerate(self._fields) if field.name in columns)
-        in_order = [columns.get(field.name) or repeat(field.default, count) for field in self._fields[: last + 1]]
-        return list(map(self._question, *in_order))
 
     # ----------------------------------------------------------------------------------------------- out
 
@@ -131,12 +169,12 @@ class Tensors:
             raise InvalidInput(f"{next(name for name in names if names.count(name) > 1)} is asked for more than once")
         return names
 
-    def columns(self, answers: Sequence[Answer], wanted: Sequence[str]) -> list[Column]:
-        """The output tensors of answers."""
+    def columns(self, items: Items, wanted: Sequence[str]) -> list[Column]:
+        """The output tensors of the answers."""
         found = []
         for name in wanted:
             datatype, values = self._outputs[name]
-            found.append(Column(name, datatype, values(answers)))
+            found.append(Column(name, datatype, values(items)))
         return found
 
     # ------------------------------------------------------------------------------------------ described
@@ -183,10 +221,19 @@ def _short(shape: Sequence[int]) -> str:
     return text if len(shape) <= 8 else f"{text[:-1]}, ...]"
 
 
+def _ended(values: Numbers, ends: Mapping[float, float]) -> Numbers:
+    """With the end of a range in the place of the FP32 nearest to it."""
+    if isinstance(values, list):
+        return [ends.get(value, value) for value in values]
+    for near, end in ends.items():
+        values[values == near] = end
+    return values
+
+
 def _chosen(name: str, choices: Sequence[str], tensor: Given) -> list[str]:
     if tensor.datatype != BYTES:
         raise InvalidInput(f"{name} has the datatype {tensor.datatype[:64]!r}; send {BYTES}")
-    values = tensor.content.strings(name, tensor.shape)
+    values = tensor.content.strings(name, tensor.shape, choices)
     if not set(values) <= set(choices):
         place, wrong = next((i, value) for i, value in enumerate(values) if value not in choices)
         allowed = " or ".join(f'"{choice}"' for choice in choices)
@@ -194,17 +241,25 @@ def _chosen(name: str, choices: Sequence[str], tensor: Given) -> list[str]:
     return values
 
 
-def _value(place: int) -> Callable[[Sequence[Answer]], list[float]]:
-    return lambda answers: [answer.values[place] for answer in answers]
+def _value(place: int) -> Callable[[Items], Any]:
+    def values(items: Items) -> Any:
+        return [answer.values[place] for answer in items.answers] if items.values is None else items.values[place]
+
+    return values
 
 
-def _bound(place: int) -> Callable[[Sequence[Answer]], list[float]]:
-    return lambda answers: [math.nan if answer.bounds is None else answer.bounds[place] for answer in answers]
+def _bound(place: int) -> Callable[[Items], Any]:
+    def bounds(items: Items) -> Any:
+        if items.bounds is not None:
+            return items.bounds[place]
+        return [math.nan if answer.bounds is None else answer.bounds[place] for answer in items.answers]
+
+    return bounds
 
 
 _MADE: Final = {
-    "method": _Output(BYTES, lambda answers: [answer.method for answer in answers]),
-    "engine": _Output(BYTES, lambda answers: [answer.engine for answer in answers]),
-    "reason": _Output(BYTES, lambda answers: [answer.reason or "" for answer in answers]),
+    "method": _Output(BYTES, lambda items: [answer.method for answer in items.answers]),
+    "engine": _Output(BYTES, lambda items: [answer.engine for answer in items.answers]),
+    "reason": _Output(BYTES, lambda items: [answer.reason or "" for answer in items.answers]),
 }
 """How each item was made; the reason is empty where it is the first choice."""

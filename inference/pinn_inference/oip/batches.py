@@ -1,0 +1,182 @@
+"""Long batches past the cache, as columns from the wire to the wire: an object for each item would take ten times as long.
+
+What a batch answers is what `predictor.many` answers for it, item by item; a test holds both together.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PinnError
+from pinn_inference.evaluation import Answer
+from pinn_inference.oip.tensors import Array, Asked, Items
+from pinn_inference.predictor import Predictor
+from pinn_inference.problems import Formulation, Input
+
+PART: Final = 2048
+"""Items whose formulas are evaluated before other requests get their turn: a millisecond of work."""
+
+SOLVED: Final = 64
+"""Items that the reference solver answers before other requests get their turn."""
+
+
+async def answered(predictor: Predictor, asked: Asked) -> Items:
+    """The answers to a batch of questions. One bad item refuses all. Raises as `predictor.many` does."""
+    work = _Work(predictor, asked)
+    places = await work.inside()
+    if len(places):
+        await work.evaluated(places)
+    return work.items()
+
+
+class _Work:
+    """Fills in the answers of one batch."""
+
+    def __init__(self, predictor: Predictor, asked: Asked) -> None:
+        self._predictor, self._asked = predictor, asked
+        shape = (len(predictor.problem.outputs), asked.count)
+        self.values, self.bounds = np.empty(shape), np.full(shape, np.nan)
+        self._model: Answer | None = None
+        self._solved: dict[int, Answer] = {}
+
+    def items(self) -> Items:
+        """When all are answered."""
+        count, solved, model = self._asked.count, self._solved, self._model
+        if model is None or len(solved) == count:
+            answers = [solved[place] for place in range(count)]
+            return Items(answers, answers, 1, self.values, self.bounds)
+        answers = [model] * count
+        for place, answer in solved.items():
+            answers[place] = answer
+        return Items(answers, [model, *solved.values()], count - len(solved), self.values, self.bounds)
+
+    async def inside(self) -> NDArray[np.intp]:
+        """The places of the items within the trained domain; the others are solved on the way."""
+        problem = self._predictor.problem
+        self._columns = _numbers(problem, self._asked)
+        within = _within(problem.inputs, self._columns)
+        async for place in _giving_way(np.flatnonzero(~within).tolist()):
+            try:
+                problem.point(self._asked.at(place))
+                within[place] = True
+            except OutOfDomain as error:
+                await self._solve(place, error.point, "out_of_domain", error)
+            except InvalidInput as error:
+                raise InvalidInput(f"item {place}: {error}") from None
+        return np.flatnonzero(within)
+
+    async def evaluated(self, places: NDArray[np.intp]) -> None:
+        """By the model, as far as it can; what it cannot answer is solved."""
+        evaluation = self._predictor.evaluation
+        points = self._points(places)
+        at = np.stack(evaluation.problem.coordinates(points), axis=1)
+        try:
+            done = await evaluation.engines.jets(at, evaluation.timeout)
+        except EngineError as error:
+            async for i in _giving_way(range(len(places))):
+                await self._solve(int(places[i]), _item(points, i), error.reason, error)
+            return
+        self._model = Answer((), None, "model", done.engine, done.reason)
+        for start in range(0, len(places), PART):
+            part = slice(start, start + PART)
+            sub = type(points)._make(column[part] for column in points)
+            await self._finish(places[part], sub, at[part], done.jets[:, part])
+            await asyncio.sleep(0)
+
+    async def _finish(self, places: NDArray[np.intp], points: Any, at: Array, jets: Array) -> None:
+        evaluation = self._predictor.evaluation
+        with np.errstate(invalid="ignore"):
+            values, bounds = evaluation.problem.near(points, tuple(at.T), jets)
+        self.values[:, places] = values
+        if bounds is not None:
+            self.bounds[:, places] = bounds
+        faults = evaluation._faults(points, values)
+        for i, fault in enumerate(faults) if any(faults) else ():
+            if fault is not None:
+                cause = EngineError(f"the model has no answer that may be sent: {fault}", fault)
+                await self._solve(int(places[i]), _item(points, i), fault, cause)
+
+    async def _solve(self, place: int, point: Any, reason: str, cause: PinnError) -> None:
+        try:
+            values, bounds = await self._predictor.fallback(point, reason, cause)
+        except InvalidInput as refused:
+            raise InvalidInput(f"item {place}: {refused}") from None
+        self.values[:, place] = values
+        self.bounds[:, place] = np.nan if bounds is None else bounds
+        self._solved[place] = Answer((), None, "solver", "reference", reason)
+
+    def _points(self, places: NDArray[np.intp]) -> Any:
+        """The points of these items as a batch. What is no input of a point comes of its choices, alike where they are."""
+        problem, asked = self._predictor.problem, self._asked
+        numbers = [column[places] for column in self._columns]
+        kinds = _Kinds.of(asked, places)
+        few = [problem.any_point(asked.at(int(place))) for place in kinds.first]
+        rest = np.array([point[len(numbers) :] for point in few], dtype=np.float64)[kinds.which]
+        return type(few[0])._make([*numbers, *rest.T])
+
+
+class _Kinds(NamedTuple):
+    """Items that agree in all their choices are of one kind: of each item which, and of each kind the first item's place."""
+
+    which: NDArray[np.intp]
+    first: list[int]
+
+    @classmethod
+    def of_one(cls, places: NDArray[np.intp]) -> "_Kinds":
+        """All alike."""
+        return cls(np.zeros(len(places), dtype=np.intp), [int(places[0])])
+
+    @classmethod
+    def of(cls, asked: Asked, places: NDArray[np.intp]) -> "_Kinds":
+        chosen = [values for values in asked.columns.values() if not _numeric(values)]
+        if not chosen:
+            return cls.of_one(places)
+        every = chosen[0] if len(chosen) == 1 else list(zip(*chosen, strict=True))
+        number = {kind: i for i, kind in enumerate(dict.fromkeys(every))}
+        if len(number) == 1:
+            return cls.of_one(places)
+        which = np.fromiter(map(number.__getitem__, every), np.intp, len(every))[places]
+        seen, first = np.unique(which, return_index=True)
+        places_of = dict(zip(seen.tolist(), places[first].tolist(), strict=True))
+        return cls(np.searchsorted(seen, which), [places_of[kind] for kind in seen.tolist()])
+
+
+def _numeric(values: Any) -> bool:
+    return isinstance(values, np.ndarray) or not isinstance(values[0], str)
+
+
+def _numbers(problem: Formulation, asked: Asked) -> list[Array]:
+    """Every input that is a number, in the problem's order."""
+    given = asked.columns
+    return [
+        np.asarray(given[field.name], dtype=np.float64)
+        if field.name in given
+        else np.full(asked.count, field.default, dtype=np.float64)
+        for field in problem.inputs
+    ]
+
+
+def _within(inputs: Sequence[Input], columns: Sequence[Array]) -> NDArray[np.bool_]:
+    """Of each item, whether all its numbers are within the ranges the model was trained on; NaN is not."""
+    by_name = {field.name: column for field, column in zip(inputs, columns, strict=True)}
+    within = np.ones(len(columns[0]), dtype=np.bool_)
+    for field, column in zip(inputs, columns, strict=True):
+        unit: Any = by_name[field.per] if field.per else 1.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            within &= (field.low * unit <= column) & (column <= field.high * unit)
+    return within
+
+
+def _item(points: Any, i: int) -> Any:
+    """One point of a batch."""
+    return type(points)._make(float(column[i]) for column in points)
+
+
+async def _giving_way(places: Sequence[int]) -> AsyncIterator[int]:
+    for count, place in enumerate(places):
+        if count % SOLVED == SOLVED - 1:
+            await asyncio.sleep(0)
+        yield place

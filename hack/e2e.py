@@ -15,6 +15,7 @@ from tests.e2e.cluster.errors import ClusterError
 from tests.e2e.cluster.images import Request
 from tests.e2e.gateway import build as gateway_build
 from tests.e2e.prometheus import build as prometheus_build
+from tests.e2e.stores import build as stores_build
 
 NAME = "pinn-e2e"
 
@@ -41,7 +42,9 @@ def third_party(cache: Cache) -> list[Request]:
         gateway_build.crds(cache)
     with step("Prometheus (the first time it is compiled: 7 minutes)"):
         asking = prometheus_build.request(cache)
-    return [gateway_build.request(), asking]
+    with step("a registry and an S3 server (the first time they are compiled: 4 minutes)"):
+        stores = stores_build.request(cache)
+    return [gateway_build.request(), asking, stores]
 
 
 def run_tests(cluster: Cluster) -> int:

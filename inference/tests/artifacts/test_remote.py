@@ -249,7 +249,9 @@ def test_the_command_ends_by_itself_though_a_server_sends_a_byte_now_and_then(
         connection, _ = listening.accept()
         with connection, suppress(OSError):
             connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
-            while not over.wait(0.05):
+            for _ in range(400):  # not for ever: else another alarm, that of the tests, would do
+                if over.wait(0.05):
+                    return
                 connection.sendall(b"x")
 
     (secret / "endpoint").write_text(f"http://127.0.0.1:{listening.getsockname()[1]}")

@@ -66,8 +66,8 @@ class _Response(msgspec.Struct, omit_defaults=True):
 
 _decode: Final = msgspec.json.Decoder(_Request).decode
 _KINDS: Final[tuple[type, ...]] = (float, int, str)
-_FLAT: Final = {kind: msgspec.json.Decoder(list[kind]) for kind in _KINDS}  # type: ignore[valid-type]
-_NESTED: Final = {kind: msgspec.json.Decoder(list[tuple[kind]]) for kind in _KINDS}  # type: ignore[valid-type]
+_FLAT: Final = {kind: msgspec.json.Decoder(list[kind]) for kind in _KINDS}  # type: ignore[valid-type]  # kinds are values
+_NESTED: Final = {kind: msgspec.json.Decoder(list[tuple[kind]]) for kind in _KINDS}  # type: ignore[valid-type]  # as above
 _AT: Final = re.compile(r"(?: - at `\$(.*)`)?$")
 
 

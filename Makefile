@@ -13,7 +13,7 @@ PORT ?= 8080
 ARGS ?= get pinndeployments,pods --all-namespaces
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint unit test-gpu e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
+.PHONY: help demo test lint docs unit test-gpu e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
 
 help: ## Show this help
 	@printf 'pinn-operator: serve physics-informed neural networks on Kubernetes\n\n'
@@ -23,10 +23,15 @@ help: ## Show this help
 demo: venv ## Cluster, images, operator, a sample priced, a new version rolled out under load
 	@$(PY) -m hack.demo
 
-test: lint unit e2e ## Everything CI runs: lint, unit tests, end-to-end tests on a real cluster
+test: lint docs unit e2e ## Everything CI runs: lint, documents, unit tests, end-to-end tests on a real cluster
 
 lint: venv ## Formatting, types, import rules, generated files, workflows
 	@hack/lint
+
+docs: ## The documents as a site in build/site; a broken link or a page in no list fails
+	@hack/venv .venv-docs docs
+	@echo "[docs] build/site" >&2
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 
 unit: venv ## Unit tests
 	@$(PY) -m pytest $(PYTEST_ARGS)
@@ -68,5 +73,5 @@ venv:
 clean: ## Remove clusters and environments (CACHES=1: what was built and downloaded for them too)
 	@$(CLUSTER) down --name pinn-e2e
 	@$(CLUSTER) down $(if $(CACHES),--caches)
-	@rm -rf .venv .venv-serve .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-serve .venv-docs build/site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -19,6 +19,8 @@ uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-
   benchmarks/locust/requirements.in --constraint requirements/bench.txt -o benchmarks/locust/requirements.txt
 # Clients that others wrote, for the tests of the protocol they speak.
 lock oip-clients requirements/oip-clients.in
+# What makes a site of the documents.
+lock docs requirements/docs.in
 # What builds: the installer of the environments and the builder of the wheel.
 lock uv requirements/uv.in
 lock build requirements/build.in --constraint requirements/dev.txt

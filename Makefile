@@ -49,8 +49,8 @@ e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it u
 serve: ## One model server on this machine, without a cluster (PORT=8080)
 	@hack/serve --port $(PORT)
 
-bench: venv ## Measure what docs/ and benchmarks/ state
-	@$(PY) -m benchmarks
+bench: venv ## Measure what docs/ and benchmarks/ state, and say what moved (NAMES='server peers', BENCH_AGAINST=v0.1.0)
+	@$(PY) -m benchmarks $(NAMES)
 
 cluster-up: ## Only the cluster (NODES=1)
 	@$(CLUSTER) up --nodes $(NODES)

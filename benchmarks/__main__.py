@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME ...]`: run the named measurements (all by default), print them and keep them in results/.
 
-`python -m benchmarks locust [--url URL] [--users N]` is the load test; its exit code is its verdict.
+At the end it says what moved beyond the noise since the figures on record; BENCH_AGAINST names a git reference other than HEAD, the
+last release for instance. `python -m benchmarks locust [--url URL] [--users N]` is the load test; its exit code is its verdict.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks import changes
 
 RESULTS = Path(__file__).parent / "results"
 MEASUREMENTS = {
@@ -50,15 +53,27 @@ def main(names: list[str]) -> int:
             f"no measurement called {', '.join(unknown)}; there are: {', '.join(MEASUREMENTS)}, locust", file=sys.stderr
         )
         return 2
-    failed = []
+    failed, compared = [], []
+    against = os.environ.get("BENCH_AGAINST", "HEAD")
     for name in names or MEASUREMENTS:
         print(f"==> {name}", file=sys.stderr, flush=True)
         try:
-            keep(name, measurement(name)())
+            figures = keep(name, measurement(name)())
+            compared += changes.told(name, changes.on_record(name, against), figures, against)
         except RuntimeError as error:  # a sentence with the remedy; the others may still be measured
             print(f"{name}: {error}", file=sys.stderr)
             failed.append(name)
+    say_what_moved(compared)
     return 1 if failed else 0
+
+
+def say_what_moved(compared: list[str]) -> None:
+    """On the terminal, and where a hosted workflow shows its summary."""
+    for line in compared:
+        print(f"[changes] {line}")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a") as file:
+            file.write("".join(f"- {line}\n" for line in compared))
 
 
 def measurement(name: str) -> Callable[[], dict[str, Any]]:
@@ -68,14 +83,15 @@ def measurement(name: str) -> Callable[[], dict[str, Any]]:
     return found
 
 
-def keep(name: str, figures: dict[str, Any]) -> None:
-    """Writes the figures to results/ and prints them, but for what lies deeper."""
+def keep(name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """Writes the figures, with the machine's, to results/ and prints them, but for what lies deeper."""
     figures = machine() | figures
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
     for key, value in figures.items():
         if not isinstance(value, dict | list):
             print(f"  {key:42} {value}")
+    return figures
 
 
 def machine() -> dict[str, Any]:

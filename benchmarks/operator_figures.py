@@ -40,6 +40,7 @@ def measure() -> dict[str, Any]:
         load = switch_under_load(cluster)
         return {
             "apply_to_ready_s_median": round(statistics.median(seconds), 1),
+            "apply_to_ready_s_median_all": [round(one, 1) for one in seconds],
             "apply_to_ready_s_max": round(max(seconds), 1),
             "switch_under_load_sent": load["sent"],
             "switch_under_load_failed": load["failed"],

@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NEVER = ("failed", "beyond_bound", "violations", "unexpected", "lost", "wrong", "false_aborts")
 """Of these each one more is worse, whatever the noise."""
-LOWER = ("_s", "_ms", "_us", "_MiB", "_mib", "_s_median", "exposed_s.median", "share_of_the_best_peers_p99")
+LOWER = ("_s", "_ms", "_us", "_MiB", "_mib", "_MiB_max", "_s_median", "exposed_s.median", "share_of_the_best_peers_p99")
 HIGHER = (
     "per_second",
     "per_cpu_second",
@@ -81,6 +81,10 @@ def told(name: str, before: dict[str, Any] | None, after: dict[str, Any], refere
     if before is None:
         return [f"{name}: {reference} has no figures of it"]
     moved = [f"{name}: {change}" for change in changes(before, after)]
+    if moved and (load := after.get("load_average", 0.0)) > max(
+        2 * after["cores"], 2 * before.get("load_average", 0.0)
+    ):
+        moved.append(f"{name}: {load:g} processes were waiting for {after['cores']} cores, so times may tell of those")
     return moved or [f"{name}: nothing moved beyond the noise since {reference} ({before.get('at')})"]
 
 

@@ -53,3 +53,10 @@ def test_figures_of_another_machine_are_not_compared_but_for_ratios_and_what_mus
 def test_it_is_said_when_nothing_moved_and_when_there_is_nothing_to_compare_with() -> None:
     assert told("idle", None, HERE, "v0.1.0") == ["idle: v0.1.0 has no figures of it"]
     assert told("idle", HERE, HERE, "HEAD") == ["idle: nothing moved beyond the noise since HEAD (2026-11-22)"]
+
+
+def test_a_busy_machine_is_said_beside_what_moved() -> None:
+    before, after = HERE | {"load_average": 1.2, "p99_ms": 1.0}, HERE | {"load_average": 11.0, "p99_ms": 9.0}
+    assert told("server", before, after, "HEAD")[-1] == (
+        "server: 11 processes were waiting for 2 cores, so times may tell of those"
+    )

@@ -1,7 +1,8 @@
 """`python -m benchmarks [NAME ...]`: run the named measurements (all by default), print them and keep them in results/.
 
 At the end it says what moved beyond the noise since the figures on record; BENCH_AGAINST names a git reference other than
-HEAD, the last release for instance. `python -m benchmarks locust [--url URL] [--users N]` is the load test; its exit code is its verdict.
+HEAD, the last release for instance. `python -m benchmarks locust [--url URL] [--users N]` is the load test; its exit code is
+its verdict.
 """
 
 from __future__ import annotations

@@ -182,6 +182,10 @@ class Metrics:
         """Answers that break an invariant."""
         self.violations.add((invariant,), count)
 
+    def families(self) -> Iterable[Metric]:
+        """All of them as prometheus_client has them, the process's own too."""
+        return self._registry.collect()
+
     def text(self) -> bytes:
         """The exposition in Prometheus' text format."""
         return generate_latest(self._registry)

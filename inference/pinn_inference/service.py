@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from pinn_inference import assembly, looplag, memory, trial, warmup
+from pinn_inference import assembly, looplag, memory, tracing, trial, warmup
 from pinn_inference.api import counting, docs, health, openapi
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
@@ -31,6 +31,7 @@ from pinn_inference.settings import Settings
 
 if TYPE_CHECKING:
     from pinn_inference.oip.rpc import Rpc
+    from pinn_inference.telemetry import Telemetry
 
 MODELS_KEPT: Final = 1
 """Loaded models beside the one in use: one server serves one, so a second would only hold memory."""
@@ -67,6 +68,7 @@ class Service:
         self._limiter = Limiter(settings.concurrency, settings.queue)
         self._tasks: set[asyncio.Task[object]] = set()
         self._gauges()
+        self._telemetry = _telemetry(metrics, _label(self.model))
         state.checks.append(lambda: self.model.engines.complaint() or "")
 
     @classmethod
@@ -134,6 +136,8 @@ class Service:
     def watch(self) -> list[asyncio.Task[None]]:
         """What runs beside serving: the loop's lag, and resident memory where there is a threshold for it."""
         tasks = [asyncio.create_task(looplag.watch(self._metrics.lag.observe))]
+        if self._telemetry:
+            tasks.append(asyncio.create_task(self._telemetry.watch()))
         wished, limit = self._settings.restart_above_memory, memory.limit()
         above = memory.threshold(wished, limit)
         if limit is None and not above and memory.threshold(wished, memory.BOUNDLESS):
@@ -165,6 +169,8 @@ class Service:
             await asyncio.wait(self._tasks, timeout=CLOSING)
         self.model.predictor.fallback.close()
         await self.model.engines.close()
+        if self._telemetry:
+            await self._telemetry.close()
 
     def describe(self) -> dict[str, Any]:
         """Which model is in use, since when, how it is evaluated, and what was before it."""
@@ -190,7 +196,8 @@ class Service:
         """The same within the limits, which hold for all of them together, and counted."""
         settings = self._settings
         limits = Limits(settings.concurrency, settings.queue, settings.timeout)
-        return counted(guarded(calls, limits, self._limiter), self._metrics)
+        limited = counted(guarded(calls, limits, self._limiter), self._metrics)
+        return self._telemetry.traced(limited) if self._telemetry else limited
 
     async def _take_up(self) -> None:
         """Starts the workers of the model in use."""
@@ -384,6 +391,15 @@ def _page(model: Callable[[], Model]) -> Routes:
         return Answer(200, content, docs.MEDIA_TYPE, docs.headers(content))
 
     return {"/docs": {"GET": get}}
+
+
+def _telemetry(metrics: Metrics, label: dict[str, str]) -> "Telemetry | None":
+    """Where the environment names a collector. The library is imported then and not else."""
+    if not tracing.collector_is_named():
+        return None
+    from pinn_inference.telemetry import Telemetry
+
+    return Telemetry(metrics, label)
 
 
 def _label(model: Model) -> dict[str, str]:

@@ -7,12 +7,13 @@ headers are read when a line is written (https://www.w3.org/TR/trace-context/).
 import os
 import re
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
 
+@runtime_checkable
 class Traced(Protocol):
     """A request with its header fields, and room for what was found in them."""
 
@@ -35,6 +36,18 @@ def fields() -> dict[str, str]:
     if request.trace is None:
         request.trace = _read(request.headers)
     return request.trace
+
+
+def collector_is_named() -> bool:
+    """Whether the environment names an OpenTelemetry collector (telemetry.py)."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
+    return any(os.environ.get(name) for name in names) and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+
+
+def of_span(headers: Any, trace_id: str, span_id: str) -> dict[str, str]:
+    """The fields of a request that a span of this server was begun for."""
+    asked = request_id(headers.get("x-request-id"))
+    return {"trace_id": trace_id, "span_id": span_id, "request_id": asked or trace_id[:16]}
 
 
 def request_id(stated: object) -> str | None:

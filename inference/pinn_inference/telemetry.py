@@ -1,0 +1,206 @@
+"""Traces and metrics for an OpenTelemetry collector: an option, and nothing of it is imported where no collector is named.
+
+It is set up as every OpenTelemetry program is, by OTEL_EXPORTER_OTLP_ENDPOINT and its like; OTEL_TRACES_SAMPLER says how many
+calls are traced. A call is one span, of the trace that its caller began. The metrics are those of /metrics, under the same
+names: who counts once cannot count differently.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import Metric as Family
+
+from pinn_inference import __version__, tracing
+from pinn_inference.api.http import Answer, Endpoint, Request, Routes
+from pinn_inference.errors import RequestError
+from pinn_inference.monitoring import Metrics
+
+SCOPE: Final = InstrumentationScope("pinn_inference", __version__)
+EVERY_MS: Final = "60000"
+"""Between two exports of the metrics, where OTEL_METRIC_EXPORT_INTERVAL does not say: the specification's default."""
+
+CLOSING: Final = 2.0
+"""Seconds that the last spans and metrics may take when the server ends; a collector that is away must not hold it."""
+
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+
+
+class Telemetry:
+    """What is sent to a collector. Calls never wait for it: spans beyond a bounded queue are dropped."""
+
+    def __init__(self, metrics: Metrics, label: Mapping[str, str], spans: SpanProcessor | None = None) -> None:
+        ours = Resource({"service.name": "pinn-server", "service.version": __version__})
+        self._resource = ours.merge(
+            OTELResourceDetector().detect()
+        )  # what OTEL_SERVICE_NAME and the like say comes first
+        self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)
+        self._provider.add_span_processor(spans or BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer(SCOPE.name, SCOPE.version)
+        self._metrics, self._label = metrics, {f"pinn.model.{key}": value for key, value in label.items()}
+        self._began = time.time_ns()
+        self._exporter = OTLPMetricExporter()
+
+    def traced(self, routes: Routes) -> Routes:
+        """The same routes, each call a span."""
+        return {
+            path: {method: self._spanned(f"{method} {path}", method, path, inner) for method, inner in methods.items()}
+            for path, methods in routes.items()
+        }
+
+    async def watch(self) -> None:
+        """Sends the metrics again and again, without end."""
+        every = max(float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", EVERY_MS)) / 1000, 0.1)
+        while True:
+            await asyncio.sleep(every)
+            await self.send_metrics()
+
+    async def send_metrics(self) -> None:
+        """Sends them once: read on the loop's thread, sent from another. The library logs what fails."""
+        data = self.data()
+        await asyncio.to_thread(self._exporter.export, data)
+
+    async def close(self) -> None:
+        """Sends what is left, for a moment at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                await asyncio.gather(
+                    self.send_metrics(), asyncio.to_thread(self._provider.force_flush, int(CLOSING * 1000))
+                )
+
+    def data(self) -> MetricsData:
+        """The metrics as they are now."""
+        now = time.time_ns()
+        found = [one for family in self._metrics.families() for one in _converted(family, self._began, now)]
+        scope = ScopeMetrics(SCOPE, found, schema_url="")
+        return MetricsData([ResourceMetrics(self._resource, [scope], schema_url="")])
+
+    def _spanned(self, name: str, method: str, path: str, inner: Endpoint) -> Endpoint:
+        attributes = {"http.request.method": method, "http.route": path, **self._label}
+
+        async def endpoint(request: Request) -> Answer:
+            with self._tracer.start_as_current_span(
+                name,
+                _callers(request),
+                SpanKind.SERVER,
+                attributes,
+                record_exception=False,
+                set_status_on_exception=False,
+            ) as span:
+                _note(request, span)
+                try:
+                    answer = await inner(request)
+                except Exception as error:
+                    _failed(span, error)
+                    raise
+                span.set_attribute("http.response.status_code", answer.status)
+                if answer.made:
+                    span.set_attribute("pinn.method", answer.made)
+                return answer
+
+        return endpoint
+
+
+def _callers(request: Request) -> Context:
+    """The trace that the caller began; a new one where it began none."""
+    stated = {name: value for name in ("traceparent", "tracestate") if (value := request.headers.get(name))}
+    return _PROPAGATOR.extract(stated)
+
+
+def _note(request: Request, span: Span) -> None:
+    """Log lines of this call name its span."""
+    if isinstance(request, tracing.Traced):
+        context = span.get_span_context()
+        request.trace = tracing.of_span(request.headers, f"{context.trace_id:032x}", f"{context.span_id:016x}")
+
+
+def _failed(span: Span, error: Exception) -> None:
+    """A caller's mistake is an answer, not a failure of the server."""
+    if isinstance(error, RequestError):
+        span.set_attribute("http.response.status_code", error.status)
+        return
+    span.set_attribute("http.response.status_code", getattr(error, "status", 500))
+    span.set_attribute("error.type", getattr(error, "error_type", type(error).__name__))
+    span.set_status(Status(StatusCode.ERROR, str(error)))
+
+
+def _converted(family: Family, began: int, now: int) -> Iterable[Metric]:
+    """A family of prometheus_client as OpenTelemetry has it; nothing of one without a sample."""
+    if family.type == "histogram":
+        points: Any = _histograms(family, began, now)
+        data: Any = Histogram(points, AggregationTemporality.CUMULATIVE)
+    elif family.type == "counter":
+        points = [
+            NumberDataPoint(dict(sample.labels), began, now, float(sample.value))
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        ]
+        data = Sum(points, AggregationTemporality.CUMULATIVE, is_monotonic=True)
+    else:
+        points = [NumberDataPoint(dict(sample.labels), now, now, float(sample.value)) for sample in family.samples]
+        data = Gauge(points)
+    if points:
+        yield Metric(family.name, family.documentation, family.unit, data)
+
+
+def _histograms(family: Family, began: int, now: int) -> list[HistogramDataPoint]:
+    found: dict[frozenset[tuple[str, str]], _Buckets] = {}
+    for sample in family.samples:
+        labels = {key: value for key, value in sample.labels.items() if key != "le"}
+        buckets = found.setdefault(frozenset(labels.items()), _Buckets(labels, [], []))
+        if sample.name.endswith("_bucket"):
+            buckets.bounds.append(float(sample.labels["le"]))
+            buckets.cumulative.append(int(sample.value))
+        elif sample.name.endswith("_sum"):
+            buckets.total = sample.value
+    return [buckets.point(began, now) for buckets in found.values()]
+
+
+@dataclass
+class _Buckets:
+    """One histogram, counted as Prometheus does: each bucket has those below it, too."""
+
+    labels: dict[str, str]
+    bounds: list[float]
+    cumulative: list[int]
+    total: float = 0.0
+
+    def point(self, began: int, now: int) -> HistogramDataPoint:
+        counts = [after - before for before, after in pairwise([0, *self.cumulative])]
+        return HistogramDataPoint(
+            self.labels,
+            began,
+            now,
+            self.cumulative[-1],
+            self.total,
+            counts,
+            self.bounds[:-1],
+            min=None,  # type: ignore[arg-type]  # nobody kept them; the wire has room for that, the type has not
+            max=None,  # type: ignore[arg-type]
+        )

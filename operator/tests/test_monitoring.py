@@ -1,16 +1,23 @@
 """What the operator says about itself, as Prometheus reads it."""
 
 import socket
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import aiohttp
 import pytest
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Key
+from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.decide import decide
+from pinn_operator.decide.shares import all_to
 from pinn_operator.errors import Conflict, Refused, Unavailable
 from pinn_operator.monitoring import Monitoring, served
 from pinn_operator.reconcile import Pass
 from prometheus_client import generate_latest
-from tests.given import NOW, observed, resource
+from tests.given import NOW, observed, resource, revision
+from tests.report.finished import rolled_back
 
 KEY = Key("demo", "pricer")
 
@@ -28,7 +35,29 @@ def _errors(monitoring: Monitoring) -> float | None:
 
 
 def _condition(monitoring: Monitoring, condition: str) -> float | None:
-    return _value(monitoring, "pinn_operator_object_condition", namespace="demo", name="pricer", condition=condition)
+    return _value(
+        monitoring, "pinn_operator_object_condition", namespace="demo", pinndeployment="pricer", condition=condition
+    )
+
+
+def _of_object(monitoring: Monitoring, metric: str, **labels: str) -> float | None:
+    return _value(monitoring, f"pinn_operator_object_{metric}", namespace="demo", pinndeployment="pricer", **labels)
+
+
+def _with(status: dict[str, Any]) -> Pass:
+    seen = observed(resource(status=status))
+    return Pass(seen, decide(seen), None)
+
+
+def _ending(phase: Phase, *, there: bool = True, after: float = 0.0, finished: bool = False) -> Pass:
+    """A pass of a rollback that was decided `after` seconds ago; the Service selects stable again, or does not yet."""
+    stable = revision("1.0.0")
+    seen = observed(now=NOW + timedelta(seconds=after), selected=stable.name if there else "canary")
+    journal = replace(rolled_back(), ended=NOW.timestamp())
+    plan = Plan(
+        phase, "", "canary", traffic=all_to(stable), memory=Memory(journal), finished=journal if finished else None
+    )
+    return Pass(seen, plan, None)
 
 
 def _finished(*conditions: tuple[str, str], **sides: int) -> Pass:
@@ -84,23 +113,91 @@ def test_conditions_are_one_where_they_are_true_and_zero_where_they_are_false_or
 
 def test_weights_are_those_of_the_status() -> None:
     monitoring = Monitoring()
-    labels = {"namespace": "demo", "name": "pricer"}
     monitoring.note(_finished(stable=90, canary=10))
-    assert _value(monitoring, "pinn_operator_object_weight", role="stable", **labels) == 90
-    assert _value(monitoring, "pinn_operator_object_weight", role="canary", **labels) == 10
+    assert _of_object(monitoring, "weight", role="stable") == 90
+    assert _of_object(monitoring, "weight", role="canary") == 10
     monitoring.note(_finished(stable=100))
-    assert _value(monitoring, "pinn_operator_object_weight", role="canary", **labels) == 0
+    assert _of_object(monitoring, "weight", role="canary") == 0
+
+
+def test_a_share_that_was_measured_stands_beside_the_one_meant_and_is_absent_while_nobody_knows() -> None:
+    monitoring = Monitoring()
+    monitoring.note(_with({"stable": {"weight": 90, "actualWeight": 91}, "canary": {"weight": 10, "actualWeight": 9}}))
+    assert _of_object(monitoring, "actual_weight", role="canary") == 9
+    monitoring.note(_with({"stable": {"weight": 100}}))
+    assert [_of_object(monitoring, "actual_weight", role=role) for role in ("stable", "canary")] == [None, None]
+
+
+def test_a_rollout_shows_its_step_its_verdict_and_when_one_is_expected() -> None:
+    monitoring = Monitoring()
+    rollout = {
+        "step": "2/3",
+        "verdict": "NoTraffic",
+        "stepStartedAt": NOW,
+        "promoteNotBefore": NOW + timedelta(minutes=30),
+        "verdictExpectedAt": NOW + timedelta(minutes=40),
+    }
+    monitoring.note(_with({"rollout": rollout}))
+    assert (_of_object(monitoring, "step"), _of_object(monitoring, "steps")) == (2, 3)
+    assert _of_object(monitoring, "verdict", verdict="NoTraffic") == 1
+    assert _of_object(monitoring, "verdict", verdict="Passing") == 0
+    times = ("step_started", "promote_not_before", "verdict_expected")
+    began, hold, expected = (_of_object(monitoring, f"{one}_timestamp_seconds") for one in times)
+    assert (began, hold, expected) == (NOW.timestamp(), NOW.timestamp() + 1800, NOW.timestamp() + 2400)
+    monitoring.note(_with({}))
+    assert (_of_object(monitoring, "step"), _of_object(monitoring, "steps")) == (0, 0)
+    assert _of_object(monitoring, "verdict", verdict="NoTraffic") == 0
+    assert [_of_object(monitoring, f"{one}_timestamp_seconds") for one in times] == [None, None, None]
+
+
+def test_an_object_is_in_one_phase_at_a_time() -> None:
+    monitoring = Monitoring()
+    for phase in (Phase.STEPPING, Phase.ROLLED_BACK):
+        seen = observed(resource())
+        monitoring.note(Pass(seen, replace(decide(seen), phase=phase), None))
+        series = {one: _of_object(monitoring, "phase", phase=one.value) for one in Phase}
+        assert {one for one, value in series.items() if value} == {phase}
+        assert None not in series.values()
+
+
+def test_rollouts_that_are_over_are_counted_by_outcome_from_zero() -> None:
+    monitoring = Monitoring()
+    monitoring.note(_with({}))
+    outcomes = ("Promoted", "RolledBack", "Superseded")
+    assert [_of_object(monitoring, "rollouts_total", outcome=one) for one in outcomes] == [0, 0, 0]
+    monitoring.note(_ending(Phase.ROLLING_BACK, finished=True))
+    monitoring.note(_with({}))
+    assert [_of_object(monitoring, "rollouts_total", outcome=one) for one in outcomes] == [0, 1, 0]
+
+
+def test_the_way_back_is_timed_from_the_decision_to_all_traffic_on_stable_once() -> None:
+    monitoring = Monitoring()
+    monitoring.note(_ending(Phase.ROLLING_BACK, there=False))
+    assert _of_object(monitoring, "breach_to_stable_seconds") is None
+    monitoring.note(_ending(Phase.ROLLING_BACK, after=1.5))
+    monitoring.note(_ending(Phase.ROLLING_BACK, after=20))  # the report takes its time
+    assert _of_object(monitoring, "breach_to_stable_seconds") == 1.5
+
+
+def test_a_rollback_of_a_version_that_had_no_traffic_takes_no_time_and_has_no_series() -> None:
+    monitoring = Monitoring()
+    monitoring.note(_ending(Phase.ROLLING_BACK, after=3))
+    assert _of_object(monitoring, "breach_to_stable_seconds") is None
 
 
 def test_an_object_that_is_gone_leaves_no_series_and_takes_no_other_with_it() -> None:
     monitoring = Monitoring()
-    monitoring.note(_finished(("Ready", "True"), stable=100))
+    monitoring.note(
+        _with({"stable": {"weight": 100, "actualWeight": 100}, "rollout": {"step": "1/3", "stepStartedAt": NOW}})
+    )
+    monitoring.note(_ending(Phase.ROLLING_BACK, there=False))
+    monitoring.note(_ending(Phase.ROLLING_BACK, after=1))
     other = observed(resource(metadata={"name": "other"}, status={"stable": {"weight": 100}}))
     monitoring.note(Pass(other, decide(other), None))
     monitoring.forget(KEY)
     text = generate_latest(monitoring.registry).decode()
-    assert 'name="pricer"' not in text
-    assert 'name="other"' in text
+    assert 'pinndeployment="pricer"' not in text
+    assert 'pinndeployment="other"' in text
     monitoring.forget(Key("demo", "never-seen"))
 
 

@@ -220,10 +220,10 @@ async def test_an_object_that_is_gone_ends_its_task_and_its_gauges(wakeups_of: M
     wakeups.wake(KEY)
     await asyncio.sleep(1)
     assert wakeups.serving == 1
-    assert b'name="pricer"' in generate_latest(monitoring.registry)
+    assert b'pinndeployment="pricer"' in generate_latest(monitoring.registry)
     await asyncio.sleep(5)
     assert wakeups.serving == 0
-    assert b'name="pricer"' not in generate_latest(monitoring.registry)
+    assert b'pinndeployment="pricer"' not in generate_latest(monitoring.registry)
     assert [task for task in asyncio.all_tasks() if task.get_name() == str(KEY)] == []
 
 

@@ -259,7 +259,8 @@ def test_the_leader_may_be_killed_in_the_middle_of_a_change(namespace: str) -> N
 def test_the_leader_exports_the_object_and_forgets_it(namespace: str) -> None:
     apply(pinn(), namespace)
     wait_ready(namespace)
-    series = f'pinn_operator_object_condition{{condition="Ready",name="pricer",namespace="{namespace}"}} 1.0'
+    labels = f'condition="Ready",namespace="{namespace}",pinndeployment="pricer"'
+    series = f"pinn_operator_object_condition{{{labels}}} 1.0"
     eventually(lambda: series in operator_metrics())
     assert "pinn_operator_leader 1.0" in operator_metrics()
     assert 'pinn_operator_reconcile_total{controller="pinndeployment",result="success"}' in operator_metrics()

@@ -13,6 +13,7 @@ from tests.e2e.cluster.cache import Cache
 from tests.e2e.cluster.cluster import Cluster
 from tests.e2e.cluster.errors import ClusterError
 from tests.e2e.cluster.images import Request
+from tests.e2e.cluster.ways import Way
 from tests.e2e.gateway import build as gateway_build
 from tests.e2e.prometheus import build as prometheus_build
 from tests.e2e.stores import build as stores_build
@@ -24,6 +25,8 @@ def main() -> int:
     cluster = Cluster(NAME)
     try:
         bring_up(cluster, others=third_party)
+        if cluster.way is Way.GIVEN:
+            third_party(cluster.cache)  # its images are not loaded, but tests need programs and definitions too
         return run_tests(cluster)
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -40,8 +43,9 @@ def third_party(cache: Cache) -> list[Request]:
     """What the tests put beside the operator. All that needs a network is fetched here: the tests run where there may be none."""
     with step("the Gateway API's definitions"):
         gateway_build.crds(cache)
-    with step("Prometheus (the first time it is compiled: 7 minutes)"):
+    with step("Prometheus and promtool (the first time they are compiled: 7 minutes)"):
         asking = prometheus_build.request(cache)
+        prometheus_build.crds(cache)
     with step("a registry and an S3 server (the first time they are compiled: 4 minutes)"):
         stores = stores_build.request(cache)
     return [gateway_build.request(), asking, stores]

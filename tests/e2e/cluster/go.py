@@ -2,6 +2,7 @@
 # dependency by hash, so it does not matter which proxy or mirror Go is set up to use.
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -91,6 +92,21 @@ def build(cache: Cache, name: str, module: str, packages: list[str], flags: str,
 
     key = digest([tree_digest(go_sources(source), source), flags, *packages, go_version])
     return cache.artefact(name, key, compile_into)
+
+
+def module_files(cache: Cache, name: str, module: Path, of: str, *patterns: str) -> Path:
+    """A folder with files of a module that `module` requires; its go.sum says what they must be, wherever they come from."""
+    program = go_program(cache)
+    key = digest([tree_digest([module / "go.mod", module / "go.sum"], module), *patterns])
+
+    def fetch(place: Path) -> None:
+        env = os.environ | {"GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+        told = output_of([program, "-C", module, "mod", "download", "-json", of], limit=5 * MINUTE, env=env)
+        root = Path(json.loads(told)["Dir"])
+        for source in (found for pattern in patterns for found in root.glob(pattern)):
+            shutil.copyfile(source, place / source.name)  # without the module cache's read-only mode
+
+    return cache.artefact(name, key, fetch, lock=name)
 
 
 def node_programs(cache: Cache) -> Path:

@@ -21,6 +21,7 @@ from hack.dashboards import EVERY, Dashboard, rendered
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs/runbooks"
+GUIDE = ROOT / "docs/how-to/monitor.md"
 GUIDES = {"README", "async-debugging", "gpu-faults", "restoring", "stuck-rollout"}
 """Pages that no alert points to: those that do lead on to them."""
 CASES = ROOT / "tests/monitoring/rules_test.yaml"
@@ -160,6 +161,26 @@ def test_both_ways_to_scrape_give_the_labels_that_rules_group_by() -> None:
     assert jobs["pinn-operator"] >= {"namespace", "pod"}
     (endpoint,) = yaml.safe_load((monitoring.KIT / "podmonitor.yaml").read_text())["spec"]["podMetricsEndpoints"]
     assert {one["targetLabel"] for one in endpoint["relabelings"]} == {"pinndeployment", "revision"}
+
+
+def test_the_examples_of_notifications_name_what_they_have() -> None:
+    found = [
+        one
+        for text in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+        for one in yaml.safe_load_all(text)
+    ]
+    objects = {
+        one["kind"]: one for one in found if "kind" in one and one["kind"] not in ("Kustomization", "NetworkPolicy")
+    }
+    assert set(objects) == {"ConfigMap", "Application", "Provider", "Alert"}
+    argo = objects["ConfigMap"]["data"]
+    (trigger,) = yaml.safe_load(argo["trigger.on-pinn-degraded"])
+    assert {f"template.{one}" for one in trigger["send"]} <= set(argo)
+    assert (
+        "notifications.argoproj.io/subscribe.on-pinn-degraded.slack"
+        in objects["Application"]["metadata"]["annotations"]
+    )
+    assert objects["Alert"]["spec"]["providerRef"]["name"] == objects["Provider"]["metadata"]["name"]
 
 
 def _exported(registry: CollectorRegistry) -> set[str]:

@@ -4,20 +4,40 @@ configured by its files reads both programs and evaluates every rule."""
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hack.monitoring import rules
 from tests.e2e.cluster.cache import Cache
-from tests.e2e.kubectl import MANIFESTS, SYSTEM, apply, eventually, find, get, items, kubectl, pinn, wait_ready
+from tests.e2e.kubectl import (
+    MANIFESTS,
+    ROOT,
+    SYSTEM,
+    apply,
+    eventually,
+    find,
+    get,
+    items,
+    kubectl,
+    pinn,
+    running,
+    wait_ready,
+)
 from tests.e2e.prometheus.build import crds
 from tests.e2e.prometheus.install import Prometheus
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("operator")]
 
 KIT = str(MANIFESTS / "monitoring")
+RUNBOOKS = sorted((ROOT / "docs/runbooks").glob("PINN*.md"))
+NO_COMPLAINT = ("Metrics API not available", "No resources found")
+"""What is said of a cluster without metrics-server, and where there is nothing to list."""
 
 
 @pytest.fixture
@@ -79,3 +99,30 @@ def test_prometheus_reads_both_programs_and_evaluates_every_rule(namespace: str,
     eventually(evaluated, 120, why=states)
     assert len(states()) == sum(len(group["rules"]) for group in rules())
     assert [state for state in states() if state[1] != "ok"] == []
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("kit")
+def test_the_first_look_of_every_runbook_can_be_typed_as_it_stands(namespace: str) -> None:
+    apply(pinn(), namespace)
+    revision = wait_ready(namespace)["status"]["stable"]["revision"]
+    (pod,) = running(namespace)
+    names = {"NS": namespace, "NAME": "pricer", "POD": pod["metadata"]["name"], "REVISION": revision}
+    complaints = {page.stem: complaint for page in RUNBOOKS if (complaint := typed(first_look(page), names))}
+    assert complaints == {}
+
+
+def first_look(page: Path) -> str:
+    """The commands of that part, without their prompts and without the lines that give the names their example values."""
+    part = page.read_text().partition("## First look")[2].partition("## Causes")[0]
+    block = part.partition("```console\n")[2].partition("```")[0]
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    return "\n".join(line for line in lines if not line.startswith(("NS=", "POD=")))
+
+
+def typed(commands: str, names: dict[str, str]) -> str:
+    """What a shell has to complain about; names that stand there in capitals are a person's to fill in."""
+    filled = re.sub(r"(?<![$A-Z])\b(POD|REVISION)\b", lambda found: names[found[0]], commands)
+    done = subprocess.run(["bash", "-c", filled], env=os.environ | names, capture_output=True, text=True, timeout=120)
+    said = done.stderr.splitlines()
+    return "\n".join(line for line in said if not any(one in line for one in NO_COMPLAINT))

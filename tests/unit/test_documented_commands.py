@@ -54,10 +54,10 @@ OTHERS = {  # not ours, and nothing to look up
         "head",
         "less",
     ),
-    *("sh", "sed", "tr", "export", "openssl", "py-spy", "nvidia-smi", "xargs"),
+    *("sh", "sed", "tr", "export", "openssl", "py-spy", "nvidia-smi", "xargs", "tail"),
 }
 
-TWO_WORDS = {"rollout", "create", "config", "set", "auth"}
+TWO_WORDS = {"top", "rollout", "create", "config", "set", "auth"}
 """Commands of kubectl that are nothing without a second word."""
 
 

@@ -117,7 +117,7 @@ class _Objects:
             (*OBJECT, "outcome"),
             registry=registry,
         )
-        self._on_their_way: set[Key] = set()
+        self._back_since: dict[Key, float] = {}
 
     def note(self, finished: Pass) -> None:
         key, status = finished.observed.key, finished.observed.resource.status
@@ -136,7 +136,7 @@ class _Objects:
         self._way_back(finished)
 
     def forget(self, key: Key) -> None:
-        self._on_their_way.discard(key)
+        self._back_since.pop(key, None)
         every = (self._condition, self._phase, self._verdict, self._weight, self._actual, self._replicas, self._ready)
         rollout = (self._step, self._steps, self._began, self._hold, self._expected, self._back, self._rollouts)
         for metric in (*every, *rollout):
@@ -161,15 +161,13 @@ class _Objects:
         _set_time(self._expected, key, rollout.verdict_expected_at if rollout else None)
 
     def _way_back(self, finished: Pass) -> None:
-        """Timed once a rollback, by the first pass that sees all of the traffic on stable."""
+        """Timed once a rollback, by the first pass that sees all of the traffic on stable. Without a share there was no way."""
         seen, plan = finished.observed, finished.plan
         journal = plan.memory.journal if plan.memory else None
         if plan.phase is not Phase.ROLLING_BACK or journal is None or journal.ended is None or plan.traffic is None:
-            self._on_their_way.discard(seen.key)
-        elif not in_force(seen, plan.traffic):
-            self._on_their_way.add(seen.key)
-        elif seen.key in self._on_their_way:
-            self._on_their_way.discard(seen.key)
+            return
+        if journal.weight and self._back_since.get(seen.key) != journal.ended and in_force(seen, plan.traffic):
+            self._back_since[seen.key] = journal.ended
             self._back.labels(*seen.key).set(seen.now.timestamp() - journal.ended)
 
 

@@ -49,11 +49,11 @@ def _with(status: dict[str, Any]) -> Pass:
     return Pass(seen, decide(seen), None)
 
 
-def _ending(phase: Phase, *, there: bool = True, after: float = 0.0, finished: bool = False) -> Pass:
+def _ending(phase: Phase, *, there: bool = True, after: float = 0.0, finished: bool = False, weight: int = 10) -> Pass:
     """A pass of a rollback that was decided `after` seconds ago; the Service selects stable again, or does not yet."""
     stable = revision("1.0.0")
     seen = observed(now=NOW + timedelta(seconds=after), selected=stable.name if there else "canary")
-    journal = replace(rolled_back(), ended=NOW.timestamp())
+    journal = replace(rolled_back(), ended=NOW.timestamp(), weight=weight)
     plan = Plan(
         phase, "", "canary", traffic=all_to(stable), memory=Memory(journal), finished=journal if finished else None
     )
@@ -181,7 +181,7 @@ def test_the_way_back_is_timed_from_the_decision_to_all_traffic_on_stable_once()
 
 def test_a_rollback_of_a_version_that_had_no_traffic_takes_no_time_and_has_no_series() -> None:
     monitoring = Monitoring()
-    monitoring.note(_ending(Phase.ROLLING_BACK, after=3))
+    monitoring.note(_ending(Phase.ROLLING_BACK, after=3, weight=0))
     assert _of_object(monitoring, "breach_to_stable_seconds") is None
 
 

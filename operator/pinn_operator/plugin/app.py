@@ -1,4 +1,7 @@
-"""The commands of `kubectl pinn`. Each imports what it needs when it runs: an answer should not wait for the other commands."""
+"""The commands of `kubectl pinn`. Each imports what it needs when it runs: an answer should not wait for the other commands.
+
+click, and not typer: typer imports pydantic, which takes half of the half second in which `status` is to answer.
+"""
 
 from __future__ import annotations
 
@@ -6,85 +9,81 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Final, Literal
 
-import typer
-from typer.core import TyperGroup
+import click
+from click.shell_completion import CompletionItem
 
 from pinn_operator.plugin.kubectl import Kubectl, Trouble
 
-WIDTH_OF_FILES = 140
+WIDTH_OF_FILES: Final = 140
+PROGRAM: Final = "kubectl-pinn"
+VARIABLE: Final = "_KUBECTL_PINN_COMPLETE"
+
+Output = Literal["text", "json", "yaml"]
+Command = Callable[..., None]
 
 
-class Group(TyperGroup):
+class Group(click.Group):
     """Trouble is a sentence on standard error and an exit code, whatever command it comes from."""
 
-    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer's context is click's
+    def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except Trouble as trouble:
-            typer.echo(f"error: {trouble}", err=True)
-            raise typer.Exit(trouble.code) from None
+            click.echo(f"error: {trouble}", err=True)
+            ctx.exit(trouble.code)
         except KeyboardInterrupt:
-            typer.echo(err=True)
-            raise typer.Exit(130) from None
+            click.echo(err=True)
+            ctx.exit(130)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are defined."""
+        return list(self.commands)
 
 
-app = typer.Typer(
-    cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
-)
-
-
-class Output(StrEnum):
-    """How data is printed."""
-
-    text = "text"
-    json = "json"
-    yaml = "yaml"
-
-
-class Shell(StrEnum):
-    """Whose completion."""
-
-    bash = "bash"
-    zsh = "zsh"
-    fish = "fish"
-
-
-def names_in_namespace() -> list[str]:
-    """Objects of the context's namespace, for completion; nothing where there is no cluster."""
+def _names(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Objects of the namespace, for completion; nothing where there is no cluster."""
     try:
-        kubectl = Kubectl()
-        return [one["metadata"]["name"] for one in kubectl.pinns(kubectl.namespace)]
+        kubectl = Kubectl(*(ctx.params.get(option) for option in ("context", "kubeconfig", "namespace")))
+        found = [one["metadata"]["name"] for one in kubectl.pinns(kubectl.namespace)]
     except Trouble:
         return []
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The PinnDeployment.")]
-Maybe = Annotated[
-    str | None,
-    typer.Argument(metavar="NAME", help="The PinnDeployment; may be left out where there is only one."),
-]
-In = Annotated[
-    str | None, typer.Option("--namespace", "-n", metavar="NS", help="Its namespace; else the context's own.")
-]
-Context = Annotated[str | None, typer.Option("--context", metavar="NAME", help="The context of the kubeconfig to use.")]
-Config = Annotated[str | None, typer.Option("--kubeconfig", metavar="FILE", help="The kubeconfig to use.")]
-As = Annotated[Output, typer.Option("--output", "-o", help="text, json or yaml.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-Wait = Annotated[
-    float,
-    typer.Option("--timeout", metavar="SECONDS", min=0, help="How long to wait until it is acted upon; 0: not at all."),
-]
+def on_a_cluster(command: Command) -> Command:
+    """The command gets a Kubectl for what kubectl's own options say."""
+
+    @click.option("--namespace", "-n", metavar="NS", help="Its namespace; else the context's own.")
+    @click.option("--context", metavar="NAME", help="The context of the kubeconfig to use.")
+    @click.option("--kubeconfig", metavar="FILE", help="The kubeconfig to use.")
+    @wraps(command)
+    def run(namespace: str | None, context: str | None, kubeconfig: str | None, **rest: Any) -> None:
+        command(Kubectl(context, kubeconfig, namespace), **rest)
+
+    return run
 
 
-@app.callback()
-def kubectl_pinn() -> None:
+ONE = click.argument("name", metavar="NAME", shell_complete=_names)
+ONE_OR_THE_ONLY = click.argument("name", metavar="[NAME]", required=False, shell_complete=_names)
+OUTPUT = click.option(
+    "--output", "-o", type=click.Choice(["text", "json", "yaml"]), default="text", help="text, json or yaml."
+)
+WAIT = click.option(
+    "--timeout", metavar="SECONDS", type=click.FloatRange(min=0), default=60.0, show_default=True,
+    help="How long to wait until it is acted upon; 0: not at all.",
+)  # fmt: skip
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["--help", "-h"]})
+def app() -> None:
     """Look after PinnDeployments: how a rollout stands and why, what to do about it, and doing it.
 
-    The cluster, context and namespace are those of kubectl.
+    The cluster, context and namespace are those of kubectl. Where there is only one PinnDeployment, commands that change nothing
+    need no NAME.
 
     Exit code 0: done, or all is well. 1: it failed, or the verdict is negative. 2: the command was used wrongly.
     """
@@ -94,18 +93,12 @@ def kubectl_pinn() -> None:
 
 
 @app.command()
-def status(
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="The PinnDeployment; without one, all of them."),
-    ] = None,
-    namespace: In = None,
-    everywhere: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Those of all namespaces.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay, and show every change until Ctrl-C.")] = False,
-    output: As = Output.text,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=_names)
+@click.option("--all-namespaces", "-A", "everywhere", is_flag=True, help="Those of all namespaces.")
+@click.option("--watch", "-w", is_flag=True, help="Stay, and show every change until Ctrl-C.")
+@OUTPUT
+@on_a_cluster
+def status(kubectl: Kubectl, name: str | None, everywhere: bool, watch: bool, output: Output) -> None:
     """How it stands: revisions, their shares, the gates and their evidence, and what is waited for until when.
 
     A bar shows how far the evidence of a gate is towards what is needed for its verdict.
@@ -114,7 +107,6 @@ def status(
 
     if name and everywhere:
         raise Trouble("NAME and -A exclude each other: a name is of one namespace; use -n", code=2)
-    kubectl = Kubectl(context, kubeconfig, namespace)
 
     def read() -> list[Any]:
         found = [kubectl.pinn(name)] if name else kubectl.pinns(None if everywhere else kubectl.namespace)
@@ -123,7 +115,7 @@ def status(
             raise Trouble("there is no PinnDeployment in this cluster; kubectl apply makes one: see manifests/samples")
         return [standing_of(one) for one in found]
 
-    if output is not Output.text:
+    if output != "text":
         from dataclasses import asdict
 
         found = [asdict(one) for one in read()]
@@ -174,23 +166,19 @@ def _watch(read: Callable[[], list[Any]]) -> None:
 
 
 @app.command()
-def explain(
-    name: Maybe = None,
-    namespace: In = None,
-    output: As = Output.text,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@ONE_OR_THE_ONLY
+@OUTPUT
+@on_a_cluster
+def explain(kubectl: Kubectl, name: str | None, output: Output) -> None:
     """Why is it not promoting, or not ready? What it waits for, which evidence is missing, and what to do."""
-    kubectl = Kubectl(context, kubeconfig, namespace)
     obj = kubectl.pinn(name)
     findings = _findings(kubectl, obj)
-    if output is not Output.text:
+    if output != "text":
         from dataclasses import asdict
 
         _print_data([asdict(one) for one in findings], output)
         return
-    typer.echo(_explained(obj, findings))
+    click.echo(_explained(obj, findings))
 
 
 def _findings(kubectl: Kubectl, obj: Any) -> Any:
@@ -218,13 +206,10 @@ def _operators(kubectl: Kubectl) -> int | None:
 
 
 @app.command()
-def history(
-    name: Maybe = None,
-    namespace: In = None,
-    output: As = Output.text,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@ONE_OR_THE_ONLY
+@OUTPUT
+@on_a_cluster
+def history(kubectl: Kubectl, name: str | None, output: Output) -> None:
     """The rollouts that are over, with their reports, and the revisions that `undo` can return to."""
     from dataclasses import asdict
 
@@ -232,17 +217,16 @@ def history(
     from pinn_operator.plugin.standing import standing_of
     from pinn_operator.plugin.undo import records
 
-    kubectl = Kubectl(context, kubeconfig, namespace)
     obj = kubectl.pinn(name)
     found, known = standing_of(obj), records(_records(kubectl, obj))
-    if output is not Output.text:
+    if output != "text":
         data = {
             "rollouts": [asdict(one) for one in found.history],
             "revisions": [{**asdict(one), "content": dict(one.content)} for one in known],
         }
         _print_data(data, output)
         return
-    typer.echo(past(found, known))
+    click.echo(past(found, known))
 
 
 def _records(kubectl: Kubectl, obj: Any) -> list[Any]:
@@ -254,58 +238,52 @@ def _records(kubectl: Kubectl, obj: Any) -> list[Any]:
 
 
 @app.command()
+@ONE_OR_THE_ONLY
+@click.argument("which", metavar="[REVISION]", required=False, default="latest")
+@click.option("--markdown", is_flag=True, help="The page for a person (the default).")
+@click.option("--json", "as_json", is_flag=True, help="The certificate behind it.")
+@click.option("--verify", is_flag=True, help="Check the certificate and its hash; exit code 1 if it is not genuine.")
+@click.option(
+    "--output", "folder", metavar="DIR", type=click.Path(path_type=Path), help="Write certificate, page and hash there."
+)
+@on_a_cluster
 def report(
-    name: Maybe = None,
-    which: Annotated[
-        str, typer.Argument(metavar="REVISION", help="A revision, a version or a report of `history`.")
-    ] = "latest",
-    namespace: In = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="The page for a person (the default).")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The certificate behind it.")] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check the certificate and its hash; exit code 1 if it is not genuine.")
-    ] = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Write certificate, page and hash into this folder.")
-    ] = None,
-    context: Context = None,
-    kubeconfig: Config = None,
+    kubectl: Kubectl, name: str | None, which: str, markdown: bool, as_json: bool, verify: bool, folder: Path | None
 ) -> None:
-    """The report of a rollout that is over: print it, check it, export it."""
+    """The report of a rollout that is over: print it, check it, export it.
+
+    REVISION is a revision, a version or a report of `history`; without one, the last rollout is meant.
+    """
     from pinn_operator.plugin import reports
     from pinn_operator.plugin.standing import standing_of
 
     if markdown and as_json:
         raise Trouble("--markdown and --json exclude each other", code=2)
-    kubectl = Kubectl(context, kubeconfig, namespace)
     found = standing_of(kubectl.pinn(name))
     one = reports.read(kubectl, found.namespace, reports.ended(found, which))
-    if output:
-        for file in reports.export(one, output):
-            typer.echo(file)
+    if folder:
+        for file in reports.export(one, folder):
+            click.echo(file)
     elif as_json:
-        typer.echo(one.data[reports.CERTIFICATE])
+        click.echo(one.data[reports.CERTIFICATE])
     elif markdown or not verify:
-        typer.echo(one.data[reports.PAGE], nl=False)
+        click.echo(one.data[reports.PAGE], nl=False)
     if verify:
         lines, genuine = reports.checked(one)
         for line in lines:
-            typer.echo(line, err=not genuine)
-        raise typer.Exit(0 if genuine else 1)
+            click.echo(line, err=not genuine)
+        click.get_current_context().exit(0 if genuine else 1)
 
 
 @app.command()
-def cost(
-    price: Annotated[
-        float, typer.Option("--price", metavar="PER_HOUR", min=0, help="Of one instance, an hour, in any currency.")
-    ],
-    name: Maybe = None,
-    namespace: In = None,
-    window: Annotated[str, typer.Option("--window", metavar="SPAN", help='The time it is for, e.g. "30d".')] = "365d",
-    output: As = Output.text,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@ONE_OR_THE_ONLY
+@click.option(
+    "--price", metavar="PER_HOUR", type=click.FloatRange(min=0), required=True, help="Of one instance, in any currency."
+)
+@click.option("--window", metavar="SPAN", default="365d", show_default=True, help='The time it is for, e.g. "30d".')
+@OUTPUT
+@on_a_cluster
+def cost(kubectl: Kubectl, name: str | None, price: float, window: str, output: Output) -> None:
     """What serving costs, before and after the rollout: instances, hit rate, price. An estimate; what it assumes is said."""
     from dataclasses import asdict
 
@@ -317,13 +295,12 @@ def cost(
         hours = seconds(window) / 3600
     except ValueError as error:
         raise Trouble(f"--window: {error}", code=2) from None
-    kubectl = Kubectl(context, kubeconfig, namespace)
     found = standing_of(kubectl.pinn(name))
     estimate = cost_of(found, price, hours, _last_promotion(kubectl, found))
-    if output is not Output.text:
+    if output != "text":
         _print_data(asdict(estimate), output)
         return
-    typer.echo(page(estimate, f"{found.namespace}/{found.name}", window))
+    click.echo(page(estimate, f"{found.namespace}/{found.name}", window))
 
 
 def _last_promotion(kubectl: Kubectl, found: Any) -> Any:
@@ -340,17 +317,13 @@ def _last_promotion(kubectl: Kubectl, found: Any) -> Any:
 
 
 @app.command()
-def golive(
-    name: Maybe = None,
-    namespace: In = None,
-    tests: Annotated[
-        Path | None,
-        typer.Option("--tests", metavar="JUNIT_XML", help="Results of the integration tests: over 95 % must pass."),
-    ] = None,
-    output: As = Output.text,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@ONE_OR_THE_ONLY
+@click.option(
+    "--tests", metavar="JUNIT_XML", type=click.Path(path_type=Path), help="Integration tests: over 95 % must pass."
+)
+@OUTPUT
+@on_a_cluster
+def golive(kubectl: Kubectl, name: str | None, tests: Path | None, output: Output) -> None:
     """Is it fit to go live? A verdict on each criterion that a cluster can show. Exit code 1: not yet."""
     from dataclasses import asdict
 
@@ -359,7 +332,6 @@ def golive(
     from pinn_operator.plugin.standing import standing_of
 
     counted = counted_in(tests) if tests else None
-    kubectl = Kubectl(context, kubeconfig, namespace)
     obj = kubectl.pinn(name)
     found = standing_of(obj)
     certificates = []
@@ -378,38 +350,41 @@ def golive(
         operators=_operators(kubectl),
         tests=counted,
     )
-    if output is Output.text:
-        typer.echo(page(f"{found.namespace}/{found.name}", verdicts))
+    if output == "text":
+        click.echo(page(f"{found.namespace}/{found.name}", verdicts))
     else:
         _print_data([asdict(one) for one in verdicts], output)
-    raise typer.Exit(0 if all(one.met for one in verdicts) else 1)
+    click.get_current_context().exit(0 if all(one.met for one in verdicts) else 1)
 
 
 # --- Saying ----------------------------------------------------------------------------------------------------------
 
 
 @app.command()
-def promote(
-    name: Name, namespace: In = None, timeout: Wait = 60, context: Context = None, kubeconfig: Config = None
-) -> None:
+@ONE
+@WAIT
+@on_a_cluster
+def promote(kubectl: Kubectl, name: str, timeout: float) -> None:
     """Leave the present step now, whatever evidence is missing; in the last one, promote. Approves a step that asks for it."""
-    _request("promote", name, Kubectl(context, kubeconfig, namespace), timeout)
+    _request("promote", name, kubectl, timeout)
 
 
 @app.command()
-def abort(
-    name: Name, namespace: In = None, timeout: Wait = 60, context: Context = None, kubeconfig: Config = None
-) -> None:
+@ONE
+@WAIT
+@on_a_cluster
+def abort(kubectl: Kubectl, name: str, timeout: float) -> None:
     """Give the rollout up: all traffic to stable at once."""
-    _request("abort", name, Kubectl(context, kubeconfig, namespace), timeout)
+    _request("abort", name, kubectl, timeout)
 
 
 @app.command()
-def retry(
-    name: Name, namespace: In = None, timeout: Wait = 60, context: Context = None, kubeconfig: Config = None
-) -> None:
+@ONE
+@WAIT
+@on_a_cluster
+def retry(kubectl: Kubectl, name: str, timeout: float) -> None:
     """Try the version again that was sent back and that the spec still asks for."""
-    _request("retry", name, Kubectl(context, kubeconfig, namespace), timeout)
+    _request("retry", name, kubectl, timeout)
 
 
 def _request(verb: Any, name: str, kubectl: Kubectl, timeout: float) -> None:
@@ -419,27 +394,31 @@ def _request(verb: Any, name: str, kubectl: Kubectl, timeout: float) -> None:
     obj = kubectl.pinn(name)
     revision = revision_for(verb, obj)
     value = ask(kubectl, verb, obj, revision)
-    typer.echo(f"asked to {verb} revision {revision}")
+    click.echo(f"asked to {verb} revision {revision}")
     if not timeout:
         return
     try:
-        done = heard(kubectl, verb, value, name, timeout, typer.echo)
+        done = heard(kubectl, verb, value, name, timeout, click.echo)
     except KeyboardInterrupt:
-        typer.echo("\nno longer waiting; the request stays and is carried out as soon as it can be", err=True)
-        raise typer.Exit(130) from None
-    typer.echo(f"done: {standing_of(done).says}")
+        click.echo("\nno longer waiting; the request stays and is carried out as soon as it can be", err=True)
+        click.get_current_context().exit(130)
+    click.echo(f"done: {standing_of(done).says}")
 
 
 @app.command()
-def pause(name: Name, namespace: In = None, context: Context = None, kubeconfig: Config = None) -> None:
+@ONE
+@on_a_cluster
+def pause(kubectl: Kubectl, name: str) -> None:
     """Hold the share where it is (spec.rollout.paused). Gates still protect."""
-    _hold(name, Kubectl(context, kubeconfig, namespace), paused=True)
+    _hold(name, kubectl, paused=True)
 
 
 @app.command()
-def resume(name: Name, namespace: In = None, context: Context = None, kubeconfig: Config = None) -> None:
+@ONE
+@on_a_cluster
+def resume(kubectl: Kubectl, name: str) -> None:
     """Go on with a rollout that is paused."""
-    _hold(name, Kubectl(context, kubeconfig, namespace), paused=False)
+    _hold(name, kubectl, paused=False)
 
 
 def _hold(name: str, kubectl: Kubectl, paused: bool) -> None:
@@ -448,25 +427,20 @@ def _hold(name: str, kubectl: Kubectl, paused: bool) -> None:
     obj = kubectl.pinn(name)
     where = f"{obj['metadata']['namespace']}/{name}"
     if bool(obj["spec"].get("rollout", {}).get("paused")) is paused:
-        typer.echo(f"{where} is {'paused' if paused else 'not paused'} already")
+        click.echo(f"{where} is {'paused' if paused else 'not paused'} already")
         return
     if warning := warning_about(obj):
-        typer.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {warning}", err=True)
     hold(kubectl, obj, paused)
-    typer.echo(f"{where}: spec.rollout.paused is {str(paused).lower()}")
+    click.echo(f"{where}: spec.rollout.paused is {str(paused).lower()}")
 
 
 @app.command()
-def undo(
-    name: Name,
-    to: Annotated[
-        str | None, typer.Option("--to", metavar="REVISION", help="A revision of `history`; else the one before.")
-    ] = None,
-    yes: Yes = False,
-    namespace: In = None,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@ONE
+@click.option("--to", metavar="REVISION", help="A revision of `history`; else the one before.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@on_a_cluster
+def undo(kubectl: Kubectl, name: str, to: str | None, yes: bool) -> None:
     """Write the spec back to what an earlier revision was. It is rolled out like any change, or ends the rollout it came from.
 
     Shows the difference and asks. What rolls nothing out (replicas, rollout, sla, traffic, metrics) stays as it is.
@@ -475,22 +449,21 @@ def undo(
     from pinn_operator.plugin.undo import records
     from pinn_operator.plugin.undo import undo as undo_of
 
-    kubectl = Kubectl(context, kubeconfig, namespace)
     obj = kubectl.pinn(name)
     plan = undo_of(obj, records(_records(kubectl, obj)), to)
-    typer.echo(f"back to revision {plan.to.name}, version {plan.to.version}: {plan.why}\n\n{plan.diff}\n")
+    click.echo(f"back to revision {plan.to.name}, version {plan.to.version}: {plan.why}\n\n{plan.diff}\n")
     if warning := warning_about(obj):
-        typer.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {warning}", err=True)
     if not yes:
         _ask("write this spec?", "--yes")
     kubectl.patch(obj, plan.patch)
-    typer.echo(f"written; look on with: kubectl pinn status {name} -n {obj['metadata']['namespace']} --watch")
+    click.echo(f"written; look on with: kubectl pinn status {name} -n {obj['metadata']['namespace']} --watch")
 
 
 def _ask(question: str, otherwise: str) -> None:
     if not sys.stdin.isatty():
         raise Trouble(f"nobody is there to ask: say {otherwise}", code=2)
-    if not typer.confirm(question):
+    if not click.confirm(question):
         raise Trouble("nothing was changed")
 
 
@@ -498,59 +471,58 @@ def _ask(question: str, otherwise: str) -> None:
 
 
 @app.command()
-def validate(
-    files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Manifests, folders of manifests, or - for standard input.")
-    ],
-) -> None:
-    """Say whether a cluster would accept these manifests, without a cluster: `pinn-operator validate`."""
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+def validate(files: tuple[str, ...]) -> None:
+    """Say whether a cluster would accept these manifests, without a cluster: `pinn-operator validate`.
+
+    FILE is a manifest, a folder of manifests, or - for standard input.
+    """
     from pinn_operator.validate import Verdict
     from pinn_operator.validate import validate as lines_of
 
     worst = Verdict.ACCEPTED
     for line in lines_of(files):
-        typer.echo(line.text)
+        click.echo(line.text)
         worst = max(worst, line.verdict)
-    raise typer.Exit(worst)
+    click.get_current_context().exit(worst)
 
 
 @app.command()
-def diagnose(
-    name: Maybe = None,
-    namespace: In = None,
-    file: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.tar.gz", help="Where to write it.")
-    ] = None,
-    context: Context = None,
-    kubeconfig: Config = None,
-) -> None:
+@ONE_OR_THE_ONLY
+@click.option(
+    "--output", "-o", "file", metavar="FILE.tar.gz", type=click.Path(path_type=Path), help="Where to write it."
+)
+@on_a_cluster
+def diagnose(kubectl: Kubectl, name: str | None, file: Path | None) -> None:
     """One archive for a bug report: the object, its children, events, logs and versions.
 
     Secrets are not read, and what looks like one is taken out of the rest; look through it before you send it.
     """
     from pinn_operator.plugin.diagnose import archive, collected
 
-    kubectl = Kubectl(context, kubeconfig, namespace)
     obj = kubectl.pinn(name)
     metadata = obj["metadata"]
     folder = f"pinn-diagnose-{metadata['namespace']}-{metadata['name']}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     texts = collected(kubectl, obj, _explained(obj, _findings(kubectl, obj)))
     target = file or Path(f"{folder}.tar.gz")
     archive(texts, target, folder)
-    typer.echo(f"{target}: {len(texts)} files; look through it before you send it")
+    click.echo(f"{target}: {len(texts)} files; look through it before you send it")
     if "missing.txt" in texts:
-        typer.echo(f"not in it:\n{texts['missing.txt']}", err=True, nl=False)
+        click.echo(f"not in it:\n{texts['missing.txt']}", err=True, nl=False)
 
 
 @app.command()
-def completion(shell: Annotated[Shell, typer.Argument(help="Whose completion.")]) -> None:
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
     """The script that completes `kubectl-pinn`, to be sourced.
 
     `kubectl pinn` itself completes wherever kubectl's own completion is set up: `kubectl_complete-pinn` is on the PATH.
     """
-    from pinn_operator.plugin.complete import SCRIPTS
+    from click.shell_completion import get_completion_class
 
-    typer.echo(SCRIPTS[shell.value], nl=False)
+    maker = get_completion_class(shell)
+    if maker is not None:
+        click.echo(maker(app, {}, PROGRAM, VARIABLE).source())
 
 
 # --- Printing --------------------------------------------------------------------------------------------------------
@@ -565,16 +537,16 @@ def _console() -> Any:
 
 
 def _print_data(data: Any, output: Output) -> None:
-    if output is Output.json:
+    if output == "json":
         import json
 
-        typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
     else:
         import yaml
 
-        typer.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120), nl=False)
+        click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
 def main() -> None:
     """The entry point."""
-    app(prog_name="kubectl pinn")
+    app(prog_name="kubectl pinn", complete_var=VARIABLE)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from pinn_operator.plugin.app import app
 from tests.plugin.fake_api import FakeApi, serving
-from typer.testing import CliRunner, Result
 
 Run = Callable[..., Result]
 

@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
-import subprocess
-from typing import Any
-
 import pytest
-from pinn_operator.plugin.app import app
-from pinn_operator.plugin.complete import SCRIPTS, suggested, takes_files
-from typer.main import get_command
-
-COMMANDS = getattr(get_command(app), "commands")  # noqa: B009 - typer's group has it, its declared type does not
+from pinn_operator.plugin.complete import FILES, NO_FILES, suggested
+from tests.plugin.conftest import Run
+from tests.plugin.fake_api import FakeApi
+from tests.plugin.given_pinn import settled
 
 
 def offered(*words: str) -> list[str]:
-    return [line.partition("\t")[0] for line in suggested(words, COMMANDS, lambda: ["pricer", "swaptions"])]
+    return [line.partition("\t")[0] for line in suggested(words)]
 
 
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["re"], ["report", "retry", "resume"]),
-        (["promote", ""], ["pricer", "swaptions"]),
-        (["promote", "sw"], ["swaptions"]),
-        (["promote", "-n", "demo", ""], ["pricer", "swaptions"]),
-        (["promote", "pricer", ""], []),
-        (["status", "-o", "y"], ["yaml"]),
-        (["completion", ""], ["bash", "zsh", "fish"]),
-        (["undo", "--y"], ["--yes"]),
-        (["nonsense", ""], []),
+        (["re"], ["report", "resume", "retry", NO_FILES]),
+        (["status", "-o", "y"], ["yaml", NO_FILES]),
+        (["completion", ""], ["bash", "zsh", "fish", NO_FILES]),
+        (["undo", "--y"], ["--yes", NO_FILES]),
+        (["golive", "--tests", ""], [FILES]),
     ],
 )
 def test_what_may_come_next(words: list[str], found: list[str]) -> None:
     assert sorted(offered(*words)) == sorted(found)
 
 
-def test_files_are_offered_where_one_is_meant() -> None:
-    assert takes_files(["validate", ""])
-    assert takes_files(["golive", "--tests", ""])
-    assert not takes_files(["promote", ""])
+def test_objects_of_the_cluster_are_offered_by_name(api: FakeApi) -> None:
+    api.pinn(settled())
+    assert offered("promote", "pr") == ["pricer", NO_FILES]
+    assert offered("promote", "-n", "prod", "") == [NO_FILES]
+    api.installed = False
+    assert offered("promote", "") == [NO_FILES], "no cluster is no error while somebody types"
 
 
-@pytest.mark.parametrize("shell", SCRIPTS)
-def test_the_script_of_a_shell_is_printed(shell: str, run: Any) -> None:
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_is_printed(shell: str, run: Run) -> None:
     done = run("completion", shell)
     assert done.exit_code == 0
-    assert "kubectl_complete-pinn" in done.output
-
-
-def test_bash_takes_its_script() -> None:
-    subprocess.run(["bash", "-n"], input=SCRIPTS["bash"], text=True, check=True)
+    assert "_KUBECTL_PINN_COMPLETE" in done.output

@@ -61,8 +61,9 @@ cluster-down: ## Stop the cluster
 kubectl: ## kubectl on that cluster, e.g. make kubectl ARGS='get pods -A'
 	@$(CLUSTER) kubectl $(ARGS)
 
-generate: venv ## Regenerate crds/ and docs/reference from the types
+generate: venv ## Regenerate crds/ and docs/reference from the types and the commands
 	@$(PY) -m pinn_operator.api.generate
+	@$(PY) -m hack.reference
 
 lock: venv ## Resolve requirements/*.txt anew from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh

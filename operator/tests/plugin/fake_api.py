@@ -84,6 +84,8 @@ class FakeApi:
             return 403, _refusal(403, "Forbidden", f"{path} is forbidden: you cannot list it")
         if "pinn.dev" in path and not self.installed:
             return 404, _refusal(404, "NotFound", "the server could not find the requested resource")
+        if path == "/version":
+            return 200, {"gitVersion": "v1.37.1"}
         if path in self.texts:
             return 200, self.texts[path]
         if path in self.objects:

@@ -109,10 +109,12 @@ def status(kubectl: Kubectl, name: str | None, everywhere: bool, watch: bool, ou
         raise Trouble("NAME and -A exclude each other: a name is of one namespace; use -n", code=2)
 
     def read() -> list[Any]:
-        found = [kubectl.pinn(name)] if name else kubectl.pinns(None if everywhere else kubectl.namespace)
+        if name:
+            return [standing_of(kubectl.pinn(name))]
+        found = kubectl.pinns(None if everywhere else kubectl.namespace)
         if not found:
-            kubectl.pinn(None) if not everywhere else None  # says where to look instead
-            raise Trouble("there is no PinnDeployment in this cluster; kubectl apply makes one: see manifests/samples")
+            where = "in this cluster" if everywhere else f"in namespace {kubectl.namespace}; look everywhere with -A"
+            raise Trouble(f"there is no PinnDeployment {where}; kubectl apply makes one: see manifests/samples")
         return [standing_of(one) for one in found]
 
     if output != "text":
@@ -156,13 +158,15 @@ def _watch(read: Callable[[], list[Any]]) -> None:
                 sys.stdout.flush()
             before = found
             time.sleep(1)
+    found = read()  # what is wrong now is no passing trouble
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
+            live.update(Together(*_parts(found)), refresh=True)
+            time.sleep(1)
             try:
-                live.update(Together(*_parts(read())), refresh=True)
+                found = read()
             except Trouble as trouble:  # a cluster may be away for a moment
                 live.update(f"{trouble}", refresh=True)
-            time.sleep(1)
 
 
 @app.command()

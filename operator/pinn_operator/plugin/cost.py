@@ -6,7 +6,7 @@ An estimate, and it says by what: instances run all the time, a price is for one
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ class Cost:
 def cost_of(found: Standing, price: float, window_hours: float, last: Mapping[str, Any] | None = None) -> Cost:
     """From the status, and outside a rollout from the certificate of the last promotion."""
     before, after, hours = _versions(found, last)
-    instances = max(found.replicas, 0)
+    instances = found.stable.ready if found.autoscaled and found.stable else found.replicas
     sides = [_side(version, instances, rate, price, window_hours) for version, rate in (before, after) if version]
     first, second = sides[0], sides[1] if len(sides) > 1 else None
     work = _work(first.hit_rate, second.hit_rate) if second else None
@@ -79,13 +79,20 @@ def _versions(
 
 
 def _recorded(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Hit rates of the old and the new version, from the last step that had the gate; it counts misses."""
+    """Hit rates of the old and the new version in the last hour of the rollout; where that was not counted, in the gate."""
     gates = [gate for gate in document["evidence"] if gate["name"] == HITS]
-    if not gates:
-        return None, None
-    misses = gates[-1]["stable"], gates[-1]["observed"]
+    by_gate = (gates[-1]["stable"], gates[-1]["observed"]) if gates else (None, None)
+    counted = (_misses(document["minutes"], arm) for arm in ("stable", "canary"))
+    misses = (gate if share is None else share for share, gate in zip(counted, by_gate, strict=True))
     old, new = (None if share is None else 1 - share for share in misses)
     return old, new
+
+
+def _misses(minutes: Iterable[Mapping[str, Any]], arm: str) -> float | None:
+    """The share of lookups that missed; zeros are left out of a minute."""
+    counts = [minute[arm] for minute in minutes]
+    lookups, missed = (sum(one.get(name) or 0 for one in counts) for name in ("lookups", "misses"))
+    return missed / lookups if lookups else None
 
 
 def _from_percent(misses: str) -> float | None:
@@ -110,7 +117,8 @@ def _without_cache(side: Side) -> float | None:
 
 def _assumptions(found: Standing, instances: int, hours: float | None) -> tuple[str, ...]:
     said = [
-        f"{instances} instances all the time, as spec.replicas says; the price is for one of them",
+        f"{instances} instances all the time, {'as many as run now' if found.autoscaled else 'as spec.replicas says'}; "
+        "the price is for one of them",
         "an answer from the cache costs nothing, a miss one evaluation, and instances are as many as evaluations need",
         "the hit rate is that of the rollout's evidence, at the traffic of then",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,6 +23,13 @@ FIELD_MANAGER: Final = "kubectl-pinn"
 SERVICE_ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 NO_CLUSTER: Final = ("connection to the server", "was refused", "no such host", "i/o timeout", "Unable to connect")
+CHANGED: Final = "the server rejected our request due to an error in our request"
+NO_COMPLAINT: Final = re.compile(r"[EWI]\d{4} |Warning: ")
+"""kubectl's own log, and warnings."""
+PREFIX: Final = re.compile(r"^(?:Error from server \(\w+\): |error: )")
+NOT_INSTALLED: Final = (
+    f"this cluster has no {KIND} ({GROUP}/{VERSION}); install the operator: kubectl apply -k manifests/"
+)
 NO_KIND: Final = ("could not find the requested resource", "doesn't have a resource type", "no matches for kind")
 
 
@@ -35,6 +43,10 @@ class Trouble(Exception):
 
 class NotFound(Trouble):
     """The cluster has no such object."""
+
+
+class NoSuchKind(Trouble):
+    """The cluster has no such kind of object."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,10 @@ class Kubectl:
     def pinns(self, namespace: str | None) -> list[Object]:
         """All of a namespace, or of the cluster."""
         where = f"/namespaces/{quote(namespace)}" if namespace else ""
-        return self.all_of(f"/apis/{GROUP}/{VERSION}{where}/{PLURAL}")
+        try:
+            return self.all_of(f"/apis/{GROUP}/{VERSION}{where}/{PLURAL}")
+        except NoSuchKind:
+            raise Trouble(NOT_INSTALLED) from None
 
     def pinn(self, name: str | None) -> Object:
         """The one of that name in the namespace; the only one there is, where no name is given."""
@@ -73,6 +88,8 @@ class Kubectl:
             return self.raw(f"/apis/{GROUP}/{VERSION}/namespaces/{quote(self.namespace)}/{PLURAL}/{quote(name)}")
         except NotFound:
             raise NotFound(self._no_such(name)) from None
+        except NoSuchKind:
+            raise Trouble(NOT_INSTALLED) from None
 
     def patch(self, obj: Object, body: Object | list[Object]) -> Object:
         """The object as it is afterwards. A list is a JSON patch, a mapping a merge patch."""
@@ -146,20 +163,23 @@ class Kubectl:
 
 def trouble_of(said: str) -> Trouble:
     """What kubectl complained about, and what to do."""
-    last = said.splitlines()[-1] if said else "kubectl failed without a word"
+    lines = [line for line in said.splitlines() if not NO_COMPLAINT.match(line)]
+    told = PREFIX.sub("", " ".join(" ".join(lines).split())) or "failed without a word"
     if any(sign in said for sign in NO_KIND):
-        return Trouble(
-            f"this cluster has no {KIND} ({GROUP}/{VERSION}); install the operator: kubectl apply -k manifests/"
-        )
+        return NoSuchKind(told)
     if "(NotFound)" in said:
-        return NotFound(last.removeprefix("Error from server (NotFound): "))
+        return NotFound(told)
     if any(sign in said for sign in NO_CLUSTER):
         return Trouble(
-            f"no cluster answers: {last}; name one with --context or KUBECONFIG (kubectl config get-contexts)"
+            f"no cluster answers: {told}; name one with --context or KUBECONFIG (kubectl config get-contexts)"
         )
     if "(Forbidden)" in said:
-        return Trouble(f"you may not do that here: {last.removeprefix('Error from server (Forbidden): ')}")
-    return Trouble(f"kubectl: {last.removeprefix('error: ')}")
+        return Trouble(f"you may not do that here: {told}")
+    if CHANGED in said:
+        return Trouble(
+            "the object has changed since it was read, and nothing was written; look again and repeat the command"
+        )
+    return Trouble(f"kubectl: {told}")
 
 
 def _only(found: list[Object], namespace: str) -> Object:

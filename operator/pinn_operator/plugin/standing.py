@@ -80,6 +80,7 @@ class Standing:
     generation: int
     seen: int
     replicas: int
+    autoscaled: bool
     paused: bool
     ready: bool
     reason: str
@@ -120,6 +121,7 @@ def standing_of(obj: Object) -> Standing:
         generation=metadata.get("generation", 0),
         seen=status.get("observedGeneration", 0),
         replicas=spec.get("replicas", 1),
+        autoscaled="autoscaling" in spec,
         paused=bool(spec.get("rollout", {}).get("paused")),
         ready=ready is not None and ready.holds,
         reason=ready.reason if ready else "NoStatus",

@@ -69,7 +69,7 @@ def _cells(arm: Arm, found: Standing) -> tuple[str, ...]:
         arm.version,
         arm.revision,
         f"{arm.weight or 0} % meant, {measured}" if found.canary else f"{arm.weight or 0} %",
-        f"{arm.ready} of {found.replicas} ready",
+        f"{arm.ready} ready" if found.autoscaled else f"{arm.ready} of {found.replicas} ready",
         arm.placement,
     )
 

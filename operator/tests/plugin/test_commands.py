@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from pinn_operator.plugin import requests
+from pinn_operator.plugin.kubectl import trouble_of
 from tests.plugin.conftest import Run
 from tests.plugin.fake_api import PINNS, FakeApi
 from tests.plugin.given_pinn import (
@@ -45,6 +51,19 @@ def test_status_of_one_object_is_a_tree_and_of_several_a_table(api: FakeApi, run
     several = run("status", "-A").output.splitlines()
     assert several[0].split() == ["NAMESPACE", "NAME", "READY", "STABLE", "CANARY", "WEIGHT", "STEP", "VERDICT", "SAYS"]
     assert sorted(line.split()[1] for line in several[1:]) == ["other", "pricer"]
+
+
+def test_a_watched_status_ends_with_ctrl_c_and_without_a_trace(api: FakeApi) -> None:
+    api.pinn(stepping())
+    command = [str(Path(sys.executable).parent / "kubectl-pinn"), "status", "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline().startswith("demo/pricer")
+        watching.send_signal(signal.SIGINT)
+        said = watching.stderr.read()
+        assert watching.wait(120) == 130
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("output", ["json", "yaml"])
@@ -175,6 +194,20 @@ def test_a_request_that_nobody_acts_upon_is_told_with_what_is_waited_for(
     assert run("promote", "pricer", "--timeout", "0").exit_code == 0, "not waited for"
 
 
+def test_who_stops_waiting_is_told_that_the_request_stays(
+    api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    clock = SimpleNamespace(monotonic=time.monotonic, time_ns=time.time_ns, sleep=interrupted)
+    monkeypatch.setattr(requests, "time", clock)  # of this module alone: subprocess sleeps too
+    api.pinn(stepping())
+    done = run("promote", "pricer")
+    assert done.exit_code == 130
+    assert "the request stays" in done.output
+
+
 def test_retry_names_the_revision_that_the_spec_asks_for(api: FakeApi, run: Run) -> None:
     api.pinn(sent_back())
     api.after_patch = acts("retry")
@@ -266,6 +299,8 @@ def test_undo_of_a_spec_that_changed_meanwhile_is_refused(recorded: FakeApi, run
     recorded.objects[PRICER]["metadata"]["generation"] = 4
     status, _ = recorded.patch(PRICER, plan.patch)
     assert status == 422
+    changed = "The request is invalid: the server rejected our request due to an error in our request"
+    assert "has changed since it was read" in str(trouble_of(changed))
 
 
 @pytest.mark.parametrize(("to", "said"), [("ffffffffff", "there are: "), (None, "nothing to undo")])
@@ -353,6 +388,8 @@ def test_a_namespace_that_is_wrong_is_answered_with_where_they_are(api: FakeApi,
 
 def test_without_a_name_the_only_object_is_meant(api: FakeApi, run: Run) -> None:
     assert "there is no PinnDeployment in namespace demo" in run("explain").output
+    assert "there is no PinnDeployment in namespace demo; look everywhere with -A" in run("status").output
+    assert "there is no PinnDeployment in this cluster" in run("status", "-A").output
     api.pinn(settled())
     assert run("explain").exit_code == 0
     other = settled()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pinn_operator.api.journal import Minute
 from pinn_operator.plugin.cost import cost_of, page
 from pinn_operator.plugin.golive import checks, counted_in
 from pinn_operator.plugin.kubectl import Trouble
@@ -139,6 +140,24 @@ def test_the_cost_is_instances_times_price_and_the_hit_rate_says_how_many_would_
     assert cost.could_do == 1
     assert cost.without_cache == pytest.approx(8760 / 0.2)
     assert cost.rollout == pytest.approx(2 * 0.5 * 92.25 / 3600)
+
+
+def test_the_hit_rate_is_that_of_the_last_hour_where_it_was_counted() -> None:
+    minutes = (
+        Minute(0, {"lookups": 60.0, "misses": 6.0}, {"lookups": 100.0}),
+        Minute(60, {"lookups": 40.0, "misses": 4.0}, {"lookups": 100.0, "misses": 50.0}),
+    )
+    document = certified(promoted(minutes=minutes)).document
+    cost = cost_of(standing_of(settled()), 1, 24, document)
+    assert (cost.before.hit_rate, cost.after and cost.after.hit_rate) == (0.75, 0.9)
+
+
+def test_an_autoscaled_object_is_counted_as_it_runs() -> None:
+    obj = settled()
+    obj["spec"] |= {"replicas": 9, "autoscaling": {}}
+    cost = cost_of(standing_of(obj), 1, 1)
+    assert cost.before.instances == 2
+    assert "as many as run now" in cost.assumed[0]
 
 
 def test_what_nobody_has_counted_is_not_known() -> None:

@@ -99,9 +99,10 @@ def app() -> None:
 @OUTPUT
 @on_a_cluster
 def status(kubectl: Kubectl, name: str | None, everywhere: bool, watch: bool, output: Output) -> None:
-    """How it stands: revisions, their shares, the gates and their evidence, and what is waited for until when.
+    """How it stands: revisions, shares, gates, what is waited for.
 
-    A bar shows how far the evidence of a gate is towards what is needed for its verdict.
+    A bar shows how far the evidence of a gate is towards what is needed for its verdict. Without NAME: all of the namespace, one
+    line each.
     """
     from pinn_operator.plugin.standing import standing_of
 
@@ -174,7 +175,10 @@ def _watch(read: Callable[[], list[Any]]) -> None:
 @OUTPUT
 @on_a_cluster
 def explain(kubectl: Kubectl, name: str | None, output: Output) -> None:
-    """Why is it not promoting, or not ready? What it waits for, which evidence is missing, and what to do."""
+    """Why it is not promoting, or not ready, and what to do.
+
+    What begins with ! waits for a person, what begins with - goes on by itself.
+    """
     obj = kubectl.pinn(name)
     findings = _findings(kubectl, obj)
     if output != "text":
@@ -214,7 +218,7 @@ def _operators(kubectl: Kubectl) -> int | None:
 @OUTPUT
 @on_a_cluster
 def history(kubectl: Kubectl, name: str | None, output: Output) -> None:
-    """The rollouts that are over, with their reports, and the revisions that `undo` can return to."""
+    """Rollouts that are over, and revisions to return to."""
     from dataclasses import asdict
 
     from pinn_operator.plugin.past import past
@@ -254,7 +258,7 @@ def _records(kubectl: Kubectl, obj: Any) -> list[Any]:
 def report(
     kubectl: Kubectl, name: str | None, which: str, markdown: bool, as_json: bool, verify: bool, folder: Path | None
 ) -> None:
-    """The report of a rollout that is over: print it, check it, export it.
+    """Print, check or export the report of a rollout that is over.
 
     REVISION is a revision, a version or a report of `history`; without one, the last rollout is meant.
     """
@@ -288,7 +292,10 @@ def report(
 @OUTPUT
 @on_a_cluster
 def cost(kubectl: Kubectl, name: str | None, price: float, window: str, output: Output) -> None:
-    """What serving costs, before and after the rollout: instances, hit rate, price. An estimate; what it assumes is said."""
+    """What serving costs, before and after the last rollout.
+
+    Instances, hit rate, price: an estimate, and what it assumes is said.
+    """
     from dataclasses import asdict
 
     from pinn_operator.api.units import seconds
@@ -328,7 +335,10 @@ def _last_promotion(kubectl: Kubectl, found: Any) -> Any:
 @OUTPUT
 @on_a_cluster
 def golive(kubectl: Kubectl, name: str | None, tests: Path | None, output: Output) -> None:
-    """Is it fit to go live? A verdict on each criterion that a cluster can show. Exit code 1: not yet."""
+    """Whether it is fit to go live, criterion by criterion.
+
+    Those that a cluster can show, and the results of your tests. Exit code 1: not yet.
+    """
     from dataclasses import asdict
 
     from pinn_operator.plugin import reports
@@ -369,7 +379,10 @@ def golive(kubectl: Kubectl, name: str | None, tests: Path | None, output: Outpu
 @WAIT
 @on_a_cluster
 def promote(kubectl: Kubectl, name: str, timeout: float) -> None:
-    """Leave the present step now, whatever evidence is missing; in the last one, promote. Approves a step that asks for it."""
+    """Leave the step now; in the last one, promote.
+
+    Whatever evidence is missing. It is also the approval of a step that asks for one.
+    """
     _request("promote", name, kubectl, timeout)
 
 
@@ -387,7 +400,7 @@ def abort(kubectl: Kubectl, name: str, timeout: float) -> None:
 @WAIT
 @on_a_cluster
 def retry(kubectl: Kubectl, name: str, timeout: float) -> None:
-    """Try the version again that was sent back and that the spec still asks for."""
+    """Try again what was sent back and is still asked for."""
     _request("retry", name, kubectl, timeout)
 
 
@@ -413,7 +426,10 @@ def _request(verb: Any, name: str, kubectl: Kubectl, timeout: float) -> None:
 @ONE
 @on_a_cluster
 def pause(kubectl: Kubectl, name: str) -> None:
-    """Hold the share where it is (spec.rollout.paused). Gates still protect."""
+    """Hold the share where it is; gates still protect.
+
+    It sets spec.rollout.paused.
+    """
     _hold(name, kubectl, paused=True)
 
 
@@ -445,9 +461,10 @@ def _hold(name: str, kubectl: Kubectl, paused: bool) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @on_a_cluster
 def undo(kubectl: Kubectl, name: str, to: str | None, yes: bool) -> None:
-    """Write the spec back to what an earlier revision was. It is rolled out like any change, or ends the rollout it came from.
+    """Write the spec back to what an earlier revision was.
 
-    Shows the difference and asks. What rolls nothing out (replicas, rollout, sla, traffic, metrics) stays as it is.
+    It is rolled out like any change, or ends the rollout that is under way. Shows the difference and asks.
+    What rolls nothing out (replicas, rollout, sla, traffic, metrics) stays as it is.
     """
     from pinn_operator.plugin.requests import warning_about
     from pinn_operator.plugin.undo import records
@@ -477,7 +494,9 @@ def _ask(question: str, otherwise: str) -> None:
 @app.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 def validate(files: tuple[str, ...]) -> None:
-    """Say whether a cluster would accept these manifests, without a cluster: `pinn-operator validate`.
+    """Whether a cluster would accept these manifests.
+
+    Said without a cluster, as by `pinn-operator validate`.
 
     FILE is a manifest, a folder of manifests, or - for standard input.
     """
@@ -498,7 +517,9 @@ def validate(files: tuple[str, ...]) -> None:
 )
 @on_a_cluster
 def diagnose(kubectl: Kubectl, name: str | None, file: Path | None) -> None:
-    """One archive for a bug report: the object, its children, events, logs and versions.
+    """Write one archive for a bug report, without secrets.
+
+    It holds the object, its children, events, logs and versions.
 
     Secrets are not read, and what looks like one is taken out of the rest; look through it before you send it.
     """
@@ -518,7 +539,7 @@ def diagnose(kubectl: Kubectl, name: str | None, file: Path | None) -> None:
 @app.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """The script that completes `kubectl-pinn`, to be sourced.
+    """Print the script that completes `kubectl-pinn` in a shell.
 
     `kubectl pinn` itself completes wherever kubectl's own completion is set up: `kubectl_complete-pinn` is on the PATH.
     """

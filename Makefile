@@ -61,9 +61,10 @@ cluster-down: ## Stop the cluster
 kubectl: ## kubectl on that cluster, e.g. make kubectl ARGS='get pods -A'
 	@$(CLUSTER) kubectl $(ARGS)
 
-generate: venv ## Regenerate crds/ and docs/reference from the types, alerts and dashboards from their source
+generate: venv ## Regenerate crds/, docs/reference, alerts and dashboards from their sources
 	@$(PY) -m pinn_operator.api.generate
 	@$(PY) -m hack.monitoring
+	@$(PY) -m hack.reference
 
 lock: venv ## Resolve requirements/*.txt anew from pyproject.toml
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" requirements/lock.sh

@@ -29,6 +29,7 @@ MEASUREMENTS = {
     "stress": "stress_figures:measure",
     "evidence": "evidence_figures:measure",
     "explore": "explore_figures:measure",
+    "cli": "cli_figures:measure",
     "operator": "operator_figures:measure",
     "idle": "operator_figures:measure_idle",
     "rollout": "rollout_figures:measure",

@@ -54,10 +54,18 @@ class Damaged(Exception):
 
 def verify(path: str, expected: str | None = None) -> Iterator[Line]:
     """One line for each check, or for each complaint of one. `expected` is the hash from somewhere else, in hex."""
-    source = "standard input" if path == "-" else path
+    yield from _verified("standard input" if path == "-" else path, lambda: _text(path), expected)
+
+
+def verify_text(source: str, text: str, expected: str | None = None) -> Iterator[Line]:
+    """The same of a text that was read already; `source` is what to call it."""
+    yield from _verified(source, lambda: text, expected)
+
+
+def _verified(source: str, read: Callable[[], str], expected: str | None) -> Iterator[Line]:
     try:
         wanted = _as_hash(expected)
-        found = _found(_parsed(_text(path)))
+        found = _found(_parsed(read()))
         yield from (Line(f"{source}: {line.text}", line.verdict) for line in _of_found(found, wanted))
     except Unreadable as problem:
         yield Line(f"{source}: {problem}", Verdict.UNREADABLE)

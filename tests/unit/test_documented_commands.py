@@ -12,8 +12,10 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 import yaml
 from pinn_operator.validate import Verdict, validate
 
@@ -61,27 +63,31 @@ TWO_WORDS = {"top", "rollout", "create", "config", "set", "auth"}
 """Commands of kubectl that are nothing without a second word."""
 
 
-def _parsed_by_typer(load: Callable[[], object], words: list[str]) -> None:
-    import typer
-    from click import Group
-
-    command = typer.main.get_command(load())  # type: ignore[arg-type]  # whatever the module calls its app
-    while isinstance(command, Group) and words and words[0] in command.commands:
+def _parsed(command: Any, words: list[str]) -> None:
+    """By click or typer, whose groups are much the same and have no class in common."""
+    while words and words[0] in getattr(command, "commands", {}):
         command, words = command.commands[words[0]], words[1:]
     if "--help" not in words and "--version" not in words:
-        command.make_context("documented", words)
+        command.make_context("documented", list(words))
+        assert not getattr(command, "commands", {}), f"{words} is no command of it"
 
 
 def _pinn_operator(words: list[str]) -> None:
     from pinn_operator.cli import app
 
-    _parsed_by_typer(lambda: app, words)
+    _parsed(typer.main.get_command(app), words)
 
 
 def _pinn_train(words: list[str]) -> None:
     from pinn_inference.training.cli import app
 
-    _parsed_by_typer(lambda: app, words)
+    _parsed(typer.main.get_command(app), words)
+
+
+def _kubectl_pinn(words: list[str]) -> None:
+    from pinn_operator.plugin.app import app
+
+    _parsed(app, words)
 
 
 def _pinn_server(words: list[str]) -> None:
@@ -113,6 +119,9 @@ def _kubectl(words: list[str]) -> None:
     words = list(words)
     while words and words[0] in ("-n", "--context", "--kubeconfig"):
         words = words[2:]
+    if words[:1] == ["pinn"]:
+        _kubectl_pinn(words[1:])
+        return
     depth = 3 if words[:2] == ["create", "secret"] else 2 if words[0] in TWO_WORDS else 1
     verb = " ".join(words[:depth])
     known = _options(verb)

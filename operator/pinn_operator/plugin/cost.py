@@ -1,0 +1,161 @@
+"""What serving costs: instances x price, before and after a rollout, and what the cache's hit rate does to it. Pure.
+
+An estimate, and it says by what: instances run all the time, a price is for one instance, and what costs work is a miss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pinn_operator.plugin.standing import HITS, Arm, Standing
+from pinn_operator.plugin.words import columns
+
+SMALLEST_MISS_SHARE: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One version: how many instances, which share of lookups the cache answers (None: nobody has counted), and the cost."""
+
+    version: str
+    instances: int
+    hit_rate: float | None
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Before and after. `work` is evaluations a request, after against before; `could_do` the instances that would then do as
+    much as before; `rollout` what both at once cost or did cost. None where it cannot be told."""
+
+    price: float
+    window_hours: float
+    before: Side
+    after: Side | None
+    work: float | None
+    could_do: int | None
+    rollout: float | None
+    without_cache: float | None
+    assumed: tuple[str, ...]
+
+
+def cost_of(found: Standing, price: float, window_hours: float, last: Mapping[str, Any] | None = None) -> Cost:
+    """From the status, and outside a rollout from the certificate of the last promotion."""
+    before, after, hours = _versions(found, last)
+    instances = found.stable.ready if found.autoscaled and found.stable else found.replicas
+    sides = [_side(version, instances, rate, price, window_hours) for version, rate in (before, after) if version]
+    first, second = sides[0], sides[1] if len(sides) > 1 else None
+    work = _work(first.hit_rate, second.hit_rate) if second else None
+    known = second if second and second.hit_rate is not None else first
+    return Cost(
+        price=price,
+        window_hours=window_hours,
+        before=first,
+        after=second,
+        work=work,
+        could_do=None if work is None else max(1, math.ceil(instances * work - 1e-9)),
+        rollout=None if hours is None else instances * price * hours,
+        without_cache=_without_cache(known),
+        assumed=_assumptions(found, instances, hours),
+    )
+
+
+def _versions(
+    found: Standing, last: Mapping[str, Any] | None
+) -> tuple[tuple[str, float | None], tuple[str, float | None], float | None]:
+    """(version, hit rate) before and after, and the hours that both run or ran."""
+    nobody: tuple[str, float | None] = ("", None)
+    stable = found.stable or Arm("stable", "", "none yet", None, None, 0, "")
+    if found.canary:
+        gate = next((gate for gate in found.gates if gate.name == HITS), None)
+        return (stable.version, None), (found.canary.version, _from_percent(gate.observed if gate else "")), None
+    if last is None:
+        return (stable.version, None), nobody, None
+    rates = _recorded(last)
+    return (last["from"]["modelVersion"], rates[0]), (last["to"]["modelVersion"], rates[1]), last["seconds"] / 3600
+
+
+def _recorded(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Hit rates of the old and the new version in the last hour of the rollout; where that was not counted, in the gate."""
+    gates = [gate for gate in document["evidence"] if gate["name"] == HITS]
+    by_gate = (gates[-1]["stable"], gates[-1]["observed"]) if gates else (None, None)
+    counted = (_misses(document["minutes"], arm) for arm in ("stable", "canary"))
+    misses = (gate if share is None else share for share, gate in zip(counted, by_gate, strict=True))
+    old, new = (None if share is None else 1 - share for share in misses)
+    return old, new
+
+
+def _misses(minutes: Iterable[Mapping[str, Any]], arm: str) -> float | None:
+    """The share of lookups that missed; zeros are left out of a minute."""
+    counts = [minute[arm] for minute in minutes]
+    lookups, missed = (sum(one.get(name) or 0 for one in counts) for name in ("lookups", "misses"))
+    return missed / lookups if lookups else None
+
+
+def _from_percent(misses: str) -> float | None:
+    """The status shows the share of misses, as "12%"."""
+    return 1 - float(misses.removesuffix("%")) / 100 if misses.endswith("%") else None
+
+
+def _side(version: str, instances: int, hit_rate: float | None, price: float, hours: float) -> Side:
+    return Side(version, instances, hit_rate, instances * price * hours)
+
+
+def _work(before: float | None, after: float | None) -> float | None:
+    if before is None or after is None:
+        return None
+    return max(1 - after, SMALLEST_MISS_SHARE) / max(1 - before, SMALLEST_MISS_SHARE)
+
+
+def _without_cache(side: Side) -> float | None:
+    """What the same evaluations would cost if each request took one."""
+    return None if side.hit_rate is None else side.cost / max(1 - side.hit_rate, SMALLEST_MISS_SHARE)
+
+
+def _assumptions(found: Standing, instances: int, hours: float | None) -> tuple[str, ...]:
+    said = [
+        f"{instances} instances all the time, {'as many as run now' if found.autoscaled else 'as spec.replicas says'}; "
+        "the price is for one of them",
+        "an answer from the cache costs nothing, a miss one evaluation, and instances are as many as evaluations need",
+        "the hit rate is that of the rollout's evidence, at the traffic of then",
+    ]
+    if hours is not None:
+        said.append(f"both versions ran side by side for the {hours:.2f} h of the rollout (retainStable: Full)")
+    if found.canary:
+        said.append("the rollout is on its way: the old version's hit rate is in its report when it is over")
+    return tuple(said)
+
+
+# --- The page --------------------------------------------------------------------------------------------------------
+
+
+def page(cost: Cost, what: str, window: str) -> str:
+    """For a terminal."""
+    sides = [("before" if cost.after else "now", cost.before), *([("after", cost.after)] if cost.after else [])]
+    head = ("", "VERSION", "INSTANCES", "HIT RATE", f"COST IN {window}")
+    rows = [
+        (role, side.version, str(side.instances), _percent(side.hit_rate), f"{side.cost:,.2f}") for role, side in sides
+    ]
+    lines = [f"{what}, at {cost.price:g} an hour for an instance:", "", *columns([head, *rows]), ""]
+    return "\n".join([*lines, *_notes(cost), "Assumed:", *(f"- {one}" for one in cost.assumed)])
+
+
+def _notes(cost: Cost) -> list[str]:
+    notes = []
+    if cost.work is not None and cost.after:
+        notes.append(
+            f"Evaluations a request: {cost.work:.2f} times those of before; for the same traffic {cost.could_do} "
+            f"instances would do instead of {cost.after.instances}."
+        )
+    if cost.without_cache is not None:
+        notes.append(f"Without the cache the same traffic would cost {cost.without_cache:,.2f}.")
+    if cost.rollout is not None:
+        notes.append(f"The rollout itself cost {cost.rollout:,.2f} more: two versions at once.")
+    return [*notes, ""] if notes else []
+
+
+def _percent(share: float | None) -> str:
+    return "not known" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,87 @@
+"""The reports of rollouts that are over: found by the history of the object, printed, checked against its hash, exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pinn_operator.plugin.kubectl import Kubectl, NotFound, Trouble
+from pinn_operator.plugin.standing import Ended, Standing
+
+CERTIFICATE, PAGE = "certificate.json", "report.md"
+LATEST: Final = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report as the cluster keeps it. `raw` is its ConfigMap as it was sent, which is what is checked."""
+
+    ended: Ended
+    raw: str
+
+    @property
+    def data(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads(self.raw).get("data", {})
+        return found
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return dict(json.loads(self.data[CERTIFICATE]))
+
+
+def ended(found: Standing, which: str) -> Ended:
+    """The last rollout of a revision, or the last of all. Trouble where there is none with a report."""
+    if not found.history:
+        raise Trouble(f"no rollout of {found.namespace}/{found.name} is over yet: there is no report")
+    chosen = [one for one in found.history if which in (LATEST, one.revision, one.version, one.report)]
+    if not chosen:
+        there = ", ".join(f"{one.revision} ({one.version}, {one.outcome})" for one in found.history)
+        raise Trouble(f'the history has no rollout "{which}"; there are: {there}', code=2)
+    if not chosen[-1].report:
+        raise Trouble(f"the report of {chosen[-1].revision} was refused when it was to be written; see the events")
+    return chosen[-1]
+
+
+def read(kubectl: Kubectl, namespace: str, one: Ended) -> Report:
+    try:
+        return Report(one, kubectl.text(f"/api/v1/namespaces/{namespace}/configmaps/{one.report}"))
+    except NotFound:
+        raise NotFound(f"the report {one.report} is gone: somebody has deleted the ConfigMap") from None
+
+
+def checked(report: Report) -> tuple[list[str], bool]:
+    """The lines of the check, and whether all is well. The hash is the one in the object's status."""
+    from pinn_operator.verify import Verdict, verify_text
+
+    lines = list(verify_text(report.ended.report, report.raw, report.ended.sha256 or None))
+    return [line.text for line in lines], all(line.verdict is Verdict.GENUINE for line in lines)
+
+
+def export(report: Report, folder: Path) -> list[Path]:
+    """Three files: the certificate, the page, and its hash as `sha256sum --check` reads it."""
+    name = report.ended.report
+    texts = {
+        f"{name}.json": report.data[CERTIFICATE],
+        f"{name}.md": report.data[PAGE],
+        f"{name}.sha256": f"{report.data['sha256']}  {name}.json\n",
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in texts.items():
+            (folder / file).write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise Trouble(f"--output: {folder} cannot be written: {error.strerror}", code=2) from None
+    return [folder / file for file in texts]
+
+
+def all_of(kubectl: Kubectl, found: Standing) -> Iterable[Report | Trouble]:
+    """Every report of the history that should be there, or why it is not."""
+    for one in found.history:
+        if one.report:
+            try:
+                yield read(kubectl, found.namespace, one)
+            except NotFound as error:
+                yield error

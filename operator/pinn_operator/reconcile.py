@@ -55,8 +55,8 @@ class Pass:
 async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass | None:
     """One pass; None when the object is gone. `contested` says that somebody undoes one mending after the other.
 
-    Raises Conflict or Unavailable when it must be run again, after a pause, and NotUnderstood, once that is said, of an object that
-    cannot be read.
+    Raises Conflict or Unavailable when it must be run again, after a pause, and NotUnderstood, once that is said, of an object
+    that cannot be read.
     """
     now = datetime.now(UTC)
     try:

@@ -1,4 +1,4 @@
-"""`make test-full`: lint, unit tests, 100,000 generated requests, every test on the cluster; in shards, and taken up again.
+"""`make test-full`: lint, documents, unit tests, 100,000 generated requests, all tests on the cluster; in shards, resumable.
 
 SHARD=1/3 runs the first third of it. RESUME=1 leaves out what has passed on this very tree (committed or not) and this Python.
 Results are in build/test-full/, a file for each shard, with a page of all there are; files of other machines may be put beside.
@@ -20,7 +20,8 @@ from hack.results import Kept, Outcome, Result, Shard, is_done, keep_found, keep
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "test-full"
-LINT = "hack/lint"
+CHECKS = {"lint": ["hack/lint"], "docs": ["make", "docs"]}
+"""Each is one test, as far as shards and results go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def run(shard: Shard, before: str, *, resume: bool) -> int:
         file.unlink(missing_ok=True)
     ok = []
     try:
-        ok = [lint(file, shard, known), *(run_part(part, file, shard, known, earlier) for part in PARTS)]
+        ok = [check(name, command, file, shard, known) for name, command in CHECKS.items()]
+        ok += [run_part(part, file, shard, known, earlier) for part in PARTS]
     except KeyboardInterrupt:
         say("interrupted; RESUME=1 make test-full goes on from here")
     if tree() != before:
@@ -79,15 +81,16 @@ def run(shard: Shard, before: str, *, resume: bool) -> int:
     return 0 if ok and all(ok) and kept.all_well else 1
 
 
-def lint(file: Path, shard: Shard, known: Kept) -> bool:
-    """One test more, as far as shards and results go."""
-    keep_found(file, "lint", [LINT])
-    if not shard.has(LINT) or LINT in known.passed("lint"):
+def check(name: str, command: list[str], file: Path, shard: Shard, known: Kept) -> bool:
+    """Run it, unless another shard does or it has passed."""
+    test = " ".join(command)
+    keep_found(file, name, [test])
+    if not shard.has(test) or test in known.passed(name):
         return True
     began = time.time()
-    passed = subprocess.run([ROOT / LINT], check=False, cwd=ROOT).returncode == 0
+    passed = subprocess.run(command, check=False, cwd=ROOT).returncode == 0
     outcome: Outcome = "passed" if passed else "failed"
-    keep_result(file, Result("lint", LINT, outcome, round(time.time() - began, 1), time.time()))
+    keep_result(file, Result(name, test, outcome, round(time.time() - began, 1), time.time()))
     return passed
 
 

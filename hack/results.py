@@ -17,7 +17,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 Test = tuple[str, str]
 """The part it belongs to and pytest's name for it: the fuzz tests run twice, with other numbers of cases."""
 
-PARTS = ("lint", "unit", "fuzz", "e2e")
+PARTS = ("lint", "docs", "unit", "fuzz", "e2e")
 LISTED = 50
 """Tests that a page names one by one."""
 

@@ -9,7 +9,20 @@ from pathlib import Path
 import pytest
 
 from hack import full
-from hack.results import Kept, Result, Shard, is_done, keep_found, keep_result, page, read, shard_of, summary, to_run
+from hack.results import (
+    PARTS,
+    Kept,
+    Result,
+    Shard,
+    is_done,
+    keep_found,
+    keep_result,
+    page,
+    read,
+    shard_of,
+    summary,
+    to_run,
+)
 from hack.sharding import names_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,8 +149,8 @@ def test_the_page_names_all_that_has_not_passed_and_a_part_of_which_nothing_was_
     assert "- unit: `a.py::c`: no GPU" in text
 
 
-def test_a_page_is_well_only_with_all_four_parts() -> None:
-    parts = ("lint", "unit", "fuzz", "e2e")
+def test_a_page_is_well_only_with_all_parts() -> None:
+    parts = PARTS
     results = {(part, "a"): result("a", part=part) for part in parts}
     assert "**All is well**" in page(Kept(frozenset(results), results), {})
     del results["e2e", "a"]
@@ -241,7 +254,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(full, "FOLDER", tmp_path / "kept")
     monkeypatch.setattr(full, "ROOT", tmp_path)
     monkeypatch.setattr(full, "tree", lambda: "0123456789abcdef")
-    monkeypatch.setattr(full, "lint", lambda *_: True)
+    monkeypatch.setattr(full, "CHECKS", {})
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     part = full.Part("unit", [sys.executable, "-c", PASSES])
     monkeypatch.setattr(full, "PARTS", (part,))
@@ -262,6 +275,14 @@ def test_a_part_that_did_not_begin_is_no_success(whole: Path, monkeypatch: pytes
     monkeypatch.setattr(full, "PARTS", (*full.PARTS, full.Part("e2e", ["false"])))
     assert full.run(Shard(), "0123456789abcdef", resume=False) == 1
     assert "| e2e | 0 | 0 | 0 | all |" in (whole / "results.md").read_text()
+
+
+@pytest.mark.parametrize(("command", "code"), [("true", 0), ("false", 1)])
+def test_a_check_is_one_test_more(whole: Path, monkeypatch: pytest.MonkeyPatch, command: str, code: int) -> None:
+    monkeypatch.setattr(full, "CHECKS", {"lint": [command]})
+    assert full.run(Shard(), "0123456789abcdef", resume=False) == code
+    assert ("lint", command) in read(whole.glob("*.jsonl")).found
+    assert full.run(Shard(), "0123456789abcdef", resume=True) == code
 
 
 def test_results_of_another_tree_are_none(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

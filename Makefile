@@ -13,7 +13,7 @@ PORT ?= 8080
 ARGS ?= get pinndeployments,pods --all-namespaces
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint docs unit test-gpu e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
+.PHONY: help demo test lint docs unit test-gpu test-full e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
 
 help: ## Show this help
 	@printf 'pinn-operator: serve physics-informed neural networks on Kubernetes\n\n'
@@ -39,9 +39,8 @@ unit: venv ## Unit tests
 test-gpu: ## Unit tests that need a GPU, on a machine that has one (no part of make test)
 	@hack/test_gpu $(PYTEST_ARGS)
 
-test-full: lint unit ## All tests there are: every rollout on the cluster, 100,000 generated requests (an hour)
-	@PINN_FUZZ_CASES=100000 $(PY) -m pytest --timeout 0 inference/tests/fuzz $(PYTEST_ARGS)
-	@FULL=1 $(PY) -m hack.e2e
+test-full: venv ## All tests there are, an hour or more (SHARD=1/3 runs a third, RESUME=1 leaves out what has passed)
+	@$(PY) -m hack.full
 
 e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it up, K=name runs one)
 	@$(PY) -m hack.e2e

@@ -33,6 +33,7 @@ MEASUREMENTS = {
     "operator": "operator_figures:measure",
     "idle": "operator_figures:measure_idle",
     "rollout": "rollout_figures:measure",
+    "operations": "rollout_figures:measure_operations",
 }
 """Where each is found: imported when it is asked for, as some need a cluster and others an environment of their own."""
 

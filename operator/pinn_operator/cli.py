@@ -89,6 +89,63 @@ def verify(
 
 
 @app.command()
+def simulate(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A PinnDeployment, or - for standard input.")],
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Recorded: a certificate (or its ConfigMap), or counters as CSV or JSON."),
+    ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND[:AMOUNT][@FROM][+FOR],...", help="Made up: what goes wrong, and when. Default: healthy."
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N/s", help="Requests of users a second, to both versions. Default: 10/s, or as recorded."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Which requests fail is drawn from it: the same seed, the same story.")] = 0,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Begin a recording again when it is over.")] = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Say pinn.dev/promote where a step waits for a person.")
+    ] = False,
+    expect: Annotated[
+        str | None, typer.Option(metavar="OUTCOME", help="Exit with 1 where it ends otherwise, e.g. Promoted.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="text|json", help="For people, or for programs.")
+    ] = "text",
+) -> None:
+    """Say what a rollout of this object would come to, and when, without a cluster.
+
+    Steps, holds, gates and limits are those of the file; what users and servers do is made up, or was recorded. It is decided by
+    the operator's own rule, as often as the operator would look.
+
+        pinn-operator simulate pinndeployment.yaml --rate 12/s
+
+        pinn-operator simulate pinndeployment.yaml --scenario errors:5%@10m --rate 100/s
+
+        pinn-operator simulate pinndeployment.yaml --metrics certificate.json
+
+    Scenarios, with their usual amounts: healthy, errors:5%, slow:800ms, fallbacks:30%, misses:60%, physics:2%, leak:50Mi (an
+    hour), crash:50 (requests), unready, incident:15% (errors of both versions), quiet (no requests), blind (no metrics). @FROM
+    counts from the first request to the new version: errors:3%@2h breaks it in the bake.
+
+    Outcomes: Promoted, RolledBack, Undecided, Paused, WaitingForApproval, Held, NotOver.
+
+    Exit code 0: it was simulated, and came to what --expect says. 1: it came to something else. 2: a file or an option is no use.
+    """
+    from pinn_operator.simulate.command import Options, simulated
+
+    answer = simulated(Options(file, metrics, scenario, rate, seed, repeat, approve, expect, output))
+    typer.echo(answer.text, err=answer.code == 2)
+    raise typer.Exit(answer.code)
+
+
+@app.command()
 def run() -> None:
     """Run the operator, in a cluster or against the one that KUBECONFIG names.
 

@@ -5,11 +5,15 @@ OperatorError
 │   ├── Refused              403, 422, 400, or the 500 of a type error or a webhook: a person has to act first
 │   ├── Conflict             409: what was read is out of date, so observe again
 │   └── Unavailable          429, other 5xx, time-outs, broken connections: the same request may work later
+├── NotUnderstood            an object says what this release cannot read: another release, or a person, has to act
 ├── ServerTrouble            a model server cannot be asked, or says what cannot be used: a reason to wait, never a verdict
 └── LeaseLost                another replica leads now; this one must stop writing
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class OperatorError(Exception):
@@ -37,6 +41,16 @@ class Conflict(ApiError):
 
 class Unavailable(ApiError):
     """The server is busy, restarting or unreachable."""
+
+
+class NotUnderstood(OperatorError):
+    """A field of an object that a newer or an older release wrote; `live` is the object as it was read."""
+
+    def __init__(self, live: Mapping[str, Any], field: str, said: str) -> None:
+        super().__init__(f"{field}: {said}")
+        self.live = live
+        self.field = field
+        self.said = said
 
 
 class ServerTrouble(OperatorError):

@@ -5,21 +5,22 @@ A pass may be cut off after any write and comes out the same when run again, for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
 
-from pinn_operator.act import act, announce, file_report, write_status
+from pinn_operator.act import act, announce, file_report, write_not_understood, write_status
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.observed import Key, Observed
 from pinn_operator.api.outcome import Filed
 from pinn_operator.api.plan import Plan
 from pinn_operator.build import build, metadata_of
 from pinn_operator.decide import decide
+from pinn_operator.errors import NotUnderstood
 from pinn_operator.kube import Kube
 from pinn_operator.observe import observe, read_logs
-from pinn_operator.report import certificate, config_map, forgotten, happenings, history_with, status_of
+from pinn_operator.report import certificate, config_map, forgotten, happenings, history_with, not_understood, status_of
 from pinn_operator.servers import Servers
 from pinn_operator.settings import RELEASE
 
@@ -51,15 +52,24 @@ class Pass:
     healed: bool = False
 
 
-async def reconcile(context: Context, key: Key) -> Pass | None:
-    """One pass; None when the object is gone. Raises Conflict or Unavailable when it must be run again, after a pause."""
-    seen = await observe(
-        context.kube, key, now=datetime.now(UTC), server_image=context.server_image, servers=context.servers
-    )
+async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass | None:
+    """One pass; None when the object is gone. `contested` says that somebody undoes one mending after the other.
+
+    Raises Conflict or Unavailable when it must be run again, after a pause, and NotUnderstood, once that is said, of an object
+    that cannot be read.
+    """
+    now = datetime.now(UTC)
+    try:
+        seen = await observe(context.kube, key, now=now, server_image=context.server_image, servers=context.servers)
+    except NotUnderstood as error:
+        status = not_understood(error.live, error.field, error.said, now)
+        await write_not_understood(context.kube, status, error.live)
+        raise
     if seen is None:
         return None
     plan = decide(seen)
     outcome = await act(context.kube, plan, build(plan, seen), seen, finalizer=context.finalizer)
+    outcome = replace(outcome, contested=contested)
     for write in outcome.writes:
         level = 10 if write.child.kind == "ConfigMap" else 20  # one a reading: what is in it is told elsewhere
         log.log(

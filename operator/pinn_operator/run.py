@@ -67,7 +67,7 @@ async def _lead(
     stop: asyncio.Event,
 ) -> int:
     """Watch, resync and renew side by side; the first of them to end ends the others."""
-    wakeups = Wakeups(lambda key: reconcile(context, key), monitoring, settings.passes)
+    wakeups = Wakeups(lambda key, contested: reconcile(context, key, contested), monitoring, settings.passes)
     tasks = [
         asyncio.create_task(watch(wakeups, settings.namespaces, stop), name="watch"),
         asyncio.create_task(lease.keep(), name="lease"),

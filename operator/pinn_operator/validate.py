@@ -72,22 +72,27 @@ def _of_file(file: Path) -> Iterator[Line]:
 
 def _of_text(source: str, text: str) -> Iterator[Line]:
     try:
-        documents = [document for document in yaml.load_all(text, _Loader) if document is not None]
+        found = documents(text)
     except yaml.YAMLError as error:
         yield Line(f"{source}: no YAML: {' '.join(str(error).split())}", Verdict.UNREADABLE)
         return
-    if not documents:
+    if not found:
         yield Line(f"{source}: no document in it, nothing to validate")
-    for document in _unlisted(documents):
+    for document in found:
         try:
             yield from _of_document(source, document)
         except RecursionError:
             yield Line(f"{source}: a document holds itself or is nested beyond reading", Verdict.UNREADABLE)
 
 
-def _unlisted(documents: Iterable[Any]) -> Iterator[Any]:
+def documents(text: str) -> list[Any]:
+    """What a file holds, read as kubectl reads it. Raises yaml.YAMLError."""
+    return list(_unlisted(document for document in yaml.load_all(text, _Loader) if document is not None))
+
+
+def _unlisted(listed_too: Iterable[Any]) -> Iterator[Any]:
     """The documents, with the items of each List in its place."""
-    for document in documents:
+    for document in listed_too:
         listed = isinstance(document, dict) and document.get("kind") == "List" and document.get("apiVersion") == "v1"
         yield from document.get("items") or () if listed else (document,)
 

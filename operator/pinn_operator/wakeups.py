@@ -17,7 +17,7 @@ import structlog
 
 from pinn_operator.api.names import LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
-from pinn_operator.errors import ApiError, Conflict, Unavailable
+from pinn_operator.errors import ApiError, Conflict, NotUnderstood, Unavailable
 from pinn_operator.kube import PINN_DEPLOYMENT, WRITTEN, Kube, Object
 from pinn_operator.monitoring import Monitoring
 from pinn_operator.reconcile import Pass
@@ -32,11 +32,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 
 HEALS, HEAL_SECONDS = 6, 30.0
 """At most so many mendings of one object in so many seconds."""
+FIGHT_SECONDS = 2 * HEAL_SECONDS
+"""So many mendings within that time are a fight, and it is over when so long has passed without."""
 
 LISTED = frozenset(kind.kind for kind in WRITTEN)
 """Kinds of children that the full list is made of. The others are read by name: the operator does not list Secrets."""
 
 Versions = frozenset[tuple[ChildId, str]]
+Run = Callable[[Key, bool], Awaitable[Pass | None]]
+"""One pass over an object; whether its children are contested."""
 
 
 @dataclass
@@ -48,11 +52,16 @@ class _Slot:
     healed: deque[float] = field(default_factory=lambda: deque(maxlen=HEALS))
     task: asyncio.Task[None] | None = None
 
+    def is_contested(self) -> bool:
+        """Whether somebody undoes one mending after the other."""
+        now = asyncio.get_running_loop().time()
+        return len(self.healed) == HEALS and now - self.healed[0] < FIGHT_SECONDS
+
 
 class Wakeups:
     """All objects' tasks. At most `at_once` passes run at the same time; the others wait their turn."""
 
-    def __init__(self, run: Callable[[Key], Awaitable[Pass | None]], monitoring: Monitoring, at_once: int) -> None:
+    def __init__(self, run: Run, monitoring: Monitoring, at_once: int) -> None:
         self._run = run
         self._monitoring = monitoring
         self._turns = asyncio.Semaphore(at_once)
@@ -103,12 +112,14 @@ class Wakeups:
             await asyncio.sleep(COALESCE_SECONDS)
             slot.woken.clear()
             try:
-                finished = await self._pass(key)
+                contested = slot.is_contested()
+                finished = await self._pass(key, contested)
                 if finished is None:
                     self._monitoring.forget(key)
             except Exception as error:  # noqa: BLE001 - one object's bug must not stop the others
                 failures += 1
-                await _wait(slot.woken if isinstance(error, Conflict) else asyncio.Event(), _pause(error, failures))
+                wakes = isinstance(error, Conflict | NotUnderstood)
+                await _wait(slot.woken if wakes else asyncio.Event(), _pause(error, failures))
                 continue
             failures = 0
             if finished is None:
@@ -119,12 +130,12 @@ class Wakeups:
             slot.versions = _versions(finished)
             if finished.healed:
                 await _rest(key, slot)
-            await _wait(slot.woken, finished.look_again)
+            await _wait(slot.woken, _sooner(finished.look_again, FIGHT_SECONDS if contested else None))
 
-    async def _pass(self, key: Key) -> Pass | None:
+    async def _pass(self, key: Key, contested: bool) -> Pass | None:
         async with self._turns:
             with self._monitoring.timed(key):
-                finished = await asyncio.wait_for(self._run(key), PASS_SECONDS)
+                finished = await asyncio.wait_for(self._run(key, contested), PASS_SECONDS)
         if finished is not None:
             self._monitoring.note(finished)
         return finished
@@ -143,13 +154,17 @@ def _pause(error: Exception, failures: int) -> float:
     """Growing, scattered, bounded, and within the bound not shorter than the server asked for."""
     if isinstance(error, Unavailable | Conflict):
         log.info("pass_again", error=str(error))
-    elif isinstance(error, ApiError):
+    elif isinstance(error, ApiError | NotUnderstood):
         log.warning("pass_refused", error=str(error))
     else:
         log.error("pass_failed", exc_info=error)
     asked = min(error.retry_after or 0.0, LONGEST_PAUSE) if isinstance(error, ApiError) else 0.0
     grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
     return max(asked, grown * random.uniform(0.7, 1.0))  # noqa: S311 - scatter, not a secret
+
+
+def _sooner(*waits: float | None) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

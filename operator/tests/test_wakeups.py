@@ -78,7 +78,7 @@ def _quiet() -> Iterator[None]:
 @pytest.fixture
 def wakeups_of(monitoring: Monitoring) -> Callable[..., Wakeups]:
     def make(run: Callable[[Key], Awaitable[Pass | None]], at_once: int = 8) -> Wakeups:
-        return Wakeups(run, monitoring, at_once)
+        return Wakeups(lambda key, contested: run(key), monitoring, at_once)
 
     return make
 
@@ -273,6 +273,40 @@ async def test_whoever_undoes_every_mending_gets_a_bounded_number_of_writes_in_r
         await asyncio.sleep(0.1)
     assert len(passes.began) <= HEALS * (600 / HEAL_SECONDS + 1)
     assert len(passes.began) >= HEALS * (600 / HEAL_SECONDS - 1)
+
+
+async def test_a_pass_is_told_that_somebody_undoes_the_mendings_and_that_it_is_over(monitoring: Monitoring) -> None:
+    """Undone for five minutes; then nobody changes anything, and nothing wakes the object."""
+    told: list[tuple[float, bool]] = []
+
+    async def run(key: Key, contested: bool) -> Pass:
+        told.append((_now(), contested))
+        return replace(_pass(), healed=_now() < 300)
+
+    wakeups = Wakeups(run, monitoring, 8)
+    while _now() < 300:
+        wakeups.wake(KEY)
+        await asyncio.sleep(0.1)
+    assert [contested for _, contested in told[:HEALS]] == [False] * HEALS
+    assert all(contested for at, contested in told[HEALS:] if at < 300)
+    await asyncio.sleep(600)
+    assert told[-1][1] is False
+    assert len([at for at, _ in told if at > 300]) <= 4
+
+
+async def test_mendings_now_and_then_are_no_fight(monitoring: Monitoring) -> None:
+    told: list[bool] = []
+
+    async def run(key: Key, contested: bool) -> Pass:
+        told.append(contested)
+        return replace(_pass(), healed=True)
+
+    wakeups = Wakeups(run, monitoring, 8)
+    for _ in range(100):
+        wakeups.wake(KEY)
+        await asyncio.sleep(20)
+    assert len(told) == 100
+    assert not any(told)
 
 
 async def test_stop_cancels_every_task_even_in_the_middle_of_a_pass(wakeups_of: Make) -> None:

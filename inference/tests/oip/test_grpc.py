@@ -137,9 +137,9 @@ def test_what_is_absent_has_its_default_and_other_parameters_change_nothing(call
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_a_number_may_be_of_any_datatype_of_numbers(caller: Caller, datatype: str, as_bytes: bool) -> None:
     spots = tensor("spot", [100, 101], datatype, [2, 1])
-    found = caller.infer(question(2, ["price"], as_bytes, spot=spots))
-    expected = caller.infer(question(2, ["price"], as_bytes, spot=[100.0, 101.0]))
-    assert found == expected
+    same = question(2, ["price"], as_bytes, spot=[100.0, 101.0])
+    caller.infer(same)  # now both are in the cache, whichever test was first
+    assert caller.infer(question(2, ["price"], as_bytes, spot=spots)) == caller.infer(same)
 
 
 def test_half_precision_comes_raw_only(caller: Caller) -> None:

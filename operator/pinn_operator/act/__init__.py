@@ -2,6 +2,6 @@
 
 from pinn_operator.act.children import act
 from pinn_operator.act.reports import file_report
-from pinn_operator.act.status import announce, write_status
+from pinn_operator.act.status import announce, write_not_understood, write_status
 
-__all__ = ["act", "announce", "file_report", "write_status"]
+__all__ = ["act", "announce", "file_report", "write_not_understood", "write_status"]

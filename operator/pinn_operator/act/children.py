@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pinn_operator.act.compare import additions, holds, replacement, tampered
+from pinn_operator.act.compare import additions, holds, meddlers, replacement, tampered
 from pinn_operator.act.shares import mark, weigh
 from pinn_operator.api.names import FINALIZER, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed
@@ -133,14 +133,15 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
         replaced = await kube.replace(replacement(live, wanted))
         if _content(replaced) == _content(live):
             return []
-        return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added")]
+        return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added", strangers)]
     if holds(live, wanted):
         return []
     applied = await kube.apply(_pinned(wanted, live))
     if _content(applied) == _content(live):
         return []  # the same in other words: the server writes "1024Mi" as "1Gi"
     if tampered(live, wanted):
-        return [_written("Healed", wanted, "somebody had changed it")]
+        by = meddlers(live, wanted)
+        return [_written("Healed", wanted, f"{', '.join(by) or 'somebody'} had changed it", by)]
     return [_written("Updated", wanted, "")]
 
 
@@ -250,8 +251,8 @@ def _revision(obj: Mapping[str, Any]) -> str | None:
     return str(value) if value else None
 
 
-def _written(verb: Verb, obj: Object, why: str) -> Write:
-    return Write(verb, _id(obj), why)
+def _written(verb: Verb, obj: Object, why: str, by: tuple[str, ...] = ()) -> Write:
+    return Write(verb, _id(obj), why, by)
 
 
 def _refusal(obj: Object, error: ApiError) -> Refusal:

@@ -44,6 +44,29 @@ def tampered(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return any(not _listed(mine, path) for path in _differences(live, wanted) if "f:annotations" not in path)
 
 
+def meddlers(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who made the difference, by managedFields: who owns what is not as wanted, or, where that was removed and so is nobody's,
+    who wrote last."""
+    entries = [
+        entry for entry in live["metadata"].get("managedFields", ()) if not _ours(entry) and not _is_of_status(entry)
+    ]
+    paths = [path for path in _differences(live, wanted) if "f:annotations" not in path]
+    owners = {str(one.get("manager")) for one in entries for path in paths if _touches(one.get("fieldsV1", {}), path)}
+    if owners:
+        return tuple(sorted(owners))
+    last = max(entries, key=lambda one: str(one.get("time", "")), default=None)
+    return (str(last.get("manager")),) if last else ()
+
+
+def _is_of_status(entry: Mapping[str, Any]) -> bool:
+    return entry.get("subresource") == "status"
+
+
+def _touches(fields: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether a managedFields tree has the path, or something of the list that it ends in."""
+    return _listed(fields, path[:-1] if path[-1:] == ("[]",) else path)
+
+
 def _differences(live: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     if isinstance(live, Mapping) and isinstance(wanted, Mapping):
         for name, value in wanted.items():

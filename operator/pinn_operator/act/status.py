@@ -29,6 +29,15 @@ async def write_status(kube: Kube, status: Mapping[str, Any], seen: Observed, ve
     await kube.apply_status({"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "status": status})
 
 
+async def write_not_understood(kube: Kube, status: Mapping[str, Any], live: Mapping[str, Any]) -> None:
+    """The same of an object that cannot be read: its status as it is, but for what `status` says otherwise."""
+    if status == live.get("status"):
+        return
+    metadata = live["metadata"]
+    named = {name: metadata[name] for name in ("name", "namespace", "resourceVersion")}
+    await kube.apply_status({"apiVersion": API_VERSION, "kind": KIND, "metadata": named, "status": status})
+
+
 async def announce(kube: Kube, happenings: Iterable[Happening], seen: Observed, instance: str) -> None:
     """Events for people. One that cannot be written is logged and costs nothing else."""
     for happening in happenings:

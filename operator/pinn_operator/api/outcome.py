@@ -12,11 +12,13 @@ Verb = Literal["Created", "Updated", "Healed", "Deleted"]
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write that went through. Healed: somebody had changed what is ours. `why` is for people."""
+    """One write that went through. Healed: somebody had changed what is ours, `by` whom, as far as managedFields tell. `why` is
+    for people."""
 
     verb: Verb
     child: ChildId
     why: str
+    by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All of a pass. `resource_version` is the object's own, after what the pass changed of its metadata."""
+    """All of a pass. `resource_version` is the object's own, after what the pass changed of its metadata; `contested` says that
+    somebody has undone so many mendings of late that they are rationed."""
 
     writes: tuple[Write, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     resource_version: str = field(default="", compare=False)
+    contested: bool = False
 
 
 @dataclass(frozen=True, slots=True)

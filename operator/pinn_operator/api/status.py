@@ -25,7 +25,7 @@ class Condition(Part):
     """One condition of the object (metav1.Condition)."""
 
     type: Annotated[str, Field(max_length=316)] = Field(
-        description="What is judged: Ready, Reconciling, Stalled, Available, Progressing or GpuSatisfied."
+        description="What is judged: Ready, Reconciling, Stalled, Available, Progressing, GpuSatisfied or Contested."
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
     observed_generation: Annotated[int, Field(ge=0)] | None = Field(

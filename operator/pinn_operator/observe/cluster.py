@@ -24,6 +24,7 @@ from pinn_operator.api.readings import Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, from_stored, recovered
 from pinn_operator.api.route_ref import canary_service_name
+from pinn_operator.errors import NotUnderstood
 from pinn_operator.kube import (
     CONFIG_MAP,
     ENDPOINT_SLICE,
@@ -103,12 +104,15 @@ def memory_of(config_map: Mapping[str, Any] | None) -> Memory | None:
 
 
 def _parsed(live: Object) -> PinnDeployment:
-    """The object. One that a newer release wrote, and this one cannot read, can still be deleted: that asks for nothing in it."""
+    """The object. One that a newer release wrote, and this one cannot read, can still be deleted: that asks for nothing in it.
+    Raises NotUnderstood for any other."""
     try:
         return PinnDeployment.model_validate(live)
-    except ValidationError:
+    except ValidationError as error:
         if "deletionTimestamp" not in live["metadata"]:
-            raise
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise NotUnderstood(live, field, first["msg"]) from None
         return PinnDeployment.model_validate(
             {"metadata": live["metadata"], "spec": {"model": {"name": "-", "version": "-"}}}
         )

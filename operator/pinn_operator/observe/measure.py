@@ -58,7 +58,7 @@ async def _tick(
     kube: Kube | None,
 ) -> Measured:
     """One reading of the counters; once in an interval a check of the physics too, and requests of our own if users send none."""
-    asks, sla = _is_first_in_interval(seen, journal), seen.resource.spec.sla
+    asks, sla = is_first_in_interval(seen, journal), seen.resource.spec.sla
     checked, replayed = Measured(), ""
     if asks and sla.promote.physics_violation_rate != OFF:
         checked = await check(servers, stable, canary, token, seed=seed)
@@ -70,7 +70,7 @@ async def _tick(
     return replace(read, shadow=checked.shadow, trouble=trouble)
 
 
-def _is_first_in_interval(seen: Observed, journal: Journal) -> bool:
+def is_first_in_interval(seen: Observed, journal: Journal) -> bool:
     """Right after a weight has risen there are several readings in an interval, and no time for a thousand questions in each."""
     now, interval = seen.now.timestamp(), seconds(seen.resource.spec.metrics.interval)
     return now % interval < journal.pause(now, interval)

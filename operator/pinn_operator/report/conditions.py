@@ -56,6 +56,19 @@ def trouble_of(seen: Observed, plan: Plan, outcome: Outcome) -> Trouble | None:
     return None
 
 
+def contest_of(seen: Observed, outcome: Outcome) -> Trouble | None:
+    """Who changes a child again and again. In a pass that mends nothing it is as it was said before."""
+    healed = sorted((write for write in outcome.writes if write.verb == "Healed"), key=lambda write: write.child)
+    if not outcome.contested:
+        return None
+    if not healed:
+        before = next((one for one in seen.resource.status.conditions if one.type == "Contested"), None)
+        return Trouble(before.reason, before.message) if before else None
+    who = ", ".join(healed[0].by) or "somebody whom its managedFields do not name"
+    said = f"{healed[0].child} is changed again and again by {who}; it is put back, a few times a minute at most"
+    return Trouble("ChildChanged", f"{said}. Let {who} leave it alone, or say in spec what it should be")
+
+
 def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict]:
     available = _is_available(seen, plan)
     trouble = trouble_of(seen, plan, outcome)
@@ -75,6 +88,8 @@ def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict
         yield _Verdict("Progressing", False, plan.phase.value, plan.sentence)
     elif trouble is None and not overdue and plan.phase in MOVING:
         yield _Verdict("Progressing", True, "Baking" if plan.phase is Phase.BAKING else "Step", plan.sentence)
+    if contest := contest_of(seen, outcome):
+        yield _Verdict("Contested", True, contest.reason, contest.message)
 
 
 def _ready(plan: Plan, available: bool, trouble: Trouble | None) -> _Verdict:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Happening, Outcome
 from pinn_operator.api.plan import Phase, Plan
-from pinn_operator.report.conditions import HELD, trouble_of
+from pinn_operator.report.conditions import HELD, contest_of, trouble_of
 
 
 def happenings(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Happening, ...]:
@@ -61,5 +61,8 @@ def _of_trouble(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[Happen
     said = ready.get("Ready")
     if trouble is not None and (said is None or said.reason != trouble.reason):
         yield Happening(trouble.reason, "Write", trouble.message, warning=True)
+    contest = contest_of(seen, outcome)
+    if contest is not None and "Contested" not in ready:
+        yield Happening("Contested", "Heal", contest.message, warning=True)
     if plan.phase is Phase.NOT_SUPPORTED and (said is None or said.message != plan.sentence):
         yield Happening("NotSupported", "Refuse", plan.sentence, warning=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pinn_operator.act.compare import GUARDED, additions, holds, replacement, tampered
+from pinn_operator.act.compare import GUARDED, additions, holds, meddlers, replacement, tampered
 
 LIVE = Path(__file__).parent / "live"
 KINDS = ("deployment", "service", "budget")
@@ -185,3 +185,36 @@ def test_a_replaced_service_keeps_its_address() -> None:
         assert put["spec"][field] == live["spec"][field]
     assert put["spec"]["selector"] == wanted["spec"]["selector"]
     assert "clusterIP" not in wanted["spec"]
+
+
+# --- Who it was ------------------------------------------------------------------------------------------------------
+
+
+def test_who_owns_what_is_not_as_wanted_is_named() -> None:
+    live, wanted = _read("service")
+    live["spec"]["ports"][0]["port"] = 9999
+    live["metadata"]["managedFields"] += [
+        _by("argocd-controller", {"f:spec": {"f:ports": {}}}, time="2026-01-01T00:00:00Z"),
+        _by("kube-controller", {"f:metadata": {"f:annotations": {}}}, time="2026-01-02T00:00:00Z"),
+    ]
+    assert meddlers(live, wanted) == ("argocd-controller",)
+
+
+def test_where_something_was_removed_who_wrote_last_is_named() -> None:
+    live, wanted = _read("service")
+    del live["metadata"]["labels"]
+    live["metadata"]["managedFields"] += [
+        _by("kubectl-edit", {}, time="2026-01-03T00:00:00Z"),
+        _by("flux", {}, time="2026-01-02T00:00:00Z"),
+        _by("kube-controller", {}, time="2026-01-04T00:00:00Z", subresource="status"),
+    ]
+    assert meddlers(live, wanted) == ("kubectl-edit",)
+
+
+def test_where_nobody_else_ever_wrote_nobody_is_named() -> None:
+    live, wanted = _read("budget")
+    live["metadata"]["managedFields"] = [
+        one for one in live["metadata"]["managedFields"] if one["manager"] == "pinn-operator"
+    ]
+    live["spec"] = {}
+    assert meddlers(live, wanted) == ()

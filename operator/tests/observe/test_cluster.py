@@ -12,10 +12,9 @@ from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION, LAB
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.readings import Measured, Server
 from pinn_operator.api.revision import stored
-from pinn_operator.errors import Unavailable
+from pinn_operator.errors import NotUnderstood, Unavailable
 from pinn_operator.kube import NAMED, WRITTEN
 from pinn_operator.observe import observe
-from pydantic import ValidationError
 from tests.fake_kube import FakeKube
 from tests.given import IMAGE, NOW, UID, revision, spec_of
 
@@ -242,7 +241,7 @@ async def test_an_object_that_a_newer_release_wrote_can_still_be_deleted() -> No
     newer = {"status": {"stable": {"placement": "TPU"}}}
     metadata = {"name": "pricer", "namespace": "demo", "uid": UID, "finalizers": [FINALIZER]}
     obj = {"kind": "PinnDeployment", "metadata": metadata, "spec": spec_of("1.0.0"), **newer}
-    with pytest.raises(ValidationError):
+    with pytest.raises(NotUnderstood, match=r"status\.stable\.placement"):
         await observe(FakeKube(obj), Key("demo", "pricer"), now=NOW, server_image=IMAGE)
     leaving = {**obj, "metadata": {**metadata, "deletionTimestamp": "2026-01-02T03:04:00Z"}}
     seen = await observe(FakeKube(leaving), Key("demo", "pricer"), now=NOW, server_image=IMAGE)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from pinn_operator.api.observed import ChildId, Observed, Workload
-from pinn_operator.api.outcome import Outcome, Refusal
+from pinn_operator.api.outcome import Outcome, Refusal, Write
 from pinn_operator.api.plan import Phase, Plan, Run, Traffic
 from pinn_operator.decide import decide
 from pinn_operator.report.conditions import MESSAGE_LIMIT, conditions_of, trouble_of
@@ -271,6 +271,37 @@ def test_a_message_that_is_too_long_is_cut() -> None:
     long = Outcome(refusals=(Refusal(ChildId("Deployment", "x"), "Invalid", "m" * 5000),))
     seen = _first()
     assert {len(c.message) for c in conditions_of(seen, decide(seen), long) if c.type == "Ready"} == {MESSAGE_LIMIT}
+
+
+def _contested(*by: str, heals: bool = True, **status: Any) -> dict[str, Any]:
+    """The conditions, as the status has them, in a pass in which somebody has undone one mending after the other."""
+    child = ChildId("Service", "pricer")
+    outcome = Outcome(writes=(Write("Healed", child, "", by),) if heals else (), contested=True)
+    seen = _seen("1.0.0", {ONE.name: UP}, status=status)
+    return {one.type: one.model_dump(mode="json", by_alias=True) for one in conditions_of(seen, decide(seen), outcome)}
+
+
+def test_who_changes_a_child_again_and_again_is_named_and_the_object_is_as_ready_as_it_is() -> None:
+    found = _contested("argocd-controller")
+    assert (found["Contested"]["status"], found["Contested"]["reason"]) == ("True", "ChildChanged")
+    assert "Service/pricer is changed again and again by argocd-controller" in found["Contested"]["message"]
+    assert found["Ready"]["status"] == "True"
+
+
+def test_where_nobody_is_named_that_is_said() -> None:
+    assert "by somebody whom its managedFields do not name" in _contested()["Contested"]["message"]
+
+
+def test_a_fight_is_told_as_before_in_a_pass_that_mends_nothing_and_no_more_when_it_is_over() -> None:
+    told = [{**_condition("Contested", reason="ChildChanged"), "message": "by argocd-controller"}]
+    assert _contested(heals=False, conditions=told)["Contested"]["message"] == "by argocd-controller"
+    seen = _seen("1.0.0", {ONE.name: UP}, status={"conditions": told})
+    assert "Contested" not in _conditions(seen)
+
+
+def test_one_mending_is_no_fight() -> None:
+    outcome = Outcome(writes=(Write("Healed", ChildId("Service", "pricer"), "", ("kubectl-edit",)),))
+    assert "Contested" not in _conditions(_seen("1.0.0", {ONE.name: UP}), outcome)
 
 
 def test_a_refusal_goes_before_what_pods_say() -> None:

@@ -77,6 +77,15 @@ def test_a_healing_is_a_warning_that_says_what_was_put_right_and_why() -> None:
     assert told.note == "Service/pricer was put right: somebody had changed it"
 
 
+def test_a_fight_over_a_child_is_a_warning_told_once() -> None:
+    writes = (
+        Write("Healed", ChildId("Service", "pricer"), "argocd-controller had changed it", ("argocd-controller",)),
+    )
+    outcome = Outcome(writes=writes, contested=True)
+    assert ("Contested", True) in _told(_seen("1.0.0", STABLE), outcome)
+    assert ("Contested", True) not in _told_twice(_seen("1.0.0", STABLE), outcome)
+
+
 def test_of_routine_writes_only_a_new_revision_is_told() -> None:
     child = ChildId("Service", "pricer")
     record = ChildId("ControllerRevision", "pricer-y")

@@ -1,0 +1,135 @@
+"""`pinn-operator simulate`: what would happen, told in full, by the operator's own decisions."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pinn_operator.cli import app
+from tests.given import ALL_OFF, GATEWAY, only
+from tests.golden import assert_golden
+from typer.testing import CliRunner
+
+GOLDEN = Path(__file__).parent / "golden"
+STEPS = [{"weight": 10, "hold": "2m"}, {"weight": 50, "hold": "2m"}, {"weight": 100, "hold": "5m"}]
+
+LONG = [{"weight": 10, "hold": "1m"}, {"weight": 100, "hold": "1h"}]
+
+
+@pytest.fixture
+def simulate(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """The command, on a manifest made of the default one; returns its exit code and its output."""
+
+    def once(*options: str, **spec: Any) -> tuple[int, str]:
+        whole = {
+            "model": {"name": "black-scholes", "version": "2.0.0"},
+            "traffic": GATEWAY,
+            "rollout": {"steps": STEPS},
+        }
+        manifest = {
+            "apiVersion": "pinn.dev/v1alpha1",
+            "kind": "PinnDeployment",
+            "metadata": {"name": "pricer"},
+            "spec": {**whole, "sla": only(errorRate="1%"), **spec},
+        }
+        file = tmp_path / "pricer.yaml"
+        file.write_text(yaml.safe_dump(manifest))
+        done = CliRunner().invoke(app, ["simulate", str(file), *options])
+        assert not isinstance(done.exception, Exception)
+        return done.exit_code, done.output.replace(str(tmp_path), "DIR")
+
+    return once
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "spec"),
+    [
+        ("healthy", (), {"sla": {}}),
+        ("errors", ("--scenario", "errors:5%"), {}),
+        ("errors-in-the-bake", ("--scenario", "errors:5%@6m"), {}),
+        ("slow", ("--scenario", "slow"), {"sla": only(latencyP95="500ms")}),
+        ("physics", ("--scenario", "physics:5%"), {"sla": only(physicsViolationRate="0.1%")}),
+        ("leak", ("--scenario", "leak:200Mi"), {"sla": only(memoryGrowthPerHour="10Mi"), "rollout": {"steps": LONG}}),
+        ("crash", ("--scenario", "crash:50"), {}),
+        ("unready", ("--scenario", "unready"), {}),
+        ("incident", ("--scenario", "incident:15%@1m+1m", "--rate", "100/s"), {}),
+        ("quiet", ("--scenario", "quiet"), {}),
+        ("quiet-and-live-only", ("--scenario", "quiet"), {"sla": {**only(errorRate="1%"), "evidence": "Live"}}),
+        ("blind", ("--scenario", "blind@1m+1m"), {}),
+        ("without-a-gateway", (), {"traffic": {}}),
+        ("by-labels", (), {"traffic": {}, "replicas": 9}),
+        ("every-gate-off", (), {"sla": ALL_OFF}),
+        ("approval", (), {"rollout": {"steps": [{**STEPS[0], "approval": "Required"}, *STEPS[1:]]}}),
+        ("approved", ("--approve",), {"rollout": {"steps": [{**STEPS[0], "approval": "Required"}, *STEPS[1:]]}}),
+        ("paused", (), {"rollout": {"steps": STEPS, "paused": True}}),
+        (
+            "rolled-back-when-undecided",
+            ("--rate", "1/s"),
+            {
+                "rollout": {"steps": STEPS, "whenUndecided": "RollBack"},
+                "sla": {**only(errorRate="1%"), "evidence": "Live"},
+            },
+        ),
+    ],
+)
+def test_the_story_is_told_in_full(simulate, name: str, options: tuple[str, ...], spec: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    rate = () if "--rate" in options else ("--rate", "50/s")
+    code, output = simulate(*rate, *options, **spec)
+    assert code == 0
+    assert_golden(GOLDEN / f"{name}.txt", output)
+
+
+def test_for_programs_there_is_all_of_it_as_json(simulate) -> None:  # type: ignore[no-untyped-def]
+    code, output = simulate("--scenario", "errors:5%", "--rate", "50/s", "-o", "json")
+    assert code == 0
+    found = json.loads(output)
+    assert (found["outcome"], found["reason"]) == ("RolledBack", "ErrorRate")
+    assert [step["then"] for step in found["steps"]] == ["rolled back", "not reached", "not reached"]
+    assert_golden(GOLDEN / "errors.json", output)
+
+
+def test_the_same_seed_tells_the_same_story_and_another_one_another(simulate) -> None:  # type: ignore[no-untyped-def]
+    options = ("--scenario", "errors:5%", "--rate", "50/s", "-o", "json")
+    assert simulate(*options, "--seed", "1") == simulate(*options, "--seed", "1")
+    assert simulate(*options, "--seed", "1") != simulate(*options, "--seed", "2")
+
+
+@pytest.mark.parametrize(("expected", "code"), [("RolledBack", 0), ("Promoted", 1)])
+def test_the_exit_code_says_whether_it_came_to_what_was_expected(simulate, expected: str, code: int) -> None:  # type: ignore[no-untyped-def]
+    assert simulate("--scenario", "errors:30%", "--expect", expected)[0] == code
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--scenario", "typhoon"), '--scenario: "typhoon" is none of healthy, errors,'),
+        (("--scenario", "errors:five"), '"five" is no percentage; write e.g. "1%"'),
+        (("--scenario", "crash:0"), "write e.g. crash:50"),
+        (("--scenario", "errors@soon"), '"soon" is no duration'),
+        (("--rate", "fast"), '--rate: "fast" is no rate; write e.g. 12/s'),
+        (("--metrics", "a", "--scenario", "slow"), "choose one of the two"),
+        (("--metrics", "/nowhere.csv"), "/nowhere.csv: cannot be read"),
+        (("--repeat",), "only a recording can be repeated"),
+        (("--output", "xml"), "neither text nor json"),
+        (("--expect", "promoted"), "is none of Promoted, RolledBack"),
+    ],
+)
+def test_an_option_that_is_no_use_is_refused_with_the_remedy(simulate, options: tuple[str, ...], said: str) -> None:  # type: ignore[no-untyped-def]
+    code, output = simulate(*options)
+    assert code == 2
+    assert said in output
+
+
+def test_a_manifest_that_an_api_server_would_refuse_is_refused_in_its_words(simulate) -> None:  # type: ignore[no-untyped-def]
+    code, output = simulate(rollout={"steps": [{"weight": 50, "hold": "1m"}]})
+    assert code == 2
+    assert "spec.rollout.steps" in output
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "0 objects of kind PinnDeployment"), ("a: [", "no YAML")])
+def test_a_file_without_one_object_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    done = CliRunner().invoke(app, ["simulate", str(tmp_path / "a.yaml")])
+    assert done.exit_code == 2
+    assert said in done.output

@@ -98,7 +98,7 @@ def look_again(seen: Observed, runs: Iterable[Run]) -> float | None:
 
 
 def _begin(seen: Observed, revision: Revision, least: int, scaling: Autoscaling, *, is_canary: bool) -> int:
-    """Where there is no number yet: what an autoscaler has found, else what `replicas` says, or what the share of a canary needs."""
+    """Where there is no number yet: what an autoscaler has found, else what `replicas` says, or what a canary needs."""
     found = seen.autoscalers.get(revision.name)
     desired = found.desired if found and found.desired else None
     begin = desired or (least if is_canary else seen.resource.spec.replicas)

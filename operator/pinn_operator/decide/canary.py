@@ -425,7 +425,8 @@ def _too_coarse(case: Case, step: Step) -> Plan | None:
     if not is_too_coarse(case.seen, case.stable, case.wanted, step.weight):
         return None
     nearest = 100 * reachable_share(case.seen, case.stable, case.wanted, step.weight)
-    how = "name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse"
+    more = "spec.autoscaling.minReplicas" if case.seen.resource.spec.autoscaling else "spec.replicas"
+    how = f"name a gateway in spec.traffic, raise {more}, or set spec.traffic.allowCoarse"
     said = f"so few servers can make no share nearer to {step.weight} % than {float(nearest):.0f} %; {how}"
     return _held(case, Phase.TOO_COARSE, said, LATER)
 
@@ -540,8 +541,8 @@ def _held(case: Case, phase: Phase, said: str, again: float | None) -> Plan:
     """The canary stands by, with the share it has now or less: none before its first step."""
     if case.journal.step == 0:
         return _plan(case, phase, said, all_to(case.stable), again)
-    now = current(case.seen, case.wanted)
-    return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, min(now, _allowed(case))), again)
+    weight = min(current(case.seen, case.wanted), _allowed(replace(case, coming=0)))
+    return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, weight), again)
 
 
 def _on(case: Case, traffic: Traffic, verdict: StepVerdict, phase: Phase, said: str) -> Plan:

@@ -141,11 +141,20 @@ def test_stable_does_not_shrink_while_a_rollout_goes_on_and_for_five_minutes_aft
 
 
 def test_a_stable_that_grows_takes_no_share_away_from_the_canary() -> None:
-    cluster = rolling(step=2, autoscaling=BETWEEN)
+    cluster, shares = rolling(step=2, autoscaling=BETWEEN), list[int]()
     cluster.scale(cluster.named("1.0.0"), 9)
-    for _ in range(3):
-        cluster.go_on(1.0)
-        assert cluster.share == 50
+    while cluster.share < 100:
+        cluster.go_on()
+        shares.append(cluster.share)
+    assert set(shares) == {50, 100}
+    assert cluster.sizes[cluster.wanted] == 9
+
+
+def test_a_share_too_coarse_names_the_field_that_would_help() -> None:
+    cluster = serving(autoscaling=BETWEEN, traffic={})
+    cluster.version = "2.0.0"
+    said = cluster.until(lambda plan: plan.phase is Phase.TOO_COARSE).sentence
+    assert "raise spec.autoscaling.minReplicas" in said
 
 
 def test_a_canary_that_loses_servers_loses_share_by_what_the_whole_is_worth() -> None:

@@ -137,7 +137,7 @@ class TinyCluster:
             len(self.pods[name]),
             not_starting="ImagePullBackOff: no such image" if broken else None,
             not_created=None if len(self.pods[name]) >= self.replicas else self.refused,
-            asked=self.sizes[name],
+            asked=self.sizes.get(name, len(self.pods[name])),
         )
 
     def _autoscaler(self, name: str) -> Autoscaler:

@@ -402,6 +402,10 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         return _held(case, Phase.STEPPING, said, SOON)
     if coarse := _too_coarse(case, step):
         return coarse
+    if number > 1 and not _are_warm(case):
+        said = f"{called(case.wanted)} is to get {step.weight} % of the traffic when its new servers are warm"
+        case = replace(case, journal=to_measure(case.journal, "preflight", case.now))
+        return _held(case, Phase.STEPPING, said, 0.0)
     said = f"step {number}/{len(case.steps)}: {step.weight} % of the traffic to {called(case.wanted)}"
     journal = replace(
         case.journal,
@@ -418,6 +422,17 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
     case = replace(case, journal=to_measure(journal, "tick", case.now), ledger=ledger)
     phase = Phase.BAKING if number == len(case.steps) else Phase.STEPPING
     return _plan(case, phase, said, divided(seen, case.stable, case.wanted, step.weight), SOON, request=request)
+
+
+def _are_warm(case: Case) -> bool:
+    """Servers that an autoscaler adds for a step know nothing of what stable is asked most; they are told as those before them
+    were, as well as it can be done."""
+    seen = case.seen
+    grows = seen.resource.spec.autoscaling is not None and case.needed > replace(case, coming=0).needed
+    if not grows or seen.resource.spec.cache.warm_up.from_ != "Stable":
+        return True
+    stored = seen.memory.journal if seen.memory else None
+    return stored is not None and stored.measure == "preflight" and seen.measured is not None
 
 
 def _too_coarse(case: Case, step: Step) -> Plan | None:

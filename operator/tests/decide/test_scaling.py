@@ -123,6 +123,22 @@ def test_the_canary_has_the_servers_of_its_share_before_the_share_rises() -> Non
     assert shares == {0: 2, 10: 2, 50: 4, 100: 8}
 
 
+@pytest.mark.parametrize(("source", "warmed"), [("Stable", [(0, 2), (10, 4), (50, 8)]), ("None", [(0, 2)])])
+def test_servers_that_come_for_a_step_are_warmed_before_its_share_rises(
+    source: str, warmed: list[tuple[int, int]]
+) -> None:
+    cluster, found = _scaled_cluster(8, cache={"warmUp": {"from": source}}), list[tuple[int, int]]()
+    cluster.version = "2.0.0"
+    for _ in range(200):
+        measured = cluster.observe().measured
+        if measured and measured.warmed is not None:
+            found.append((cluster.share, cluster.sizes[cluster.wanted]))
+        if cluster.go_on().phase is Phase.SERVING:
+            break
+    assert found == warmed
+    assert cluster.state()["stable"] == "2.0.0"
+
+
 def test_stable_does_not_shrink_while_a_rollout_goes_on_and_for_five_minutes_after() -> None:
     cluster = _scaled_cluster(8)
     one, cluster.version = cluster.named("1.0.0"), "2.0.0"

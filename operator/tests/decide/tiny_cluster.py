@@ -64,6 +64,7 @@ class TinyCluster:
     no_metrics: str = ""
     deleted_for: int | None = None
     autoscaling: dict[str, Any] | None = None
+    cache: dict[str, Any] = field(default_factory=dict)
 
     at: float = 0.0
     records: dict[str, Revision] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class TinyCluster:
                 traffic=self.traffic,
                 sla=self.sla,
                 autoscaling=self.autoscaling,
+                cache=self.cache,
                 status=self.status,
                 metadata={"annotations": self.annotations, **self._deletion()},
             ),

@@ -145,6 +145,7 @@ class Gauges:
     """What is read when metrics are asked for. The server fills it in when a model is loaded."""
 
     def __init__(self) -> None:
+        self.in_flight: Callable[[], int] = lambda: 0
         self.cache: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self.model: Callable[[], tuple[str, str, str] | None] = lambda: None
         self.model_cache: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -200,6 +201,9 @@ class Metrics:
             "error (5xx)",
             ("outcome", "source"),
             self.requests,
+        )
+        yield GaugeMetricFamily(
+            "pinn_requests_in_flight", "Calls that are being answered or wait their turn", self.gauges.in_flight()
         )
         yield _counter("pinn_predictions", "Items answered, by how", ("method", "source"), self.items)
         yield _counter(

@@ -232,6 +232,7 @@ class Service:
 
     def _gauges(self) -> None:
         gauges = self._metrics.gauges
+        gauges.in_flight = lambda: self._limiter.inside
         gauges.cache = self._cache_figures
         gauges.model = lambda: (self.model.name, self.model.version, self.model.artifact.digest)
         counts = self._cache.counts

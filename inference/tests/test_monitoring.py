@@ -127,6 +127,13 @@ def test_without_the_library_nothing_is_known_and_the_server_goes_on(opened: Cal
     assert use.shares() == []
 
 
+def test_a_server_tells_how_many_requests_are_in_flight() -> None:
+    metrics = Metrics()
+    assert "pinn_requests_in_flight 0.0\n" in metrics.text().decode()
+    metrics.gauges.in_flight = lambda: 7
+    assert "pinn_requests_in_flight 7.0\n" in metrics.text().decode()
+
+
 def test_a_server_tells_of_its_gpus_and_one_without_any_says_nothing() -> None:
     metrics = Metrics()
     metrics.gauges.gpus = list

@@ -165,6 +165,14 @@ def test_the_loops_lag_is_measured(server: ServerProcess) -> None:
     eventually(lambda: server.metrics()["pinn_event_loop_lag_seconds_count"] >= before + 2, 30)
 
 
+async def test_requests_in_flight_are_told_while_they_are_and_no_longer() -> None:
+    service = await Service.open(settings.load(), State())
+    for count, change in ((1, service._limiter.arrive), (0, service._limiter.leave)):
+        change()
+        assert f"pinn_requests_in_flight {count}.0" in service._metrics.text().decode()
+    await service.close()
+
+
 def test_a_required_gpu_that_is_not_there_keeps_the_server_unready_and_says_so() -> None:
     with ServerProcess.started(gpu_policy="require", fallback_cpu="false") as server:
         answer = httpx.get(f"{server.url}/v2/health/ready")

@@ -34,8 +34,8 @@ def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
     for kind in WATCHED:
 
         @kopf.on.event(kind.group, kind.api_version.rpartition("/")[2], kind.plural, registry=registry, id=kind.plural)
-        async def child_changed(body: Any, **_: Any) -> None:
-            wakeups.wake_owner(body)
+        async def child_changed(body: Any, type: Any, **_: Any) -> None:
+            wakeups.wake_owner(body, gone=type == "DELETED")
 
     @kopf.on.cleanup(registry=registry)
     async def stop(**_: Any) -> None:

@@ -33,6 +33,9 @@ NOT_OURS = ("typed patch object", "failed calling webhook")
 """What an answer 500 says when a person has to act: a type error in an apply, and an admission webhook that is down."""
 PAGE = 500
 
+CUSTOM_METRICS = "custom.metrics.k8s.io"
+"""The metrics of pods, which an adapter serves where there is one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -55,6 +58,7 @@ SERVICE = Kind("v1", "Service", "services")
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 POD = Kind("v1", "Pod", "pods")
 POD_DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 SECRET = Kind("v1", "Secret", "secrets")
@@ -64,7 +68,7 @@ EVENT = Kind("events.k8s.io/v1", "Event", "events")
 CLUSTER_ROLE = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
 CLUSTER_ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False)
 
-WRITTEN = (CONTROLLER_REVISION, SERVICE_ACCOUNT, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET)
+WRITTEN = (CONTROLLER_REVISION, SERVICE_ACCOUNT, DEPLOYMENT, SERVICE, POD_DISRUPTION_BUDGET, AUTOSCALER)
 """The kinds the operator makes for an object, in the order in which they are made."""
 
 NAMED = (CONFIG_MAP, SECRET, HTTP_ROUTE)
@@ -105,7 +109,19 @@ class Kube:
             if not token:
                 return found
 
-    async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
+    async def serves(self, group: str) -> bool:
+        """Whether the cluster has this API group. Everybody may ask (system:discovery); who may not, has it not."""
+        try:
+            await self._dynamic.request("GET", f"/apis/{group}", _request_timeout=CALL_SECONDS)
+        except ApiException as error:
+            if error.status in (403, 404):
+                return False
+            raise _sorted(error) from None
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Unavailable(0, "NoAnswer", f"get /apis/{group}: {error or type(error).__name__}") from error
+        return True
+
+    async def apply(self, obj: Object, *, dry_run: bool = False, manager: str = FIELD_MANAGER) -> Object:
         """Server-side apply, forced: what this operator sets, it owns. Refused where the kind is not installed."""
         extra = {"dry_run": "All"} if dry_run else {}
         try:
@@ -113,7 +129,7 @@ class Kube:
                 "server_side_apply",
                 BY_KIND[obj["kind"]],
                 body=obj,
-                field_manager=FIELD_MANAGER,
+                field_manager=manager,
                 force_conflicts=True,
                 **extra,
             )

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
 from pinn_operator.api.names import LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
 from pinn_operator.errors import ApiError, Conflict, NotUnderstood, Unavailable
-from pinn_operator.kube import PINN_DEPLOYMENT, WRITTEN, Kube, Object
+from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, PINN_DEPLOYMENT, WRITTEN, Kube, Object
 from pinn_operator.monitoring import Monitoring
 from pinn_operator.reconcile import Pass
 
@@ -49,6 +52,7 @@ class _Slot:
 
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     versions: Versions = frozenset()
+    pod_metrics: bool | None = None
     healed: deque[float] = field(default_factory=lambda: deque(maxlen=HEALS))
     task: asyncio.Task[None] | None = None
 
@@ -83,11 +87,17 @@ class Wakeups:
             slot.task = asyncio.create_task(self._serve(key, slot), name=str(key))
         slot.woken.set()
 
-    def wake_owner(self, child: Object) -> None:
-        """Wake the object that a child belongs to, by its label."""
+    def wake_owner(self, child: Object, *, gone: bool = False) -> None:
+        """Wake the object that a child belongs to, by its label; but not when an autoscaler only tells what it has measured, four
+        times a minute."""
         name = child["metadata"].get("labels", {}).get(LABEL_OBJECT)
-        if name:
-            self.wake(Key(child["metadata"]["namespace"], name))
+        if not name:
+            return
+        key = Key(child["metadata"]["namespace"], name)
+        slot = self._slots.get(key)
+        measured = child.get("kind") == AUTOSCALER.kind and not gone
+        if not (measured and slot and _entry(AUTOSCALER.kind, child) in slot.versions):
+            self.wake(key)
 
     async def stop(self) -> None:
         """Cancel every task. A pass cut off is run again by whoever comes next."""
@@ -99,11 +109,14 @@ class Wakeups:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def resync(self, kube: Kube, namespaces: Iterable[str | None]) -> None:
-        """One LIST a kind; wake the objects whose children are not as their last pass saw them."""
+        """One LIST a kind; wake the objects whose children are not as their last pass saw them. And those that are to go by
+        metrics of pods, when these have come or gone: no event tells."""
         found = await _everything(kube, namespaces)
+        asks = any(slot.pod_metrics is not None for slot in self._slots.values())
+        served = await kube.serves(CUSTOM_METRICS) if asks else None
         for key in found.keys() | self._slots.keys():
             slot = self._slots.get(key)
-            if slot is None or slot.versions != found.get(key):
+            if slot is None or slot.versions != found.get(key) or slot.pod_metrics not in (None, served):
                 self.wake(key)
 
     async def _serve(self, key: Key, slot: _Slot) -> None:
@@ -127,7 +140,7 @@ class Wakeups:
                     self._slots.pop(key, None)
                     return
                 continue
-            slot.versions = _versions(finished)
+            slot.versions, slot.pod_metrics = _versions(finished), finished.observed.pod_metrics
             if finished.healed:
                 await _rest(key, slot)
             await _wait(slot.woken, _sooner(finished.look_again, FIGHT_SECONDS if contested else None))
@@ -176,7 +189,20 @@ def _versions(finished: Pass) -> Versions:
     metadata = finished.observed.resource.metadata
     own = (ChildId(PINN_DEPLOYMENT.kind, metadata.name), metadata.resource_version)
     children = {child: live for child, live in finished.observed.children.items() if child.kind in LISTED}
-    return frozenset({own, *((child, str(live["metadata"]["resourceVersion"])) for child, live in children.items())})
+    return frozenset({own, *((child, _version(child.kind, live)) for child, live in children.items())})
+
+
+def _entry(kind: str, obj: Object) -> tuple[ChildId, str]:
+    return ChildId(kind, obj["metadata"]["name"]), _version(kind, obj)
+
+
+def _version(kind: str, obj: Mapping[str, Any]) -> str:
+    """What is another one when the object has changed; of an autoscaler, without what it has measured."""
+    metadata = obj["metadata"]
+    if kind != AUTOSCALER.kind:
+        return str(metadata["resourceVersion"])
+    parts = [metadata.get(name) for name in ("uid", "labels", "ownerReferences", "deletionTimestamp")]
+    return hashlib.sha256(json.dumps([*parts, obj.get("spec")], sort_keys=True, default=dict).encode()).hexdigest()
 
 
 async def _everything(kube: Kube, namespaces: Iterable[str | None]) -> dict[Key, Versions]:
@@ -186,6 +212,5 @@ async def _everything(kube: Kube, namespaces: Iterable[str | None]) -> dict[Key,
             for obj in await kube.list_all(kind, namespace, None if kind is PINN_DEPLOYMENT else LABEL_OBJECT):
                 metadata = obj["metadata"]
                 name = metadata["name"] if kind is PINN_DEPLOYMENT else metadata["labels"][LABEL_OBJECT]
-                entry = (ChildId(kind.kind, metadata["name"]), str(metadata["resourceVersion"]))
-                found.setdefault(Key(metadata["namespace"], name), set()).add(entry)
+                found.setdefault(Key(metadata["namespace"], name), set()).add(_entry(kind.kind, obj))
     return {key: frozenset(entries) for key, entries in found.items()}

@@ -22,6 +22,7 @@ class FakeKube(Kube):
 
     def __init__(self, *objects: Object) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
+        self.groups: set[str] = set()
         self.requests: list[Request] = []
         self.before: Callable[[str, str, str], Awaitable[None]] | None = None
         self._versions = itertools.count(1001)
@@ -50,14 +51,21 @@ class FakeKube(Kube):
         found = [obj for obj in found if _has_field(fields, obj)]
         return copy.deepcopy([obj for obj in found if _selects(selector, obj["metadata"].get("labels", {}))])
 
-    async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
+    async def serves(self, group: str) -> bool:
+        await self._asked("serves", "APIGroup", group)
+        return group in self.groups
+
+    async def apply(self, obj: Object, *, dry_run: bool = False, manager: str = FIELD_MANAGER) -> Object:
         await self._asked("dry_run" if dry_run else "apply", obj["kind"], obj["metadata"]["name"])
         live = self.objects.get(_key(obj))
         self._same_version(obj, live or obj)
         wanted = {**obj, "metadata": {k: v for k, v in obj["metadata"].items() if k != "resourceVersion"}}
         merged = _encoded(_merged(live or {}, wanted))
-        theirs = [e for e in merged["metadata"].get("managedFields", ()) if e["manager"] != FIELD_MANAGER]
-        ours = {"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": _fields(wanted)}
+        before = merged["metadata"].get("managedFields", ())
+        theirs = [e for e in before if e["manager"] != manager]
+        ours = {"manager": manager, "operation": "Apply", "fieldsV1": _fields(wanted)}
+        if any(map(_has_replicas, before)) and not any(map(_has_replicas, (ours, *theirs))):
+            merged["spec"]["replicas"] = 1  # nobody applies it any more
         merged["metadata"]["managedFields"] = [ours, *theirs]
         return merged if dry_run or merged == live else self._store(merged)
 
@@ -133,6 +141,10 @@ class FakeKube(Kube):
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             del self.objects[key]
         return copy.deepcopy(obj)
+
+
+def _has_replicas(entry: Object) -> bool:
+    return "f:replicas" in entry["fieldsV1"].get("f:spec", {})
 
 
 def _key(obj: Object) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import BY_KIND, LEASE, SERVICE, WRITTEN, Kube, _sorted
+from pinn_operator.kube import BY_KIND, CUSTOM_METRICS, LEASE, SERVICE, WRITTEN, Kube, _sorted
 
 REFUSED_TEST = "the server rejected our request due to an error in our request"
 
@@ -72,8 +72,8 @@ class _Dynamic:
         self.calls: list[dict[str, Any]] = []
 
     def __getattr__(self, _verb: str) -> Any:
-        async def call(_resource: Any, **args: Any) -> Any:
-            self.calls.append(args)
+        async def call(*where: Any, **args: Any) -> Any:
+            self.calls.append({"path": where[-1], **args})
             answer = self.answer.pop(0) if isinstance(self.answer, list) else self.answer
             if isinstance(answer, Exception):
                 raise answer
@@ -162,6 +162,21 @@ async def test_what_is_applied_is_forced_and_signed() -> None:
     await kube.apply({"kind": "Service"}, dry_run=True)
     call = dynamic.calls[0]
     assert (call["field_manager"], call["force_conflicts"], call["dry_run"]) == ("pinn-operator", True, "All")
+
+
+@pytest.mark.parametrize(("answer", "served"), [({}, True), (404, False), (403, False)])
+async def test_whether_an_api_group_is_served_is_asked_by_discovery(answer: Any, served: bool) -> None:
+    kube, dynamic = _kube(_answer(answer, "no") if isinstance(answer, int) else answer)
+    assert await kube.serves(CUSTOM_METRICS) is served
+    assert dynamic.calls[0]["path"] == "/apis/custom.metrics.k8s.io"
+    assert 0 < dynamic.calls[0]["_request_timeout"] <= 30
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), OSError("no route")])
+async def test_a_discovery_without_an_answer_says_nothing_about_the_group(error: Exception) -> None:
+    kube, _ = _kube(error)
+    with pytest.raises(Unavailable):
+        await kube.serves(CUSTOM_METRICS)
 
 
 def test_every_kind_that_is_written_can_be_found_by_its_name() -> None:

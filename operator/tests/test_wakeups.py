@@ -11,7 +11,7 @@ from pinn_operator.api.names import LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
 from pinn_operator.decide import decide
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import NAMED
+from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, NAMED
 from pinn_operator.monitoring import Monitoring
 from pinn_operator.reconcile import Pass
 from pinn_operator.wakeups import COALESCE_SECONDS, HEAL_SECONDS, HEALS, LONGEST_PAUSE, PASS_SECONDS, Wakeups
@@ -339,8 +339,8 @@ def _stored(name: str, kind: str = "PinnDeployment", of: str | None = None) -> d
     return {"kind": kind, "metadata": {"name": name, "namespace": "demo", "labels": labels}}
 
 
-async def _settled(wakeups_of: Make) -> tuple[FakeKube, Wakeups, Passes]:
-    """Two objects, each with a Service and with what is read by its name, both just seen by a pass."""
+async def _settled(wakeups_of: Make, waiting: str = "") -> tuple[FakeKube, Wakeups, Passes]:
+    """Two objects, each with a Service and with what is read by its name, both just seen by a pass; one may wait for metrics."""
     kube = FakeKube(_stored("pricer"), _stored("other"))
     for name in ("pricer", "other"):
         for kind in ("Service", *(kind.kind for kind in NAMED)):
@@ -357,7 +357,8 @@ async def _settled(wakeups_of: Make) -> tuple[FakeKube, Wakeups, Passes]:
             if kind != "PinnDeployment" and key.name in n
         }
         metadata = {"name": key.name, "resourceVersion": own["metadata"]["resourceVersion"]}
-        seen = observed(resource(metadata=metadata), children=children)
+        metrics = CUSTOM_METRICS in kube.groups if key.name == waiting else None
+        seen = observed(resource(metadata=metadata), children=children, pod_metrics=metrics)
         return Pass(seen, decide(seen), None)
 
     passes = Passes(None)
@@ -404,6 +405,49 @@ async def test_the_list_finds_an_object_that_no_event_told_of_and_one_that_is_go
     del kube.objects["Service", "demo", "pricer-1"]
     assert await _woken_by_resync(kube, wakeups, passes) == {"new", "pricer"}
     assert wakeups.serving == 2
+
+
+async def test_the_list_wakes_who_waits_for_metrics_of_pods_when_they_have_come_or_gone(wakeups_of: Make) -> None:
+    """No event tells, and nobody looks again and again."""
+    kube, wakeups, passes = await _settled(wakeups_of, waiting="pricer")
+    assert await _woken_by_resync(kube, wakeups, passes) == set()
+    kube.groups = {CUSTOM_METRICS}
+    assert await _woken_by_resync(kube, wakeups, passes) == {"pricer"}
+    passes.began.clear()
+    kube.requests.clear()
+    assert await _woken_by_resync(kube, wakeups, passes) == set()
+    assert [request for request in kube.requests if request[0] == "serves"] == [("serves", "APIGroup", CUSTOM_METRICS)]
+
+
+async def test_where_nobody_waits_for_metrics_the_list_does_not_ask_for_them(wakeups_of: Make) -> None:
+    kube, wakeups, _ = await _settled(wakeups_of)
+    kube.requests.clear()
+    await wakeups.resync(kube, (None,))
+    assert not [request for request in kube.requests if request[0] == "serves"]
+
+
+def _scaler(**change: Any) -> dict[str, Any]:
+    return {**_stored("pricer-2", AUTOSCALER.kind, "pricer"), "spec": {"maxReplicas": 10}, **change}
+
+
+async def test_an_autoscaler_that_tells_what_it_has_measured_wakes_nobody(wakeups_of: Make) -> None:
+    """It does four times a minute. Its bounds are the operator's, and its absence too."""
+    kube, wakeups, passes = await _settled(wakeups_of)
+    known = kube.put(_scaler())
+    wakeups.wake_owner(known)
+    await asyncio.sleep(60)
+    assert len(passes.began) == 1, "it is new"
+    for number in range(20):
+        wakeups.wake_owner(kube.put({**known, "status": {"desiredReplicas": number}}))
+        await asyncio.sleep(15)
+    assert await _woken_by_resync(kube, wakeups, passes) == {"pricer"}
+    assert len(passes.began) == 1
+    wakeups.wake_owner(kube.put({**known, "spec": {"maxReplicas": 11}}))
+    await asyncio.sleep(60)
+    assert len(passes.began) == 2
+    wakeups.wake_owner(kube.peek(AUTOSCALER.kind, "pricer-2") or {}, gone=True)
+    await asyncio.sleep(60)
+    assert len(passes.began) == 3
 
 
 async def test_a_list_that_fails_wakes_nobody(wakeups_of: Make) -> None:

@@ -54,6 +54,15 @@ def granted() -> Used:
     }
 
 
+async def autoscale(kube: RecordingKube, key: Key, namespace: str) -> None:
+    """An autoscaler comes, is disturbed, and goes. It has no reason to change the two servers: nothing is to be waited for."""
+    for scaling in ({"minReplicas": 2, "maxReplicas": 3}, None):
+        patch("pinndeployment", "pricer", namespace, {"spec": {"autoscaling": scaling}})
+        await settle(kube, key, "1.0.0")
+        if scaling:
+            await disturb(kube, key, namespace, "horizontalpodautoscaler")
+
+
 async def share_traffic(kube: RecordingKube, key: Key, namespace: str, gateway: Gateway) -> None:
     """There and back by a share without a gateway, then a route that comes and goes."""
     steps = [{"weight": 50, "hold": "0s"}, {"weight": 100, "hold": "0s"}]
@@ -75,6 +84,7 @@ async def use_everything(api: k8s.ApiClient, namespace: str, gateway: Gateway) -
     await settle(kube, key, "1.0.0")
     for kind in ("deployment", "service", "serviceaccount", "poddisruptionbudget", "controllerrevision"):
         await disturb(kube, key, namespace, kind)
+    await autoscale(kube, key, namespace)
     await share_traffic(kube, key, namespace, gateway)
     for number in range(11):  # more versions than are kept, so that a record is deleted
         patch("pinndeployment", "pricer", namespace, {"spec": {"limits": {"queue": number}, "replicas": 0}})

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from pinn_inference import memory, settings
+from pinn_inference.monitoring import Metrics
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import bytes_of, seconds
+from pinn_operator.build import pod
 from pinn_operator.build.environment import environment
 from pinn_operator.build.pod import _own_environment
+from pinn_operator.build.scaling import CONTAINER, IN_FLIGHT
 
 VALID = Path(__file__).parents[1] / "manifests/valid"
 MODEL = {"name": "black-scholes", "version": "1.0.0"}
@@ -76,3 +79,8 @@ def test_a_width_is_relative_with_a_percent_sign_and_absolute_without(monkeypatc
     )
     widths = _told(spec, monkeypatch).cache_bin_widths
     assert widths == {"volatility": (0.01, True), "rate": (0.001, False), "spot": (2.0, False)}
+
+
+def test_the_servers_tell_what_autoscalers_go_by() -> None:
+    assert f"\n{IN_FLIGHT} 0.0\n" in Metrics().text().decode()
+    assert CONTAINER == pod.CONTAINER

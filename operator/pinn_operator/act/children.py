@@ -12,9 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pinn_operator.act.compare import additions, holds, meddlers, replacement, tampered
+from pinn_operator.act.compare import (
+    additions,
+    holds,
+    leaves_replicas,
+    meddlers,
+    owns_replicas,
+    replacement,
+    tampered,
+)
 from pinn_operator.act.shares import mark, weigh
-from pinn_operator.api.names import FINALIZER, LABEL_REVISION
+from pinn_operator.api.names import FINALIZER, LABEL_REVISION, SCALING_MANAGER
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
 from pinn_operator.api.ownership import Owner, owner_of
@@ -134,7 +142,10 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
         if _content(replaced) == _content(live):
             return []
         return [_written("Healed", wanted, f"removed what {', '.join(strangers)} had added", strangers)]
-    if holds(live, wanted):
+    hands_over = leaves_replicas(live, wanted) and owns_replicas(live)
+    if hands_over:
+        await _hand_over_replicas(kube, live)
+    if holds(live, wanted) and not hands_over:
         return []
     applied = await kube.apply(_pinned(wanted, live))
     if _content(applied) == _content(live):
@@ -143,6 +154,15 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
         by = meddlers(live, wanted)
         return [_written("Healed", wanted, f"{', '.join(by) or 'somebody'} had changed it", by)]
     return [_written("Updated", wanted, "")]
+
+
+async def _hand_over_replicas(kube: Kube, live: Mapping[str, Any]) -> None:
+    """A field that nobody applies any more returns to its default, one server. So it gets another owner before the operator
+    leaves it out, with the number as it was read: a Conflict when an autoscaler has changed it since."""
+    metadata = {name: live["metadata"][name] for name in ("name", "namespace", "resourceVersion")}
+    number = {"replicas": live["spec"]["replicas"]}
+    body = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata, "spec": number}
+    await kube.apply(body, manager=SCALING_MANAGER)
 
 
 def _content(obj: Mapping[str, Any]) -> Object:

@@ -104,7 +104,22 @@ def replacement(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
         if _ours(entry) or guarded not in entry.get("fieldsV1", {}).get("f:spec", {})
     ]
     kept = {name: live["spec"][name] for name in _IMMUTABLE.get(live["kind"], ()) if name in live["spec"]}
-    return {**wanted, "metadata": metadata, "spec": {**wanted["spec"], **kept}}
+    theirs = {"replicas": live["spec"]["replicas"]} if leaves_replicas(live, wanted) else {}
+    return {**wanted, "metadata": metadata, "spec": {**theirs, **wanted["spec"], **kept}}
+
+
+def leaves_replicas(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether somebody else is to say how many servers a Deployment has."""
+    return live["kind"] == "Deployment" and "replicas" not in wanted["spec"] and "replicas" in live["spec"]
+
+
+def owns_replicas(live: Mapping[str, Any]) -> bool:
+    """Whether an apply of ours that no longer mentions the number would set it back to one."""
+    return any(
+        "f:replicas" in entry.get("fieldsV1", {}).get("f:spec", {})
+        for entry in live["metadata"].get("managedFields", ())
+        if _ours(entry) and entry.get("operation") == "Apply"
+    )
 
 
 _IMMUTABLE = {"Service": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")}

@@ -81,7 +81,8 @@ class Journal:
     last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
     itself in the way: None while it is ready, or while the cluster refuses its pods. `let_go_at` is when stable's servers were
-    last removed for the bake.
+    last removed for the bake. `servers` is how many the whole of the traffic was worth when the share last rose, where
+    autoscalers set their number.
     """
 
     canary: Arm
@@ -110,6 +111,7 @@ class Journal:
     waits_since: float | None = None
     crashed: bool = False
     let_go_at: float | None = None
+    servers: int = 0
 
     def pause(self, now: float, interval: float) -> float:
         """Seconds from one reading of the servers to the next."""

@@ -15,6 +15,8 @@ CRD_NAME = f"{PLURAL}.{GROUP}"
 
 FINALIZER = f"{GROUP}/finalizer"
 FIELD_MANAGER = "pinn-operator"
+SCALING_MANAGER = "pinn-operator-scaling"
+"""Who owns the number of servers from when the operator lets go of it until an autoscaler changes it."""
 
 LABEL_OBJECT = f"{GROUP}/deployment"
 LABEL_REVISION = f"{GROUP}/revision"

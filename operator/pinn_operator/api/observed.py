@@ -39,13 +39,24 @@ class ChildId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """How the pods of one revision are. `ready` counts pods that the API server says are ready and that are not leaving."""
+    """How the pods of one revision are. `ready` counts pods that the API server says are ready and that are not leaving; `asked`
+    is how many its Deployment asks for."""
 
     pods: int
     ready: int
     deadline_exceeded: bool = False
     not_created: str | None = None
     not_starting: str | None = None
+    asked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """What the autoscaler of a revision has found: how many servers there should be, None before its first look, and when it last
+    changed their number."""
+
+    desired: int | None = None
+    changed: datetime | None = None
 
 
 NO_WORKLOAD = Workload(pods=0, ready=0)
@@ -76,7 +87,8 @@ class Observed:
     label; `endpoints` are the revisions whose pods it still sends requests to, with how many pods each. `behind` counts the ready
     endpoints of each revision's own Service: pods are ready a little before they are endpoints, and who is sent requests in
     between is refused. `memory` is what was stored, None when nothing is; `measured` what the servers said in this pass, None
-    when nothing was asked.
+    when nothing was asked. `autoscalers` are those of the revisions that have one; `pod_metrics` says whether the cluster serves
+    metrics of pods to autoscalers, None where that was not asked.
     """
 
     now: datetime
@@ -92,6 +104,8 @@ class Observed:
     split: bool = False
     memory: Memory | None = None
     measured: Measured | None = None
+    autoscalers: Mapping[str, Autoscaler] = field(default_factory=dict)
+    pod_metrics: bool | None = None
     children: Mapping[ChildId, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

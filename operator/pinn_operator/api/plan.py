@@ -34,8 +34,20 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """The bounds between which an autoscaler sets the number of servers, and what it goes by: percent of the CPU asked for, and
+    requests at work in each server; None: not by that. `begin` is how many there are where nobody has set a number yet."""
+
+    fewest: int
+    most: int
+    begin: int
+    cpu: int | None = None
+    in_flight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """A revision that should have its workload, and with how many replicas.
+    """A revision that should have its workload, and with how many replicas: so many, or with `scale` at least so many.
 
     `nudge` is a time, rounded down, while Kubernetes is not allowed to create the pods: it backs off for up to a quarter of an
     hour, and a new value in an annotation makes it try at once.
@@ -44,6 +56,7 @@ class Run:
     revision: Revision
     replicas: int
     nudge: str | None = None
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, slots=True)

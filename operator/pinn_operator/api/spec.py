@@ -493,12 +493,12 @@ class Metrics(Part):
 
 
 class Autoscaling(Part):
-    """A HorizontalPodAutoscaler for each revision; `replicas` is then left alone."""
+    """A HorizontalPodAutoscaler for each revision; `replicas` then says how many servers there are at first."""
 
     rules = (r.REPLICAS_IN_ORDER, r.SCALES_ON_SOMETHING)
 
-    min_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(default=1, description="Fewest servers.")
-    max_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(default=10, description="Most servers.")
+    min_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(default=1, description="Fewest servers of a revision.")
+    max_replicas: Annotated[int, Field(ge=1, le=1000)] = Field(default=10, description="Most servers of a revision.")
     target_cpu: Utilisation = Field(
         default="80%",
         alias="targetCPU",
@@ -507,8 +507,8 @@ class Autoscaling(Part):
     )
     target_in_flight: Annotated[int, Field(ge=0, le=1_000_000)] = Field(
         default=32,
-        description="Requests at work in each server to aim for; it needs a metrics adapter that serves them. "
-        "0: not scaled on it.",
+        description="Requests at work in each server to aim for; it needs a metrics adapter that serves "
+        "pinn_requests_in_flight, and waits where there is none. 0: not scaled on it.",
     )
 
 
@@ -518,7 +518,9 @@ class Spec(Part):
     rules = (r.FORBID_CPU, r.CUSTOM_NEEDS_PROMETHEUS)
 
     replicas: Annotated[int, Field(ge=0, le=1000)] = Field(
-        default=1, description="How many servers share the traffic. Left alone when autoscaling is set."
+        default=1,
+        description="How many servers share the traffic. With autoscaling only how many there are at first, within its bounds; "
+        "0 switches the object off in either case.",
     )
     model: Model = Field(description="The model to serve. Changing it makes a new revision, which is rolled out.")
     cache: Cache = Field(
@@ -550,7 +552,8 @@ class Spec(Part):
     )
     autoscaling: Autoscaling | None = Field(
         default=None,
-        description="A HorizontalPodAutoscaler for each revision; replicas is then left alone. Absent: none.",
+        description="A HorizontalPodAutoscaler for each revision; replicas then says how many servers there are at first. "
+        "Absent: none.",
     )
     image: Annotated[str, Field(max_length=512), r.IMAGE] | None = Field(
         default=None,

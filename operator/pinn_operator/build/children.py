@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from pinn_operator.api.codec import dump
@@ -14,6 +15,7 @@ from pinn_operator.api.revision import Revision, stored
 from pinn_operator.api.units import seconds
 from pinn_operator.build.metadata import metadata_of
 from pinn_operator.build.pod import render, service_account_name
+from pinn_operator.build.scaling import autoscaler, replicas
 from pinn_operator.build.traffic import canary_service, route, service, service_object
 
 Object = dict[str, Any]
@@ -29,7 +31,9 @@ def build(plan: Plan, seen: Observed) -> tuple[Object, ...]:
     objects = [_service_account(seen), _secret(seen)] if runs else []
     for run in runs:
         objects += [_record(run.revision, seen), _deployment(run, seen), _revision_service(run.revision, seen)]
-        objects += [_budget(run.revision, seen)] if run.replicas > 1 else []
+        objects += [_budget(run.revision, seen)] if _most(run) > 1 else []
+        scaler = autoscaler(run, metadata_of(seen, child_name(seen, run.revision), "server", run.revision))
+        objects += [scaler] if scaler else []
     objects += [_memory(plan.memory, seen)] if plan.memory else []
     if plan.traffic:
         found = route(plan, plan.traffic, seen)
@@ -49,7 +53,7 @@ def _written_down(run: Run, seen: Observed) -> Run:
     """A revision that is on record keeps the template it was given; only a new one is rendered."""
     if run.revision.template is not None:
         return run
-    return Run(render(run.revision, seen.key.name, seen.resource.spec), run.replicas, run.nudge)
+    return replace(run, revision=render(run.revision, seen.key.name, seen.resource.spec))
 
 
 def _record(revision: Revision, seen: Observed) -> Object:
@@ -103,7 +107,7 @@ def _deployment(run: Run, seen: Observed) -> Object:
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            "replicas": run.replicas,
+            **replicas(run, seen),
             "revisionHistoryLimit": 0,
             "progressDeadlineSeconds": max(1, int(seconds(seen.resource.spec.rollout.progress_deadline))),
             "selector": {"matchLabels": _pods_of(seen, run.revision)},
@@ -111,6 +115,11 @@ def _deployment(run: Run, seen: Observed) -> Object:
             "template": run.revision.template,
         },
     }
+
+
+def _most(run: Run) -> int:
+    """How many servers there may be. A budget of one that may be missing blocks no drain, however few there are by then."""
+    return run.scale.most if run.scale else run.replicas
 
 
 def _revision_service(revision: Revision, seen: Observed) -> Object:

@@ -32,6 +32,9 @@ ENDING_SECONDS = 15
 
 START_SECONDS = 120
 
+SPREAD_OVER = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+"""One node, or one zone, should not take all servers with it. Where there is room for them nowhere else they share one."""
+
 
 def render(revision: Revision, object_name: str, spec: Spec) -> Revision:
     """The revision with its pod template: the operator's own, and the user's `template` laid over it."""
@@ -80,17 +83,19 @@ def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": {LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}},
-            }
-        ],
+        "topologySpreadConstraints": [_spread(key, object_name, revision) for key in SPREAD_OVER],
         **init_containers(spec.model, _like_every_container(revision, spec)),
         "containers": [_container(revision, spec, secret_name(object_name))],
         **volumes(spec.model),
+    }
+
+
+def _spread(key: str, object_name: str, revision: Revision) -> Object:
+    return {
+        "maxSkew": 1,
+        "topologyKey": key,
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "labelSelector": {"matchLabels": {LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}},
     }
 
 

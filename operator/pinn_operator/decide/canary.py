@@ -22,6 +22,7 @@ from pinn_operator.api.units import fraction, seconds, unless_off
 from pinn_operator.decide.evidence import GateVerdict, Ledger, Rules, StepVerdict, begin_step, judge, rules_of
 from pinn_operator.decide.looks import LINGER_SECONDS, called, is_behind, is_ready, progress, runs, still_served
 from pinn_operator.decide.requests import asked, handled
+from pinn_operator.decide.scaling import needed_for, whole
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
 from pinn_operator.decide.watch import (
     RETRY_SECONDS,
@@ -49,7 +50,7 @@ MAX_HOLDS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a pass over a rollout goes by."""
+    """What a pass over a rollout goes by. `coming` is the number of a step whose servers are waited for."""
 
     seen: Observed
     wanted: Revision
@@ -57,6 +58,7 @@ class Case:
     journal: Journal
     ledger: Ledger
     rules: Rules
+    coming: int = 0
 
     @property
     def now(self) -> float:
@@ -78,6 +80,19 @@ class Case:
     @property
     def bakes(self) -> bool:
         return self.number == len(self.steps)
+
+    @property
+    def whole(self) -> int:
+        """How many servers the whole of the traffic is worth: within a step what it was when its weight rose, so that a stable
+        that grows takes no share away."""
+        rising = self.coming or not self.journal.step
+        return whole(self.seen, self.stable, 0 if rising else self.journal.servers)
+
+    @property
+    def needed(self) -> int:
+        """The servers that the canary has to have: all, or as many as an autoscaled one needs for its share."""
+        step = self.steps[(self.coming or max(1, self.number)) - 1]
+        return needed_for(self.seen, step.weight, self.whole)
 
 
 def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | None) -> Plan:
@@ -146,13 +161,12 @@ def _come_up(case: Case) -> Plan:
     case = _timed(case)
     if failure := _failed_to_start(case):
         return ended(case, "RolledBack", *failure)
-    if not is_ready(seen, wanted):
-        return _held(
-            case, Phase.STEPPING, f"{called(wanted)} comes up, {progress(seen, wanted)}", _until_deadline(case)
-        )
+    if not is_ready(seen, wanted, case.needed):
+        said = f"{called(wanted)} comes up, {progress(seen, wanted, case.needed)}"
+        return _held(case, Phase.STEPPING, said, _until_deadline(case))
     if not _asks_for_servers(case):
         return ended(case, "Promoted", "Promoted", "nothing serves, spec.replicas is 0", blamed=False)
-    if not is_behind(seen, wanted):
+    if not is_behind(seen, wanted, case.needed):
         return _held(case, Phase.STEPPING, f"{called(wanted)} is ready and not yet behind its Service", SOON)
     if seen.resource.spec.rollout.paused:
         said = f"{called(wanted)} is ready and held: spec.rollout.paused is true; {called(case.stable)} serves"
@@ -181,18 +195,20 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
     if (
         overdue
         and workload.not_created is None
-        and not is_ready(seen, case.wanted)
+        and not is_ready(seen, case.wanted, case.needed)
         and case.wanted.name in seen.revisions
     ):
         limit = seen.resource.spec.rollout.progress_deadline
-        said = f"not ready within spec.rollout.progressDeadline ({limit}); {progress(seen, case.wanted)}"
+        said = f"not ready within spec.rollout.progressDeadline ({limit}); {progress(seen, case.wanted, case.needed)}"
         return "ProgressDeadlineExceeded", f"{called(case.wanted)} was {said}"
     return None
 
 
 def _timed(case: Case) -> Case:
     """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready."""
-    excused = is_ready(case.seen, case.wanted) or case.seen.workload(case.wanted.name).not_created is not None
+    excused = (
+        is_ready(case.seen, case.wanted, case.needed) or case.seen.workload(case.wanted.name).not_created is not None
+    )
     since = None if excused else case.now if case.journal.waits_since is None else case.journal.waits_since
     return replace(case, journal=replace(case.journal, waits_since=since))
 
@@ -313,7 +329,7 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     if case.journal.crashed:
         return _withdrawn(case, traffic, verdict)
     if weight < case.step.weight:
-        count = f"{_reachable_servers(case)} of {case.seen.resource.spec.replicas} servers"
+        count = f"{_reachable_servers(case)} of {case.needed} servers"
         said = f"{called(case.wanted)} has {count}: {weight} % of the traffic"
         return _on(case, traffic, verdict, _phase(case), said)
     if began is None:
@@ -370,6 +386,7 @@ def _moved_on(case: Case, verdict: StepVerdict, request: tuple[str, str] | None 
 
 def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) -> Plan:
     """Raise the weight: every server was seen ready in this pass, and what is known is stored before."""
+    case = replace(case, coming=number)
     seen, step = case.seen, case.steps[number - 1]
     if number == 1 and case.seen.measured is not None:
         journal = with_checks(replace(case.journal, warmed=case.seen.measured.warmed), case.seen.measured)
@@ -379,12 +396,16 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
             case, journal=case.journal if case.journal.warmed else replace(case.journal, warmed=journal.warmed)
         )
         case = _with_reading(case)
-    if not (is_ready(seen, case.wanted) and is_behind(seen, case.wanted)):
+    if not (is_ready(seen, case.wanted, case.needed) and is_behind(seen, case.wanted, case.needed)):
         share = f"is to get {step.weight} % of the traffic when every server is ready"
-        said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted)}"
+        said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted, case.needed)}"
         return _held(case, Phase.STEPPING, said, SOON)
     if coarse := _too_coarse(case, step):
         return coarse
+    if number > 1 and not _are_warm(case):
+        said = f"{called(case.wanted)} is to get {step.weight} % of the traffic when its new servers are warm"
+        case = replace(case, journal=to_measure(case.journal, "preflight", case.now))
+        return _held(case, Phase.STEPPING, said, 0.0)
     said = f"step {number}/{len(case.steps)}: {step.weight} % of the traffic to {called(case.wanted)}"
     journal = replace(
         case.journal,
@@ -394,6 +415,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         rose_at=case.now,
         lost_at=None,
         crashed=False,
+        servers=case.whole if seen.resource.spec.autoscaling else 0,
         timeline=_entered(case.journal, Entry(case.now, "Step", said, step.weight)),
     )
     ledger = replace(case.ledger, restarts=case.ledger.restarts.at_a_new_step())
@@ -402,12 +424,24 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
     return _plan(case, phase, said, divided(seen, case.stable, case.wanted, step.weight), SOON, request=request)
 
 
+def _are_warm(case: Case) -> bool:
+    """Servers that an autoscaler adds for a step know nothing of what stable is asked most; they are told as those before them
+    were, as well as it can be done."""
+    seen = case.seen
+    grows = seen.resource.spec.autoscaling is not None and case.needed > replace(case, coming=0).needed
+    if not grows or seen.resource.spec.cache.warm_up.from_ != "Stable":
+        return True
+    stored = seen.memory.journal if seen.memory else None
+    return stored is not None and stored.measure == "preflight" and seen.measured is not None
+
+
 def _too_coarse(case: Case, step: Step) -> Plan | None:
     """The plan that waits where a share cannot be made."""
     if not is_too_coarse(case.seen, case.stable, case.wanted, step.weight):
         return None
     nearest = 100 * reachable_share(case.seen, case.stable, case.wanted, step.weight)
-    how = "name a gateway in spec.traffic, raise spec.replicas, or set spec.traffic.allowCoarse"
+    more = "spec.autoscaling.minReplicas" if case.seen.resource.spec.autoscaling else "spec.replicas"
+    how = f"name a gateway in spec.traffic, raise {more}, or set spec.traffic.allowCoarse"
     said = f"so few servers can make no share nearer to {step.weight} % than {float(nearest):.0f} %; {how}"
     return _held(case, Phase.TOO_COARSE, said, LATER)
 
@@ -434,14 +468,14 @@ def _in_place(case: Case, traffic: Traffic) -> Case:
 
 def _allowed(case: Case) -> int:
     """The weight of the step, or as much as the servers that are left can take: availability only ever lowers it."""
-    replicas, servers = case.seen.resource.spec.replicas, _reachable_servers(case)
+    whole, servers = case.whole, _reachable_servers(case)
     if not _asks_for_servers(case):
         return case.step.weight
     lost = case.journal.lost_at
     if servers == 0 or case.journal.crashed or (lost is not None and case.now - lost < QUIET_SECONDS):
         return 0
-    most = max(1, min(case.step.weight, 100 * servers // replicas))
-    complete = is_ready(case.seen, case.wanted) and is_behind(case.seen, case.wanted)
+    most = max(1, min(case.step.weight, 100 * servers // whole))
+    complete = is_ready(case.seen, case.wanted, case.needed) and is_behind(case.seen, case.wanted, case.needed)
     return most if complete else min(most, current(case.seen, case.wanted))
 
 
@@ -522,8 +556,8 @@ def _held(case: Case, phase: Phase, said: str, again: float | None) -> Plan:
     """The canary stands by, with the share it has now or less: none before its first step."""
     if case.journal.step == 0:
         return _plan(case, phase, said, all_to(case.stable), again)
-    now = current(case.seen, case.wanted)
-    return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, min(now, _allowed(case))), again)
+    weight = min(current(case.seen, case.wanted), _allowed(replace(case, coming=0)))
+    return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, weight), again)
 
 
 def _on(case: Case, traffic: Traffic, verdict: StepVerdict, phase: Phase, said: str) -> Plan:
@@ -551,7 +585,11 @@ def _plan(
         phase=phase,
         sentence=said,
         wanted=case.wanted.name,
-        run=runs(case.seen, [*([] if lets_go else [case.stable]), case.wanted, *leaving]),
+        run=runs(
+            case.seen,
+            [*([] if lets_go else [case.stable]), case.wanted, *leaving],
+            {case.wanted.name: case.needed},
+        ),
         stable=case.stable,
         canary=case.wanted,
         traffic=traffic,

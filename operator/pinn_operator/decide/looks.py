@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from pinn_operator.api.observed import Observed, Workload
 from pinn_operator.api.plan import Run
 from pinn_operator.api.revision import Revision
+from pinn_operator.decide.scaling import needed, sized
 
 LINGER_SECONDS: Final = 3.0
 """How long servers stay after their share was taken away."""
 
 
-def is_ready(seen: Observed, revision: Revision) -> bool:
+def is_ready(seen: Observed, revision: Revision, servers: int | None = None) -> bool:
     """Every replica asked for is ready, by the pods themselves; none asked for is ready too."""
-    return revision.name in seen.revisions and seen.workload(revision.name).ready >= seen.resource.spec.replicas
+    asked = needed(seen) if servers is None else servers
+    return revision.name in seen.revisions and seen.workload(revision.name).ready >= asked
 
 
-def is_behind(seen: Observed, revision: Revision) -> bool:
+def is_behind(seen: Observed, revision: Revision, servers: int | None = None) -> bool:
     """Every replica asked for is an endpoint of the revision's own Service: pods are ready a little before that."""
-    return seen.behind.get(revision.name, 0) >= seen.resource.spec.replicas
+    return seen.behind.get(revision.name, 0) >= (needed(seen) if servers is None else servers)
 
 
 def is_reachable(seen: Observed, revision: Revision) -> bool:
@@ -28,10 +30,10 @@ def is_reachable(seen: Observed, revision: Revision) -> bool:
     return revision.name in seen.endpoints or seen.resource.spec.replicas == 0
 
 
-def progress(seen: Observed, revision: Revision) -> str:
+def progress(seen: Observed, revision: Revision, servers: int | None = None) -> str:
     """How many of its replicas are ready, and what keeps the others."""
     workload: Workload = seen.workload(revision.name)
-    count = f"{workload.ready} of {seen.resource.spec.replicas} replicas ready"
+    count = f"{workload.ready} of {needed(seen) if servers is None else servers} replicas ready"
     trouble = workload.not_created or workload.not_starting
     return f"{count}: {trouble}" if trouble else count
 
@@ -41,10 +43,11 @@ def called(revision: Revision) -> str:
     return f"version {revision.model_version} (revision {revision.name})"
 
 
-def runs(seen: Observed, revisions: Iterable[Revision]) -> tuple[Run, ...]:
-    """Each of them once, with the replicas that the spec asks for."""
+def runs(seen: Observed, revisions: Iterable[Revision], fewest: Mapping[str, int] | None = None) -> tuple[Run, ...]:
+    """Each of them once, with the replicas that the spec asks for; `fewest` is what a rollout needs of an autoscaled one."""
     unique = {revision.name: revision for revision in revisions}
-    return tuple(Run(revision, seen.resource.spec.replicas, _nudge(seen, revision)) for revision in unique.values())
+    needs = fewest or {}
+    return tuple(sized(seen, one, _nudge(seen, one), needs.get(one.name)) for one in unique.values())
 
 
 def still_served(seen: Observed, *others: Revision) -> list[Revision]:

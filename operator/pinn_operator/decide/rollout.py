@@ -17,6 +17,7 @@ from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import LastHandled, Rejected
 from pinn_operator.api.units import seconds
+from pinn_operator.decide import scaling
 from pinn_operator.decide.canary import LATER, SOON, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
 from pinn_operator.decide.requests import asked, handled
@@ -267,7 +268,14 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
 def _complete(seen: Observed, plan: Plan) -> Plan:
     """What every plan but a teardown has: the records it lets go, who was rejected, what persons asked for and was done."""
     plan = _while_servers_come_back(seen, plan)
+    if plan.phase is Phase.SERVING and (remark := scaling.remark(seen, plan.run)):
+        plan = replace(plan, sentence=f"{plan.sentence}; {remark}")
     nudging = any(run.nudge for run in plan.run)
+    waits = (
+        plan.look_again,
+        scaling.look_again(seen, plan.run),
+        LATER if nudging and plan.look_again is None else None,
+    )
     memory = _with_retry(seen, plan)
     done = memory.handled if memory else handled(seen)
     return replace(
@@ -277,7 +285,7 @@ def _complete(seen: Observed, plan: Plan) -> Plan:
         rejected=_rejected(seen, plan),
         handled=LastHandled(**{verb: value for verb, value in done.items() if verb in LastHandled.model_fields}),
         finished=plan.finished or _unreported(seen, plan),
-        look_again=plan.look_again if plan.look_again is not None or not nudging else LATER,
+        look_again=min((wait for wait in waits if wait is not None), default=None),
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pinn_operator.api.codec import load
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING, memory_name, secret_name
-from pinn_operator.api.observed import ChildId, Key, Observed, Workload
+from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
 from pinn_operator.api.readings import Server
 from pinn_operator.api.resource import PinnDeployment
@@ -27,6 +27,7 @@ from pinn_operator.api.route_ref import canary_service_name
 from pinn_operator.errors import NotUnderstood
 from pinn_operator.kube import (
     CONFIG_MAP,
+    CUSTOM_METRICS,
     ENDPOINT_SLICE,
     HTTP_ROUTE,
     PINN_DEPLOYMENT,
@@ -52,10 +53,11 @@ async def observe(
         return None
     resource = _parsed(live)
     selector = f"{LABEL_OBJECT}={key.name}"
-    lists, (memory, secret, route), theirs = await asyncio.gather(
+    lists, (memory, secret, route), theirs, pod_metrics = await asyncio.gather(
         asyncio.gather(*(kube.list_all(kind, key.namespace, selector) for kind in (*WRITTEN, POD, ENDPOINT_SLICE))),
         _named(kube, key),
         read_referred(kube, resource),
+        _pod_metrics(kube, resource),
     )
     *written, pods, slices = lists
     unmounted = await mount_troubles(kube, filter(_stays, pods), now)
@@ -75,11 +77,21 @@ async def observe(
         or route_of(children.get(ChildId("HTTPRoute", key.name)), key.name, resource),
         split=_is_split(children, key.name),
         memory=memory_of(children.get(ChildId("ConfigMap", memory_name(key.name)))),
+        autoscalers=_autoscalers(children.values()),
+        pod_metrics=pod_metrics,
         children=children,
     )
     if servers is None:
         return seen
     return replace(seen, measured=await measure(servers, seen, token_of(secret[0]) if secret else "", kube))
+
+
+async def _pod_metrics(kube: Kube, resource: PinnDeployment) -> bool | None:
+    """Whether autoscalers can learn how many requests are in flight; asked where they are to go by that."""
+    spec = resource.spec
+    if spec.autoscaling is None or not spec.autoscaling.target_in_flight or not spec.replicas:
+        return None
+    return await kube.serves(CUSTOM_METRICS)
 
 
 async def _named(kube: Kube, key: Key) -> tuple[list[Object], list[Object], list[Object]]:
@@ -161,7 +173,18 @@ def _workload(deployment: Mapping[str, Any], pods: list[Object], unmounted: Mapp
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         not_created=failing.get("message") if failing.get("status") == "True" else None,
         not_starting=next((said for pod in staying if (said := _trouble(pod) or unmounted.get(_uid(pod)))), None),
+        asked=deployment.get("spec", {}).get("replicas", 0),
     )
+
+
+def _autoscalers(children: Iterable[Mapping[str, Any]]) -> dict[str, Autoscaler]:
+    return {_revision(child): _autoscaler(child) for child in children if child["kind"] == "HorizontalPodAutoscaler"}
+
+
+def _autoscaler(child: Mapping[str, Any]) -> Autoscaler:
+    status = child.get("status", {})
+    changed = status.get("lastScaleTime")
+    return Autoscaler(status.get("desiredReplicas") or None, datetime.fromisoformat(changed) if changed else None)
 
 
 def _stays(pod: Object) -> bool:

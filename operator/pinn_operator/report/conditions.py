@@ -110,7 +110,8 @@ def _available(plan: Plan, available: bool, seen: Observed) -> _Verdict:
     if plan.stable is None:
         return _Verdict("Available", False, "NotYet", "no revision has been ready yet")
     answers = _who_answers(plan, plan.stable)
-    ready, asked = seen.workload(answers).ready, seen.resource.spec.replicas
+    workload, spec = seen.workload(answers), seen.resource.spec
+    ready, asked = workload.ready, workload.asked if spec.autoscaling and spec.replicas else spec.replicas
     said = f"{ready} of {asked} replicas of revision {answers} are ready"
     return _Verdict("Available", available, "MinimumAvailable" if available else "Unavailable", said)
 

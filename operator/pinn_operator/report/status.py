@@ -28,7 +28,7 @@ def status_of(seen: Observed, plan: Plan, outcome: Outcome, filed: Filed | None 
         replicas=sum(workload.pods for workload in seen.workloads.values()),
         ready_replicas=sum(workload.ready for workload in seen.workloads.values()),
         selector=f"{LABEL_OBJECT}={seen.key.name}",
-        not_yet_acted_upon=not_yet_acted_upon(seen.resource),
+        not_yet_acted_upon=not_yet_acted_upon(seen),
         stable=_side(seen, plan, plan.stable, actual) if plan.stable else old.stable if plan.teardown else None,
         canary=_side(seen, plan, plan.canary, actual) if plan.canary else None,
         rollout=plan.rollout,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pinn_operator.act.children import act, release
 from pinn_operator.api.memory import Memory
-from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION
+from pinn_operator.api.names import FIELD_MANAGER, FINALIZER, LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome
 from pinn_operator.api.plan import Plan, Traffic
@@ -341,10 +341,10 @@ async def test_a_quantity_that_the_server_writes_in_other_words_is_no_change() -
     class Canonical(FakeKube):
         """Writes 1024Mi as 1Gi, as a real one does; what is in a record is no quantity to it."""
 
-        async def apply(self, obj: Object, *, dry_run: bool = False) -> Object:
+        async def apply(self, obj: Object, *, dry_run: bool = False, manager: str = FIELD_MANAGER) -> Object:
             if obj["kind"] == "Deployment":
                 obj = json.loads(json.dumps(obj).replace("1024Mi", "1Gi"))
-            return await super().apply(obj, dry_run=dry_run)
+            return await super().apply(obj, dry_run=dry_run, manager=manager)
 
     kube = Canonical(_object(resources={"limits": {"memory": "1024Mi"}}))
     first, _ = await _pass(kube)

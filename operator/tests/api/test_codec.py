@@ -77,6 +77,7 @@ JOURNAL = Journal(
     rose_at=5.0,
     crashed=True,
     let_go_at=7.0,
+    servers=4,
     lost_at=6.0,
     live=7.0,
     quiet=False,

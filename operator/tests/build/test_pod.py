@@ -188,9 +188,18 @@ def test_a_slow_start_is_no_reason_to_restart_a_server() -> None:
 
 
 def test_pods_are_spread_among_those_of_their_own_revision() -> None:
-    (constraint,) = _rendered()["spec"]["topologySpreadConstraints"]
+    nodes, zones = _rendered()["spec"]["topologySpreadConstraints"]
+    assert (nodes["topologyKey"], zones["topologyKey"]) == ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
     expected = {LABEL_OBJECT: "pricer", LABEL_REVISION: revision("1.0.0").name}
-    assert constraint["labelSelector"]["matchLabels"] == expected
+    for constraint in (nodes, zones):
+        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster with one node has to do"
+        assert constraint["labelSelector"]["matchLabels"] == expected
+
+
+def test_a_spread_of_the_users_own_replaces_that_of_the_operator() -> None:
+    own = [{"maxSkew": 2, "topologyKey": "rack", "whenUnsatisfiable": "DoNotSchedule"}]
+    template = {"spec": {"topologySpreadConstraints": own}}
+    assert _rendered(template=template)["spec"]["topologySpreadConstraints"] == own
 
 
 def test_resources_are_those_of_the_spec() -> None:

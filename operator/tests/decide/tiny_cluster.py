@@ -14,7 +14,7 @@ from typing import Any
 
 from pinn_operator.api.codec import dump, load
 from pinn_operator.api.memory import Memory
-from pinn_operator.api.observed import ChildId, Observed, Route, Workload
+from pinn_operator.api.observed import Autoscaler, ChildId, Observed, Route, Workload
 from pinn_operator.api.plan import Plan
 from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
 from pinn_operator.api.revision import Revision
@@ -63,6 +63,8 @@ class TinyCluster:
     rate: float = 100.0
     no_metrics: str = ""
     deleted_for: int | None = None
+    autoscaling: dict[str, Any] | None = None
+    cache: dict[str, Any] = field(default_factory=dict)
 
     at: float = 0.0
     records: dict[str, Revision] = field(default_factory=dict)
@@ -72,6 +74,9 @@ class TinyCluster:
     endpoints: dict[str, int] = field(default_factory=dict)
     lingering: dict[str, int] = field(default_factory=dict)
     behind: dict[str, int] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    bounds: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scaled_at: dict[str, float] = field(default_factory=dict)
     weights: dict[str, int] | None = None
     taken: dict[str, int] = field(default_factory=dict)
     memory: str | None = None
@@ -102,6 +107,8 @@ class TinyCluster:
                 rollout={"paused": self.paused, "steps": self.steps, **self.rollout},
                 traffic=self.traffic,
                 sla=self.sla,
+                autoscaling=self.autoscaling,
+                cache=self.cache,
                 status=self.status,
                 metadata={"annotations": self.annotations, **self._deletion()},
             ),
@@ -115,6 +122,7 @@ class TinyCluster:
             route=self._route(),
             split=self.split,
             memory=self.remembered,
+            autoscalers={name: self._autoscaler(name) for name in self.bounds},
             children={ChildId("Deployment", name): {} for name in self.pods},
         )
         return replace(seen, measured=self._measured(seen))
@@ -131,7 +139,12 @@ class TinyCluster:
             len(self.pods[name]),
             not_starting="ImagePullBackOff: no such image" if broken else None,
             not_created=None if len(self.pods[name]) >= self.replicas else self.refused,
+            asked=self.sizes.get(name, len(self.pods[name])),
         )
+
+    def _autoscaler(self, name: str) -> Autoscaler:
+        at = self.scaled_at.get(name)
+        return Autoscaler(self.sizes.get(name), None if at is None else NOW + timedelta(seconds=at))
 
     def _server(self, name: str, pod: Pod) -> Server:
         container = f"containerd://{pod.restarts:012}"
@@ -199,11 +212,30 @@ class TinyCluster:
 
     def _write_workloads(self, plan: Plan) -> None:
         for run in plan.run:
-            pods = self.pods.setdefault(run.revision.name, [])
-            del pods[run.replicas :]
-            while len(pods) < run.replicas and not self.refused:
-                self.made += 1
-                pods.append(Pod(f"pod-{self.made}"))
+            name = run.revision.name
+            if run.scale is None:
+                self.scale(name, run.replicas)
+            elif not (self.sizes.get(name) and name in self.bounds):
+                self.scale(name, self.sizes.get(name) or run.scale.begin)
+            if run.scale is not None:
+                self.bounds[name] = (run.scale.fewest, run.scale.most)
+
+    def scale(self, name: str, size: int) -> None:
+        """As whoever says how many servers a Deployment has."""
+        self.sizes[name] = size
+        pods = self.pods.setdefault(name, [])
+        del pods[size:]
+        while len(pods) < size and not self.refused:
+            self.made += 1
+            pods.append(Pod(f"pod-{self.made}"))
+
+    def autoscale(self) -> None:
+        """The autoscalers keep to their bounds; they see no load."""
+        for name, (fewest, most) in self.bounds.items():
+            size = min(most, max(fewest, self.sizes[name]))
+            if self.sizes[name] and size != self.sizes[name]:
+                self.scale(name, size)
+                self.scaled_at[name] = self.at
 
     def _write_memory(self, plan: Plan) -> None:
         if plan.memory is not None:
@@ -226,6 +258,9 @@ class TinyCluster:
     def _write_removals(self, plan: Plan) -> None:
         kept = {run.revision.name for run in plan.run}
         self.pods = {name: pods for name, pods in self.pods.items() if name in kept}
+        self.sizes = {name: size for name, size in self.sizes.items() if name in kept}
+        scaled = {run.revision.name for run in plan.run if run.scale}
+        self.bounds = {name: bounds for name, bounds in self.bounds.items() if name in scaled}
         for name in plan.forget:
             del self.records[name]
         if plan.teardown:
@@ -259,6 +294,7 @@ class TinyCluster:
         }
         self.endpoints = chosen | {name: count for name, count in self.lingering.items() if name in self.pods}
         self.lingering = chosen
+        self.autoscale()
         self.behind = {name: sum(pod.ready for pod in pods) for name, pods in self.pods.items()}
         self.taken = dict(self.weights or {})
         for name, pods in self.pods.items():

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,11 +10,11 @@ from pinn_operator.api.codec import dump
 from pinn_operator.api.journal import Arm, Entry, Journal
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
-from pinn_operator.api.observed import ChildId, Key, Observed
+from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed
 from pinn_operator.api.readings import Measured, Server
 from pinn_operator.api.revision import stored
 from pinn_operator.errors import NotUnderstood, Unavailable
-from pinn_operator.kube import NAMED, WRITTEN
+from pinn_operator.kube import CUSTOM_METRICS, NAMED, WRITTEN
 from pinn_operator.observe import observe
 from tests.fake_kube import FakeKube
 from tests.given import IMAGE, NOW, UID, revision, spec_of
@@ -101,6 +102,44 @@ async def test_every_kind_that_is_written_is_read() -> None:
 async def test_a_pod_that_leaves_is_neither_counted_nor_ready() -> None:
     seen = await _seen(_deployment(), _pod("a"), _pod("b", is_ready=False), _pod("c", leaving=True))
     assert (seen.workload(ONE.name).pods, seen.workload(ONE.name).ready) == (2, 1)
+
+
+async def test_a_deployment_says_how_many_servers_it_asks_for_and_an_autoscaler_what_it_has_found() -> None:
+    deployment = _deployment()
+    deployment["spec"]["replicas"] = 6
+    status = {"desiredReplicas": 6, "lastScaleTime": "2026-01-02T03:04:00Z"}
+    seen = await _seen(
+        deployment,
+        _child("HorizontalPodAutoscaler", f"pricer-{ONE.name}", status=status),
+        _child("HorizontalPodAutoscaler", f"pricer-{TWO.name}", TWO.name, status={"desiredReplicas": 0}),
+    )
+    assert seen.workload(ONE.name).asked == 6
+    assert seen.autoscalers == {
+        ONE.name: Autoscaler(6, datetime(2026, 1, 2, 3, 4, tzinfo=UTC)),
+        TWO.name: Autoscaler(None, None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "groups", "metrics"),
+    [
+        ({"autoscaling": {}}, {CUSTOM_METRICS}, True),
+        ({"autoscaling": {}}, set(), False),
+        ({"autoscaling": {"targetInFlight": 0}}, set(), None),
+        ({"autoscaling": {}, "replicas": 0}, set(), None),
+        ({}, {CUSTOM_METRICS}, None),
+    ],
+)
+async def test_whether_there_are_metrics_of_pods_is_asked_where_it_matters(
+    spec: Object, groups: set[str], metrics: bool | None
+) -> None:
+    metadata = {"name": "pricer", "namespace": "demo", "uid": UID}
+    kube = FakeKube({"kind": "PinnDeployment", "metadata": metadata, "spec": spec_of("1.0.0", **spec)})
+    kube.groups = groups
+    seen = await observe(kube, Key("demo", "pricer"), now=NOW, server_image=IMAGE)
+    assert seen is not None
+    assert seen.pod_metrics is metrics
+    assert [verb for verb, *_ in kube.requests].count("serves") == (0 if metrics is None else 1)
 
 
 async def test_pods_count_for_their_own_revision() -> None:

@@ -1,17 +1,24 @@
 """What is accepted and not acted upon is said, for the fields that the object has."""
 
+from typing import get_args
+
+import pytest
 from pinn_operator.api.spec import Spec
-from pinn_operator.report.pending import PENDING, not_yet_acted_upon
-from tests.given import resource
+from pinn_operator.report.pending import IN_FLIGHT, PENDING, not_yet_acted_upon
+from tests.given import observed, resource
 
 
 def test_defaults_that_do_nothing_are_listed() -> None:
-    assert not_yet_acted_upon(resource()) == ("spec.gpu",)
+    assert not_yet_acted_upon(observed()) == ("spec.gpu",)
 
 
-def test_optional_fields_are_listed_only_where_they_are_set() -> None:
-    assert "spec.autoscaling" not in not_yet_acted_upon(resource())
-    assert "spec.autoscaling" in not_yet_acted_upon(resource(autoscaling={}))
+@pytest.mark.parametrize(("served", "listed"), [(True, False), (False, True), (None, False)])
+def test_requests_in_flight_are_listed_where_nobody_can_tell_how_many_there_are(
+    served: bool | None, listed: bool
+) -> None:
+    said = not_yet_acted_upon(observed(resource(autoscaling={}), pod_metrics=served))
+    assert ("spec.autoscaling.targetInFlight" in said) is listed
+    assert "spec.autoscaling" not in said
 
 
 ROLLOUT = {
@@ -26,6 +33,7 @@ ROLLOUT = {
 
 def test_what_is_acted_upon_is_not_listed() -> None:
     everything = resource(
+        autoscaling={"minReplicas": 2},
         model={
             "name": "black-scholes",
             "version": "1.0.0",
@@ -47,15 +55,15 @@ def test_what_is_acted_upon_is_not_listed() -> None:
         metrics={"interval": "5s", "source": "Prometheus", "prometheus": {"url": "http://prometheus:9090"}},
         cache={"warmUp": {"from": "Stable"}},
     )
-    assert not_yet_acted_upon(everything) == not_yet_acted_upon(resource())
+    assert not_yet_acted_upon(observed(everything, pod_metrics=True)) == not_yet_acted_upon(observed())
 
 
 def test_every_path_exists_in_the_spec_of_the_resource() -> None:
     """A field renamed in the schema would silently leave the list."""
-    for path in PENDING:
+    for path in (*PENDING, IN_FLIGHT):
         fields = Spec.model_fields
         for name in path.split("."):
             found = {info.alias or key: info for key, info in fields.items()}
             assert name in found, path
-            inner = found[name].annotation
+            inner = next(iter(get_args(found[name].annotation)), found[name].annotation)  # of what may be absent
             fields = getattr(inner, "model_fields", {})

@@ -1,0 +1,151 @@
+"""How many servers a revision has: as many as the spec says, or as many as an autoscaler finds between two bounds.
+
+The operator sets the bounds and never the number. What a rollout needs is in the lower one: the canary's servers before its share
+rises, and stable's, so that they are still there when everything comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from math import ceil
+from typing import Final
+
+from pinn_operator.api.journal import Journal
+from pinn_operator.api.observed import Observed
+from pinn_operator.api.plan import Run, Scale
+from pinn_operator.api.revision import Revision
+from pinn_operator.api.spec import Autoscaling
+from pinn_operator.api.units import OFF, fraction, unless_off
+
+STANDBY_SECONDS: Final = 300.0
+"""How long the servers of both revisions stay after a rollout has ended. An autoscaler goes by the last five minutes, in which
+stable may have had half of what has just come back to it."""
+
+DOWN_SECONDS: Final = 30.0
+DOWN_SHARE: Final = 10
+"""Without autoscaling any more, one server in ten goes, one at least, every so many seconds."""
+
+
+def scaled(seen: Observed) -> Autoscaling | None:
+    """What the spec says about autoscaling; None where it says nothing, or with `replicas: 0` that the object is switched off."""
+    return seen.resource.spec.autoscaling if seen.resource.spec.replicas else None
+
+
+def needed(seen: Observed) -> int:
+    """The servers without which a revision is not ready, unless a rollout says otherwise."""
+    scaling = scaled(seen)
+    return scaling.min_replicas if scaling else seen.resource.spec.replicas
+
+
+def whole(seen: Observed, stable: Revision, known: int = 0) -> int:
+    """How many servers the whole of the traffic is worth: as many as stable has, or had when that was stored."""
+    scaling = scaled(seen)
+    if scaling is None:
+        return seen.resource.spec.replicas
+    return min(scaling.max_replicas, max(scaling.min_replicas, known or seen.workload(stable.name).asked))
+
+
+def needed_for(seen: Observed, weight: int, of: int) -> int:
+    """The servers that a canary has to have for this share, where the whole is worth `of`."""
+    scaling = scaled(seen)
+    if scaling is None:
+        return seen.resource.spec.replicas
+    return min(scaling.max_replicas, max(scaling.min_replicas, ceil(of * weight / 100)))
+
+
+def sized(seen: Observed, revision: Revision, nudge: str | None, fewest: int | None = None) -> Run:
+    """The revision, with the number that the spec asks for or the bounds of its autoscaler; `fewest` is what a rollout needs."""
+    spec = seen.resource.spec
+    scaling = scaled(seen)
+    if scaling is None:
+        scale = _way_back(seen, revision) if spec.replicas else None
+        return Run(revision, scale.fewest if scale else spec.replicas, nudge, scale)
+    least = _standby(seen, revision, scaling) if fewest is None else fewest
+    least = min(scaling.max_replicas, max(scaling.min_replicas, least))
+    cpu = unless_off(fraction, scaling.target_cpu)
+    scale = Scale(
+        fewest=least,
+        most=scaling.max_replicas,
+        begin=_begin(seen, revision, least, scaling, is_canary=fewest is not None),
+        cpu=None if cpu is None else round(100 * cpu),
+        in_flight=scaling.target_in_flight if _by_in_flight(seen, scaling) else None,
+    )
+    return Run(revision, least, nudge, scale)
+
+
+def remark(seen: Observed, runs: Iterable[Run]) -> str:
+    """What a reader of the status would not expect."""
+    replicas = seen.resource.spec.replicas
+    if scaled(seen) is None:
+        more = [seen.workload(run.revision.name).asked for run in runs if run.scale]
+        how = "raise spec.replicas to keep them" if any(count > replicas for count in more) else "more come up"
+        return f"without autoscaling {max(more)} servers become {replicas} (spec.replicas), {how}" if more else ""
+    if seen.pod_metrics is False:
+        return "spec.autoscaling.targetInFlight waits for the metrics API custom.metrics.k8s.io"
+    return ""
+
+
+def look_again(seen: Observed, runs: Iterable[Run]) -> float | None:
+    """Seconds until bounds have to be looked at though nothing happens: until stable need not stand by any more, or until the
+    next server goes. None where nothing is to come."""
+    runs = tuple(runs)
+    if scaled(seen) is None:
+        return DOWN_SECONDS if any(run.scale for run in runs) else None
+    left = _standby_left(seen)
+    above = any(run.scale and run.scale.fewest > needed(seen) for run in runs)
+    return left if left and above else None
+
+
+def _begin(seen: Observed, revision: Revision, least: int, scaling: Autoscaling, *, is_canary: bool) -> int:
+    """Where there is no number yet: what an autoscaler has found, else what `replicas` says, or what a canary needs."""
+    found = seen.autoscalers.get(revision.name)
+    desired = found.desired if found and found.desired else None
+    begin = desired or (least if is_canary else seen.resource.spec.replicas)
+    return min(scaling.max_replicas, max(least, begin))
+
+
+def _by_in_flight(seen: Observed, scaling: Autoscaling) -> bool:
+    """An autoscaler that cannot read one of its metrics removes no server any more. So one that nobody serves is left out, unless
+    it is the only one."""
+    is_served = seen.pod_metrics is not False
+    return scaling.target_in_flight > 0 and (is_served or scaling.target_cpu == OFF)
+
+
+def _standby(seen: Observed, revision: Revision, scaling: Autoscaling) -> int:
+    """Who takes part in a rollout, or has until a moment ago, keeps what it has."""
+    journal = _journal(seen)
+    takes_part = journal is not None and revision.name in (journal.stable.revision, journal.canary.revision)
+    if journal is None or not takes_part or (journal.ending and not _standby_left(seen)):
+        return scaling.min_replicas
+    return seen.workload(revision.name).asked or journal.servers
+
+
+def _standby_left(seen: Observed) -> float | None:
+    """Seconds for which what took part in the last rollout still stands by; None: for none, or for as long as one goes on."""
+    journal = _journal(seen)
+    if journal is None or journal.ended is None:
+        return None
+    left = journal.ended + STANDBY_SECONDS - seen.now.timestamp()
+    return left if left > 0 else None
+
+
+def _way_back(seen: Observed, revision: Revision) -> Scale | None:
+    """Autoscaling was taken out of the spec. Its autoscaler stays until the servers are as many as `replicas` says: more come at
+    once, fewer by and by, since `replicas` may never have been meant for this traffic."""
+    found, now = seen.autoscalers.get(revision.name), seen.workload(revision.name).asked
+    target = seen.resource.spec.replicas
+    if found is None or now in (0, target):
+        return None
+    if now > target:
+        rests = _is_recent(found.changed, seen.now)
+        target = now if rests else max(target, now - max(1, now // DOWN_SHARE))
+    return Scale(target, target, target)
+
+
+def _is_recent(at: datetime | None, now: datetime) -> bool:
+    return at is not None and now - at < timedelta(seconds=DOWN_SECONDS)
+
+
+def _journal(seen: Observed) -> Journal | None:
+    return seen.memory.journal if seen.memory else None

@@ -22,7 +22,7 @@ from pinn_operator.act.compare import (
     tampered,
 )
 from pinn_operator.act.shares import mark, weigh
-from pinn_operator.api.names import FINALIZER, LABEL_REVISION, SCALING_MANAGER
+from pinn_operator.api.names import FINALIZER, LABEL_PLACEMENT, LABEL_REVISION, SCALING_MANAGER
 from pinn_operator.api.observed import ChildId, Key, Observed
 from pinn_operator.api.outcome import Outcome, Refusal, Verb, Write
 from pinn_operator.api.ownership import Owner, owner_of
@@ -181,9 +181,16 @@ PINNED = ("Service", "HTTPRoute", "ConfigMap")
 def _pinned(wanted: Object, live: Mapping[str, Any]) -> Object:
     """Who serves, and what is known about it, is changed only as it was read: two leaders may overlap for a moment. Other objects
     change too often by themselves, and for them it does not matter."""
-    if wanted["kind"] not in PINNED:
+    if wanted["kind"] not in PINNED and not _stands_down(wanted, live):
         return wanted
     return {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": _version(live)}}
+
+
+def _stands_down(wanted: Object, live: Mapping[str, Any]) -> bool:
+    """Servers on CPUs that GPUs have made superfluous, as they were when it was decided: they may be needed again by now."""
+    if wanted["kind"] != "Deployment" or wanted["spec"]["selector"]["matchLabels"].get(LABEL_PLACEMENT) != "cpu":
+        return False
+    return bool(wanted["spec"]["replicas"] < live["spec"].get("replicas", 1))
 
 
 def _with_token(wanted: Object) -> Object:

@@ -21,6 +21,7 @@ SCALING_MANAGER = "pinn-operator-scaling"
 LABEL_OBJECT = f"{GROUP}/deployment"
 LABEL_REVISION = f"{GROUP}/revision"
 LABEL_SERVING = f"{GROUP}/serving"
+LABEL_PLACEMENT = f"{GROUP}/placement"
 
 ANNOTATION_PROMOTE = f"{GROUP}/promote"
 ANNOTATION_ABORT = f"{GROUP}/abort"

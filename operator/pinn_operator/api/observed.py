@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER
+from pinn_operator.api.placement import NOWHERE, Place, Placement
 from pinn_operator.api.readings import Measured, Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision
@@ -84,11 +85,12 @@ class Observed:
     """One reading of an object and of all that belongs to it.
 
     `selected` is the revision that the Service of the object's name selects, None also while it selects `servers` by their
-    label; `endpoints` are the revisions whose pods it still sends requests to, with how many pods each. `behind` counts the ready
-    endpoints of each revision's own Service: pods are ready a little before they are endpoints, and who is sent requests in
-    between is refused. `memory` is what was stored, None when nothing is; `measured` what the servers said in this pass, None
-    when nothing was asked. `autoscalers` are those of the revisions that have one; `pod_metrics` says whether the cluster serves
-    metrics of pods to autoscalers, None where that was not asked.
+    label; `endpoints` are the revisions whose pods it still sends requests to, with how many pods each. `behind` counts the
+    ready endpoints of each revision's own Service: pods are ready a little before they are endpoints, and who is sent
+    requests in between is refused. `places` says of each revision how its servers on CPUs and on GPUs are. `memory` is what
+    was stored, None when nothing is; `measured` what the servers said in this pass, None when nothing was asked. `autoscalers` are those
+    of the revisions that have one; `pod_metrics` says whether the cluster serves metrics of pods to autoscalers, None where
+    that was not asked.
     """
 
     now: datetime
@@ -99,6 +101,7 @@ class Observed:
     selected: str | None = None
     endpoints: Mapping[str, int] = field(default_factory=dict)
     behind: Mapping[str, int] = field(default_factory=dict)
+    places: Mapping[str, Mapping[Placement, Place]] = field(default_factory=dict)
     servers: tuple[Server, ...] = ()
     route: Route | None = None
     split: bool = False
@@ -126,3 +129,10 @@ class Observed:
 
     def workload(self, revision: str | None) -> Workload:
         return self.workloads.get(revision or "", NO_WORKLOAD)
+
+    def place(self, revision: str, placement: Placement) -> Place:
+        return self.places.get(revision, {}).get(placement, NOWHERE)
+
+    def placements(self, revision: str) -> frozenset[Placement]:
+        """Where its ready servers run."""
+        return frozenset(where for where, place in self.places.get(revision, {}).items() if place.ready)

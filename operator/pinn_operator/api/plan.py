@@ -11,6 +11,7 @@ from enum import Enum
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.memory import Memory
+from pinn_operator.api.placement import Placed
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.status import LastHandled, Rejected, RolloutStatus
 
@@ -50,13 +51,15 @@ class Run:
     """A revision that should have its workload, and with how many replicas: so many, or with `scale` at least so many.
 
     `nudge` is a time, rounded down, while Kubernetes is not allowed to create the pods: it backs off for up to a quarter of an
-    hour, and a new value in an annotation makes it try at once.
+    hour, and a new value in an annotation makes it try at once. `placed` is where the servers run, for a revision that may run on
+    GPUs.
     """
 
     revision: Revision
     replicas: int
     nudge: str | None = None
     scale: Scale | None = None
+    placed: Placed | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from pinn_operator.api.codec import dump
 from pinn_operator.api.memory import Memory
-from pinn_operator.api.names import GROUP, LABEL_OBJECT, LABEL_REVISION, memory_name, secret_name
+from pinn_operator.api.names import GROUP, LABEL_OBJECT, LABEL_PLACEMENT, LABEL_REVISION, memory_name, secret_name
 from pinn_operator.api.observed import Observed
+from pinn_operator.api.placement import ON_GPUS, Placed
 from pinn_operator.api.plan import Plan, Run
 from pinn_operator.api.revision import Revision, stored
 from pinn_operator.api.units import seconds
@@ -30,9 +33,10 @@ def build(plan: Plan, seen: Observed) -> tuple[Object, ...]:
     runs = tuple(_written_down(run, seen) for run in plan.run)
     objects = [_service_account(seen), _secret(seen)] if runs else []
     for run in runs:
-        objects += [_record(run.revision, seen), _deployment(run, seen), _revision_service(run.revision, seen)]
-        objects += [_budget(run.revision, seen)] if _most(run) > 1 else []
-        scaler = autoscaler(run, metadata_of(seen, child_name(seen, run.revision), "server", run.revision))
+        objects += [_record(run.revision, seen), *_deployments(run, seen), _revision_service(run.revision, seen)]
+        objects += [_budget(run, seen)] if _most(run) > 1 else []
+        metadata = metadata_of(seen, child_name(seen, run.revision), "server", run.revision)
+        scaler = autoscaler(run, metadata, _scaled(run, seen))
         objects += [scaler] if scaler else []
     objects += [_memory(plan.memory, seen)] if plan.memory else []
     if plan.traffic:
@@ -51,7 +55,7 @@ def child_name(seen: Observed, revision: Revision) -> str:
 
 def _written_down(run: Run, seen: Observed) -> Run:
     """A revision that is on record keeps the template it was given; only a new one is rendered."""
-    if run.revision.template is not None:
+    if run.revision.written:
         return run
     return replace(run, revision=render(run.revision, seen.key.name, seen.resource.spec))
 
@@ -98,8 +102,33 @@ def _memory(memory: Memory, seen: Observed) -> Object:
     }
 
 
-def _deployment(run: Run, seen: Observed) -> Object:
-    metadata = metadata_of(seen, child_name(seen, run.revision), "server", run.revision)
+def _deployments(run: Run, seen: Observed) -> list[Object]:
+    """One; two where servers may run on GPUs and on CPUs. Which of them run is in their replicas, so none comes and goes."""
+    revision, placed = run.revision, run.placed or Placed(cpu=run.replicas)
+    alone = replicas(run, seen) if len(revision.runs_on) == 1 else None
+    if revision.gpu_template is None:
+        return [_deployment(run, seen, "", alone or {}, revision.template)]
+    number = {"replicas": placed.gpu} if alone is None else alone
+    found = [_deployment(run, seen, ON_GPUS, number, revision.gpu_template, {LABEL_PLACEMENT: "gpu"})]
+    if revision.template is not None:
+        found += [_deployment(run, seen, "", {"replicas": placed.cpu}, revision.template, {LABEL_PLACEMENT: "cpu"})]
+    return found
+
+
+def _scaled(run: Run, seen: Observed) -> str:
+    """The Deployment whose servers an autoscaler counts: the only one."""
+    return f"{child_name(seen, run.revision)}{ON_GPUS if run.revision.template is None else ''}"
+
+
+def _deployment(
+    run: Run,
+    seen: Observed,
+    suffix: str,
+    number: Object,
+    template: Mapping[str, Any] | None,
+    placement: Mapping[str, str] = MappingProxyType({}),
+) -> Object:
+    metadata = metadata_of(seen, f"{child_name(seen, run.revision)}{suffix}", "server", run.revision)
     if run.nudge:
         metadata["annotations"] = {NUDGE: run.nudge}
     return {
@@ -107,12 +136,12 @@ def _deployment(run: Run, seen: Observed) -> Object:
         "kind": "Deployment",
         "metadata": metadata,
         "spec": {
-            **replicas(run, seen),
+            **number,
             "revisionHistoryLimit": 0,
             "progressDeadlineSeconds": max(1, int(seconds(seen.resource.spec.rollout.progress_deadline))),
-            "selector": {"matchLabels": _pods_of(seen, run.revision)},
+            "selector": {"matchLabels": {**_pods_of(seen, run.revision), **placement}},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-            "template": run.revision.template,
+            "template": template,
         },
     }
 
@@ -127,12 +156,15 @@ def _revision_service(revision: Revision, seen: Observed) -> Object:
     return service_object(metadata, _pods_of(seen, revision))
 
 
-def _budget(revision: Revision, seen: Observed) -> Object:
+def _budget(run: Run, seen: Observed) -> Object:
+    """One server at a time. Where one may wait for a GPU for ever, what is missing is no measure: then by what must be there."""
+    revision = run.revision
+    allowed = {"maxUnavailable": 1} if revision.gpu_template is None else {"minAvailable": run.replicas - 1}
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata_of(seen, child_name(seen, revision), "server", revision),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _pods_of(seen, revision)}},
+        "spec": {**allowed, "selector": {"matchLabels": _pods_of(seen, revision)}},
     }
 
 

@@ -19,7 +19,7 @@ def environment(spec: Spec) -> list[tuple[str, str]]:
         ("PINN_SERVER_MODEL_URI", server_uri(location_of(spec.model.uri))),
         *([("PINN_SERVER_MODEL_DIGEST", spec.model.digest)] if spec.model.digest else []),
         *_cache(spec.cache),
-        ("PINN_SERVER_GPU_POLICY", spec.gpu.policy.lower()),
+        ("PINN_SERVER_GPU_POLICY", "never"),  # where it has a GPU, build/gpu.py says otherwise
         ("PINN_SERVER_FALLBACK_CPU", _word(spec.fallback.cpu)),
         ("PINN_SERVER_FALLBACK_SOLVER", _word(spec.fallback.solver)),
         ("PINN_SERVER_TIMEOUT", _duration(spec.limits.timeout)),

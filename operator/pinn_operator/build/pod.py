@@ -12,6 +12,7 @@ from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
 from pinn_operator.build.environment import environment
+from pinn_operator.build.gpu import image_for_gpus, on_cpus, on_gpus
 from pinn_operator.build.model import init_containers, volume_mounts, volumes
 from pinn_operator.build.overlay import overlay
 
@@ -37,13 +38,22 @@ SPREAD_OVER = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
 
 
 def render(revision: Revision, object_name: str, spec: Spec) -> Revision:
-    """The revision with its pod template: the operator's own, and the user's `template` laid over it."""
+    """The revision with its pod templates: the operator's own, and the user's `template` laid over each."""
+    image = revision.image if spec.image else image_for_gpus(revision.image)
+    template, gpu_template = _template(revision, object_name, spec), None
+    if "GPU" in revision.runs_on:
+        gpu_template = _template(replace(revision, image=image), object_name, spec, on_gpus(spec.gpu, CONTAINER))
+        template = _template(revision, object_name, spec, on_cpus())
+    return replace(revision, template=template if "CPU" in revision.runs_on else None, gpu_template=gpu_template)
+
+
+def _template(revision: Revision, object_name: str, spec: Spec, patch: Object | None = None) -> Object:
     ours = {
         "metadata": {"labels": labels_of(object_name, "server", revision)},
         "spec": _pod_spec(revision, object_name, spec),
     }
-    theirs = revision.content.get("template") or {}
-    return replace(revision, template=overlay(ours, theirs))
+    found: Object = overlay(overlay(ours, patch or {}), revision.content.get("template") or {})
+    return found
 
 
 def labels_of(object_name: str, component: str, revision: Revision | None = None) -> dict[str, str]:

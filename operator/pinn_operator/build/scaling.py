@@ -18,12 +18,12 @@ IN_FLIGHT = "pinn_requests_in_flight"
 CONTAINER = "server"
 
 
-def autoscaler(run: Run, metadata: Object) -> Object | None:
-    """The HorizontalPodAutoscaler of the Deployment of the same name; None where the spec says how many servers there are."""
+def autoscaler(run: Run, metadata: Object, target: str) -> Object | None:
+    """The HorizontalPodAutoscaler of the Deployment `target`; None where the spec says how many servers there are."""
     if run.scale is None:
         return None
     spec: Object = {
-        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"]},
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
         "minReplicas": run.scale.fewest,
         "maxReplicas": run.scale.most,
     }

@@ -21,6 +21,7 @@ from pinn_operator.api.status import Gate, RolloutStatus
 from pinn_operator.api.units import fraction, seconds, unless_off
 from pinn_operator.decide.evidence import GateVerdict, Ledger, Rules, StepVerdict, begin_step, judge, rules_of
 from pinn_operator.decide.looks import LINGER_SECONDS, called, is_behind, is_ready, progress, runs, still_served
+from pinn_operator.decide.placement import comes_back_after, has_no_gpu, remedy
 from pinn_operator.decide.requests import asked, handled
 from pinn_operator.decide.scaling import needed_for, whole
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
@@ -46,6 +47,8 @@ GROSS: Final = 10.0
 FEWEST_CHECKED: Final = 200
 FEWEST_COMPARED: Final = 50
 MAX_HOLDS: Final = 4
+NO_GPU: Final = "Unschedulable"
+"""Why a rollout ended that found no GPU beside those of stable: nobody's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,7 @@ def _come_up(case: Case) -> Plan:
     seen, wanted = case.seen, case.wanted
     case = _timed(case)
     if failure := _failed_to_start(case):
-        return ended(case, "RolledBack", *failure)
+        return ended(case, "RolledBack", *failure, blamed=failure[0] != NO_GPU)
     if not is_ready(seen, wanted, case.needed):
         said = f"{called(wanted)} comes up, {progress(seen, wanted, case.needed)}"
         return _held(case, Phase.STEPPING, said, _until_deadline(case))
@@ -200,6 +203,8 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
     ):
         limit = seen.resource.spec.rollout.progress_deadline
         said = f"not ready within spec.rollout.progressDeadline ({limit}); {progress(seen, case.wanted, case.needed)}"
+        if has_no_gpu(seen, case.wanted):
+            return NO_GPU, f"{called(case.wanted)} was {said}; {remedy(case.wanted)}"
         return "ProgressDeadlineExceeded", f"{called(case.wanted)} was {said}"
     return None
 
@@ -604,7 +609,8 @@ def _lets_stable_go(case: Case, traffic: Traffic) -> bool:
     stored: a pass that was held up then conflicts with one that has rolled back meanwhile, before it removes anything."""
     alone = dict(traffic.weights) == {case.wanted.name: 100} and in_force(case.seen, traffic)
     quiet = case.now - case.journal.rose_at >= LINGER_SECONDS and case.stable.name not in case.seen.endpoints
-    kept = case.seen.resource.spec.rollout.retain_stable == "Full" or bool(case.journal.ending)
+    none_left = comes_back_after(case.stable) is None  # they might find no GPU any more
+    kept = case.seen.resource.spec.rollout.retain_stable == "Full" or none_left or bool(case.journal.ending)
     return not kept and case.bakes and case.journal.step_began is not None and alone and quiet
 
 

@@ -34,7 +34,7 @@ def progress(seen: Observed, revision: Revision, servers: int | None = None) -> 
     """How many of its replicas are ready, and what keeps the others."""
     workload: Workload = seen.workload(revision.name)
     count = f"{workload.ready} of {needed(seen) if servers is None else servers} replicas ready"
-    trouble = workload.not_created or workload.not_starting
+    trouble = workload.not_created or workload.not_starting or seen.place(revision.name, "GPU").lacking
     return f"{count}: {trouble}" if trouble else count
 
 
@@ -73,4 +73,9 @@ def _nudge(seen: Observed, revision: Revision) -> str | None:
     """The running half minute, while pods of the revision are refused: one more try in each of them, not one a pass."""
     if seen.workload(revision.name).not_created is None:
         return None
+    return half_minute(seen)
+
+
+def half_minute(seen: Observed) -> str:
+    """The one that is running."""
     return seen.now.replace(second=seen.now.second // 30 * 30, microsecond=0).isoformat()

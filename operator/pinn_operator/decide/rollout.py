@@ -20,6 +20,7 @@ from pinn_operator.api.units import seconds
 from pinn_operator.decide import scaling
 from pinn_operator.decide.canary import LATER, SOON, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
+from pinn_operator.decide.placement import comes_back_after, with_places
 from pinn_operator.decide.requests import asked, handled
 from pinn_operator.decide.shares import all_to, in_force
 from pinn_operator.decide.watch import now_of, to_measure
@@ -60,7 +61,7 @@ def _decided(seen: Observed, wanted: Revision) -> Plan:
             return _roll_back(seen, wanted, stable, journal)
         if journal.ending and wanted.name != stable.name and not is_reported(seen, journal):
             return _report_first(seen, wanted, stable)
-    if wanted.template is None and (complaint := not_supported(seen)):
+    if not wanted.written and (complaint := not_supported(seen)):
         return _keep(seen, wanted, stable, complaint)
     if stable is None:
         return _start(seen, wanted)
@@ -126,7 +127,11 @@ def _slow_way_back(seen: Observed, stable: Revision) -> str | None:
     rollout = seen.resource.spec.rollout
     within, deadline = seconds(rollout.rollback_within), seconds(rollout.progress_deadline)
     took = [server.took for server in seen.servers if server.revision == stable.name and server.took is not None]
-    starts = START_SLACK * min((one for one in took if one <= deadline), default=0.0)
+    finds_a_place = comes_back_after(stable)
+    if finds_a_place is None and rollout.retain_stable == "None":
+        why = "with gpu.policy: Require stable may find no GPU when it has to come back"
+        return f"spec.rollout.retainStable: None is refused: {why}; set spec.rollout.retainStable: Full"
+    starts = START_SLACK * min((one for one in took if one <= deadline), default=0.0) + (finds_a_place or 0.0)
     needed = BACK_SECONDS + (starts if rollout.retain_stable == "None" else 0.0)
     if needed <= within:
         return None
@@ -267,7 +272,7 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
 
 def _complete(seen: Observed, plan: Plan) -> Plan:
     """What every plan but a teardown has: the records it lets go, who was rejected, what persons asked for and was done."""
-    plan = _while_servers_come_back(seen, plan)
+    plan = with_places(seen, _while_servers_come_back(seen, plan))
     if plan.phase is Phase.SERVING and (remark := scaling.remark(seen, plan.run)):
         plan = replace(plan, sentence=f"{plan.sentence}; {remark}")
     nudging = any(run.nudge for run in plan.run)

@@ -12,6 +12,7 @@ from typing import Final
 from pinn_operator.api.codec import dump, load
 from pinn_operator.api.journal import MOST_MINUTES, Journal, Measurement, Minute
 from pinn_operator.api.observed import Observed
+from pinn_operator.api.placement import Placement
 from pinn_operator.api.readings import Checked, Measured
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
@@ -122,9 +123,16 @@ def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memor
         restarts,
         ready,
         memory,
+        alike=_alike(seen.placements(canary), seen.placements(stable)),
         gpu=_gpus(seen, journal),
         users=_users(seen, journal),
     )
+
+
+def _alike(canary: frozenset[Placement], stable: frozenset[Placement]) -> bool:
+    """Whether both arms run on GPUs, or both on CPUs. Of one without a ready server, or where no GPUs are about, nothing speaks
+    against it."""
+    return not canary or not stable or (canary == stable and len(canary) == 1)
 
 
 def _gpus(seen: Observed, journal: Journal) -> Mapping[Role, float]:

@@ -20,6 +20,7 @@ from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING, memory_name, secret_name
 from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
+from pinn_operator.api.placement import Place, Placement
 from pinn_operator.api.readings import Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, from_stored, recovered
@@ -38,6 +39,16 @@ from pinn_operator.kube import (
 )
 from pinn_operator.observe.measure import measure, token_of
 from pinn_operator.observe.mounts import mount_troubles
+from pinn_operator.observe.placement import (
+    Deployments,
+    conditions_of,
+    has_node,
+    is_unschedulable,
+    those_that_count,
+    waits_for_a_gpu,
+    what_lacks,
+    where_of,
+)
 from pinn_operator.observe.route import read_referred, referred_route, route_of
 from pinn_operator.servers import Servers
 
@@ -63,6 +74,8 @@ async def observe(
     unmounted = await mount_troubles(kube, filter(_stays, pods), now)
     children = _children([*written, memory, [_without_data(one) for one in secret], route], resource.metadata.uid)
     revisions = _revisions(children.values())
+    reached = {name: _targets(slices, f"{key.name}-{name}") for name in revisions}
+    by_callers = [_targets(slices, service) for service in (key.name, canary_service_name(key.name))]
     seen = Observed(
         now=now,
         resource=resource,
@@ -72,7 +85,8 @@ async def observe(
         selected=_selected(children, key.name),
         endpoints=_endpoints(slices, pods, key.name),
         behind={name: _endpoints(slices, pods, f"{key.name}-{name}")[name] for name in revisions},
-        servers=tuple(_server(pod) for pod in pods if _stays(pod)),
+        places=_places(children.values(), [pod for pod in pods if _stays(pod)], reached, by_callers),
+        servers=tuple(_server(pod) for pod in pods if _stays(pod) and not waits_for_a_gpu(pod)),
         route=referred_route(theirs, resource, children, _endpoints(slices, pods, canary_service_name(key.name)))
         or route_of(children.get(ChildId("HTTPRoute", key.name)), key.name, resource),
         split=_is_split(children, key.name),
@@ -147,33 +161,80 @@ def _revisions(children: Iterable[Mapping[str, Any]]) -> dict[str, Revision]:
             except (KeyError, TypeError, ValueError):
                 continue
             found[revision.name] = revision
+    for name, deployments in _deployments(children).items():
+        if name not in found:
+            found[name] = recovered(deployments.get("CPU"), deployments.get("GPU"))
+    return found
+
+
+def _deployments(children: Iterable[Mapping[str, Any]]) -> dict[str, Deployments]:
+    """Those of each revision, by where their pods run."""
+    found: dict[str, Deployments] = {}
     for child in children:
-        if child["kind"] == "Deployment" and _revision(child) not in found:
-            found[_revision(child)] = recovered(child)
+        if child["kind"] == "Deployment":
+            found.setdefault(_revision(child), {})[where_of(child)] = child
     return found
 
 
 def _workloads(
     children: Iterable[Mapping[str, Any]], pods: list[Object], unmounted: Mapping[str, str]
 ) -> dict[str, Workload]:
-    deployments = {_revision(child): child for child in children if child["kind"] == "Deployment"}
     return {
-        name: _workload(child, [pod for pod in pods if _revision(pod) == name], unmounted)
-        for name, child in deployments.items()
+        name: _workload(deployments, [pod for pod in pods if _revision(pod) == name], unmounted)
+        for name, deployments in _deployments(children).items()
     }
 
 
-def _workload(deployment: Mapping[str, Any], pods: list[Object], unmounted: Mapping[str, str]) -> Workload:
-    conditions = {c["type"]: c for c in deployment.get("status", {}).get("conditions", ())}
+def _workload(deployments: Deployments, pods: list[Object], unmounted: Mapping[str, str]) -> Workload:
+    """Of one revision. What keeps servers from a GPU is no trouble while it may run, or does run, on CPUs instead."""
+    conditions = conditions_of(deployments.get("CPU") or deployments["GPU"])
     progressing, failing = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
     staying = [pod for pod in pods if _stays(pod)]
+    told = those_that_count(deployments, staying)
     return Workload(
-        pods=len(staying),
+        pods=sum(len(deployments) == 1 or not waits_for_a_gpu(pod) for pod in staying),
         ready=sum(map(_is_ready, staying)),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         not_created=failing.get("message") if failing.get("status") == "True" else None,
-        not_starting=next((said for pod in staying if (said := _trouble(pod) or unmounted.get(_uid(pod)))), None),
-        asked=deployment.get("spec", {}).get("replicas", 0),
+        not_starting=next((said for pod in told if (said := _trouble(pod) or unmounted.get(_uid(pod)))), None),
+        asked=sum(one.get("spec", {}).get("replicas", 0) for one in deployments.values()),
+    )
+
+
+def _places(
+    children: Iterable[Mapping[str, Any]],
+    pods: list[Object],
+    reached: Mapping[str, set[str]],
+    by_callers: Iterable[set[str]],
+) -> dict[str, dict[Placement, Place]]:
+    """How the servers of each revision are, by where they run. `reached` are the pods behind each revision's own Service."""
+    callers, found = list(by_callers), {}
+    for name, deployments in _deployments(children).items():
+        own = [pod for pod in pods if _revision(pod) == name]
+        ready = {_name(pod) for pod in own if _is_ready(pod)}
+        services = [
+            reached.get(name, set()),
+            *(targets for targets in callers if targets & {_name(pod) for pod in own}),
+        ]
+        behind = ready.intersection(*services)
+        found[name] = {
+            where: _place(deployment, [pod for pod in own if where_of(pod) == where], ready, behind)
+            for where, deployment in deployments.items()
+        }
+    return found
+
+
+def _place(deployment: Mapping[str, Any], pods: list[Object], ready: set[str], behind: set[str]) -> Place:
+    names = {_name(pod) for pod in pods}
+    lacking, since = what_lacks(deployment, pods)
+    return Place(
+        asked=deployment["spec"].get("replicas", 1),
+        on_nodes=sum(map(has_node, pods)),
+        ready=len(names & ready),
+        behind=len(names & behind),
+        lacking=lacking,
+        since=since,
+        trouble=next((said for pod in pods if not is_unschedulable(pod) and (said := _trouble(pod))), ""),
     )
 
 
@@ -268,13 +329,23 @@ def _is_split(children: Mapping[ChildId, Mapping[str, Any]], name: str) -> bool:
 
 def _endpoints(slices: list[Object], pods: list[Object], service: str) -> Counter[str]:
     """The revisions behind a Service, and with how many pods, by the endpoints that kube-proxy and gateways read."""
-    revision_of = {pod["metadata"]["name"]: _revision(pod) for pod in pods}
+    revision_of = {_name(pod): _revision(pod) for pod in pods}
+    return Counter(revision_of[target] for target in _targets(slices, service) if target in revision_of)
+
+
+def _targets(slices: list[Object], service: str) -> set[str]:
+    """The pods behind a Service."""
     behind = [s for s in slices if s["metadata"]["labels"].get("kubernetes.io/service-name") == service]
     endpoints = [endpoint for s in behind for endpoint in s.get("endpoints") or ()]
-    targets = {
-        e.get("targetRef", {}).get("name") for e in endpoints if e.get("conditions", {}).get("ready") is not False
+    return {
+        str(e["targetRef"]["name"])
+        for e in endpoints
+        if "targetRef" in e and e.get("conditions", {}).get("ready") is not False
     }
-    return Counter(revision_of[target] for target in targets if target in revision_of)
+
+
+def _name(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"]["name"])
 
 
 def _uid(obj: Object) -> str:

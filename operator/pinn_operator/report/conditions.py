@@ -90,6 +90,15 @@ def _verdicts(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[_Verdict
         yield _Verdict("Progressing", True, "Baking" if plan.phase is Phase.BAKING else "Step", plan.sentence)
     if contest := contest_of(seen, outcome):
         yield _Verdict("Contested", True, contest.reason, contest.message)
+    yield from gpu_satisfied(plan)
+
+
+def gpu_satisfied(plan: Plan) -> Iterable[_Verdict]:
+    """Of the revisions that may run on GPUs; the first that does not have all of its own speaks for the object."""
+    told = [run.placed for run in plan.run if run.placed is not None and run.replicas]
+    if told and not plan.teardown:
+        one = next((placed for placed in told if not placed.satisfied), told[0])
+        yield _Verdict("GpuSatisfied", one.satisfied, one.reason, one.said)
 
 
 def _ready(plan: Plan, available: bool, trouble: Trouble | None) -> _Verdict:
@@ -113,6 +122,8 @@ def _available(plan: Plan, available: bool, seen: Observed) -> _Verdict:
     workload, spec = seen.workload(answers), seen.resource.spec
     ready, asked = workload.ready, workload.asked if spec.autoscaling and spec.replicas else spec.replicas
     said = f"{ready} of {asked} replicas of revision {answers} are ready"
+    lacking = seen.place(answers, "GPU").lacking if ready < asked else ""
+    said = f"{said}; {lacking}" if lacking else said
     return _Verdict("Available", available, "MinimumAvailable" if available else "Unavailable", said)
 
 

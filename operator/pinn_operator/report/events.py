@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Happening, Outcome
 from pinn_operator.api.plan import Phase, Plan
-from pinn_operator.report.conditions import HELD, contest_of, trouble_of
+from pinn_operator.report.conditions import HELD, contest_of, gpu_satisfied, trouble_of
 
 
 def happenings(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Happening, ...]:
@@ -17,6 +17,7 @@ def happenings(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Happening,
         *_of_roles(seen, plan),
         *_of_rollout(seen, plan),
         *_of_trouble(seen, plan, outcome),
+        *_of_gpus(seen, plan),
     )
 
 
@@ -66,3 +67,11 @@ def _of_trouble(seen: Observed, plan: Plan, outcome: Outcome) -> Iterable[Happen
         yield Happening("Contested", "Heal", contest.message, warning=True)
     if plan.phase is Phase.NOT_SUPPORTED and (said is None or said.message != plan.sentence):
         yield Happening("NotSupported", "Refuse", plan.sentence, warning=True)
+
+
+def _of_gpus(seen: Observed, plan: Plan) -> Iterable[Happening]:
+    """That GPUs are short, that CPUs stand in, that every server has its GPU; not that servers start."""
+    before = {c.type: c for c in seen.resource.status.conditions}.get("GpuSatisfied")
+    for now in gpu_satisfied(plan):
+        if now.reason != "Starting" and (before is None or before.reason != now.reason):
+            yield Happening(now.reason, "Place", now.message, warning=not now.holds)

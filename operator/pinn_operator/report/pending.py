@@ -8,7 +8,7 @@ from __future__ import annotations
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.units import OFF
 
-PENDING = ("gpu",)
+PENDING: tuple[str, ...] = ()
 
 IN_FLIGHT = "autoscaling.targetInFlight"
 """Acted upon where the cluster has somebody to tell how many requests are in flight."""

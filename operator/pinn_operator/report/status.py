@@ -9,6 +9,7 @@ from pinn_operator.api.journal import Journal
 from pinn_operator.api.names import LABEL_OBJECT
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Filed, Outcome
+from pinn_operator.api.placement import Placement
 from pinn_operator.api.plan import Plan
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.status import Finished, LastHandled, Side, Status
@@ -68,6 +69,13 @@ def _actual(seen: Observed, plan: Plan) -> dict[str, int]:
     return {name: round(100 * count / every) for name, count in counts.items()} if every else {}
 
 
+def _placement(seen: Observed, revision: Revision) -> Placement:
+    """GPU where each of its ready servers has one; of a revision without any, where they are to come up."""
+    ready = seen.placements(revision.name)
+    coming = "GPU" in revision.runs_on and not seen.place(revision.name, "CPU").asked
+    return "GPU" if ready == {"GPU"} or (not ready and coming) else "CPU"
+
+
 def _side(seen: Observed, plan: Plan, revision: Revision, actual: Mapping[str, int]) -> Side:
     return Side(
         revision=revision.name,
@@ -76,5 +84,5 @@ def _side(seen: Observed, plan: Plan, revision: Revision, actual: Mapping[str, i
         weight=plan.weight_of(revision.name),
         actual_weight=actual.get(revision.name),
         ready_replicas=seen.workload(revision.name).ready,
-        placement="CPU",
+        placement=_placement(seen, revision),
     )

@@ -78,7 +78,7 @@ def test_the_server_is_told_every_default_so_that_another_release_answers_alike(
     assert "PINN_SERVER_CACHE_BIN_WIDTHS" not in env
 
 
-def test_what_the_spec_says_of_cache_fallback_limits_and_gpu_is_what_the_server_is_told() -> None:
+def test_what_the_spec_says_of_cache_fallback_and_limits_is_what_the_server_is_told() -> None:
     env = _env(
         _rendered(
             cache={
@@ -87,7 +87,6 @@ def test_what_the_spec_says_of_cache_fallback_limits_and_gpu_is_what_the_server_
                 "binWidths": {"volatility": "1%", "rate": "0.001", "spot": 1},
                 "warmUp": {"from": "None", "keys": 7},
             },
-            gpu={"policy": "Prefer"},
             fallback={"cpu": False, "solver": False},
             limits={"timeout": "1d", "concurrency": 3, "queue": 0, "restartAboveMemory": "87.5%"},
         )
@@ -98,7 +97,7 @@ def test_what_the_spec_says_of_cache_fallback_limits_and_gpu_is_what_the_server_
         "PINN_SERVER_CACHE_BIN_WIDTHS": "rate=0.001,spot=1,volatility=1%",
         "PINN_SERVER_WARM_UP": "none",
         "PINN_SERVER_WARM_UP_KEYS": "7",
-        "PINN_SERVER_GPU_POLICY": "prefer",
+        "PINN_SERVER_GPU_POLICY": "never",
         "PINN_SERVER_FALLBACK_CPU": "false",
         "PINN_SERVER_FALLBACK_SOLVER": "false",
         "PINN_SERVER_TIMEOUT": "24h",

@@ -8,10 +8,6 @@ from pinn_operator.report.pending import IN_FLIGHT, PENDING, not_yet_acted_upon
 from tests.given import observed, resource
 
 
-def test_defaults_that_do_nothing_are_listed() -> None:
-    assert not_yet_acted_upon(observed()) == ("spec.gpu",)
-
-
 @pytest.mark.parametrize(("served", "listed"), [(True, False), (False, True), (None, False)])
 def test_requests_in_flight_are_listed_where_nobody_can_tell_how_many_there_are(
     served: bool | None, listed: bool
@@ -54,6 +50,7 @@ def test_what_is_acted_upon_is_not_listed() -> None:
         traffic={"gateway": {"parentRefs": [{"name": "gw"}]}, "allowCoarse": True},
         metrics={"interval": "5s", "source": "Prometheus", "prometheus": {"url": "http://prometheus:9090"}},
         cache={"warmUp": {"from": "Stable"}},
+        gpu={"policy": "Prefer"},
     )
     assert not_yet_acted_upon(observed(everything, pod_metrics=True)) == not_yet_acted_upon(observed())
 

@@ -13,6 +13,7 @@ from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import bytes_of, seconds
 from pinn_operator.build import pod
 from pinn_operator.build.environment import environment
+from pinn_operator.build.gpu import on_gpus
 from pinn_operator.build.pod import _own_environment
 from pinn_operator.build.scaling import CONTAINER, IN_FLIGHT
 
@@ -30,10 +31,12 @@ SMALLEST = {
 
 
 def _told(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> settings.Settings:
-    """The settings of a server in a pod that this spec was rendered to."""
+    """The settings of a server in a pod that this spec was rendered to; on GPUs, where it may run there."""
     for name in settings.Settings.model_fields:
         monkeypatch.delenv(f"{settings.PREFIX}{name}".upper(), raising=False)
-    for name, value in (*environment(spec), *_own_environment()):
+    (on_gpu,) = on_gpus(spec.gpu, CONTAINER)["spec"]["containers"]
+    more = [(one["name"], one["value"]) for one in on_gpu["env"]]
+    for name, value in (*environment(spec), *_own_environment(), *more):
         monkeypatch.setenv(name, value)
     return settings.load()
 

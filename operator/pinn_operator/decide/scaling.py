@@ -81,6 +81,8 @@ def remark(seen: Observed, runs: Iterable[Run]) -> str:
         more = [seen.workload(run.revision.name).asked for run in runs if run.scale]
         how = "raise spec.replicas to keep them" if any(count > replicas for count in more) else "more come up"
         return f"without autoscaling {max(more)} servers become {replicas} (spec.replicas), {how}" if more else ""
+    if any(len(run.revision.runs_on) > 1 for run in runs):
+        return "spec.autoscaling does not apply with spec.gpu.policy: Prefer, its minReplicas do"
     if seen.pod_metrics is False:
         return "spec.autoscaling.targetInFlight waits for the metrics API custom.metrics.k8s.io"
     return ""

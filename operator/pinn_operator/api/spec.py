@@ -121,7 +121,7 @@ class Gpu(Part):
     patience: Duration = Field(
         default="2m",
         description="With policy Prefer: how long a GPU server may stay unschedulable before CPU servers take its "
-        "place.",
+        "place. With Require: how long stable may lack a GPU before a rollout beside it is given up.",
     )
     runtime_class_name: Annotated[str, Field(max_length=253), r.OBJECT_NAME_OR_EMPTY] = Field(
         default="", description="RuntimeClass of GPU servers. Empty: the cluster's own."

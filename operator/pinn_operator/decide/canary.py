@@ -21,7 +21,7 @@ from pinn_operator.api.status import Gate, RolloutStatus
 from pinn_operator.api.units import fraction, seconds, unless_off
 from pinn_operator.decide.evidence import GateVerdict, Ledger, Rules, StepVerdict, begin_step, judge, rules_of
 from pinn_operator.decide.looks import LINGER_SECONDS, called, is_behind, is_ready, progress, runs, still_served
-from pinn_operator.decide.placement import comes_back_after, has_no_gpu, remedy
+from pinn_operator.decide.placement import comes_back_after, has_no_gpu, remedy, starves
 from pinn_operator.decide.requests import asked, handled
 from pinn_operator.decide.scaling import needed_for, whole
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
@@ -113,6 +113,8 @@ def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | 
         return ended(
             case, "RolledBack", "Aborted", "a person asked for it (pinn.dev/abort)", request=("abort", request)
         )
+    if not case.bakes and (said := starves(seen, stable, wanted)):
+        return ended(case, "RolledBack", NO_GPU, said, blamed=False)
     return _step(_with_reading(case)) if case.journal.step else _come_up(case)
 
 

@@ -45,6 +45,15 @@ def has_no_gpu(seen: Observed, revision: Revision) -> bool:
     return "GPU" in revision.runs_on and bool(seen.place(revision.name, "GPU").lacking) and not stands_in
 
 
+def starves(seen: Observed, stable: Revision, canary: Revision) -> str:
+    """Why stable, which needs GPUs and has been short of one for as long as patience lasts, should have that of the canary;
+    nothing while it has its own. Else the canary could keep it from coming back."""
+    gpu = seen.place(stable.name, "GPU")
+    if "GPU" not in canary.runs_on or stable.runs_on != ("GPU",) or not _patience_is_over(seen, stable, gpu):
+        return ""
+    return f"{called(stable)} has been short of a GPU for {stable.gpu.patience}, and needs it first; {gpu.lacking}"
+
+
 def remedy(revision: Revision) -> str:
     """What a person can do where the servers of a revision find no GPU."""
     gpu = revision.gpu
@@ -93,7 +102,7 @@ def _look_again(seen: Observed, run: Run) -> float | None:
     if run.placed.cpu == 0:
         left = _patience_left(seen, run.revision, gpu)
         return None if left is None else max(0.0, left) + 0.1
-    return SOON if gpu.ready > gpu.behind else None
+    return SOON if gpu.ready > gpu.behind and not seen.split else None
 
 
 def _told(revision: Revision, gpu: Place, asked: int, placed: Placed) -> Placed:

@@ -108,7 +108,8 @@ def test_cpu_servers_stay_until_each_gpu_server_is_an_endpoint() -> None:
 
 def test_no_cpu_server_goes_while_shares_are_made_by_labels() -> None:
     gpu, cpu = Place(2, 2, 2, behind=2), Place(2, 2, 2, behind=2)
-    assert decided(gpu, cpu, split=True)[1].cpu == 2
+    _, found = decided(gpu, cpu, split=True)
+    assert found.cpu == 2
 
 
 def test_once_cpus_stand_in_a_new_pending_server_does_not_send_them_away() -> None:
@@ -182,6 +183,19 @@ def test_a_canary_that_requires_gpus_and_finds_none_is_refused_with_the_schedule
     assert late.memory
     assert late.memory.journal
     assert late.memory.journal.reason == "Unschedulable"
+
+
+def test_a_canary_gives_way_to_a_stable_that_has_lost_its_gpu_and_finds_no_other() -> None:
+    seen = rollout(REQUIRE, Place(asked=2, on_nodes=2, ready=2, behind=2))
+    (stable,) = [one for one in seen.revisions.values() if one.number == 1]
+    short = Place(asked=2, on_nodes=1, ready=1, behind=1, lacking=WORDS, since=LONG)
+    plan = decide(replace(seen, places={**seen.places, stable.name: {"GPU": short}}))
+    assert plan.phase is Phase.ROLLING_BACK
+    assert "needs it first" in plan.sentence
+    assert plan.rejected == ()
+    for not_yet in (replace(short, since=SHORT), replace(short, lacking="")):
+        going_on = decide(replace(seen, places={**seen.places, stable.name: {"GPU": not_yet}}))
+        assert going_on.phase is Phase.STEPPING
 
 
 def test_a_canary_that_prefers_gpus_goes_on_with_servers_on_cpus() -> None:

@@ -6,6 +6,7 @@ import pytest
 from pinn_operator.api.journal import MOST_MINUTES, Arm, Journal, Minute
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
+from pinn_operator.api.placement import Place, Placement
 from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.decide.evidence import Ledger, rules_of
 from pinn_operator.decide.evidence.neighbours import NAMES
@@ -108,6 +109,27 @@ def test_how_busy_gpus_are_is_the_mean_over_the_servers_of_an_arm_that_have_any(
     assert reading(_seen(None), JOURNAL, (), {}).gpu == {}
     _, ledger = _after(JOURNAL, Ledger(), *pods)
     assert ledger.gpu.there
+
+
+@pytest.mark.parametrize(
+    ("canary", "stable", "alike"),
+    [
+        ({"GPU": 2}, {"GPU": 1}, True),
+        ({"CPU": 1}, {"CPU": 1}, True),
+        ({"CPU": 2}, {"GPU": 2}, False),
+        ({"GPU": 1, "CPU": 1}, {"GPU": 2}, False),
+        ({"GPU": 1, "CPU": 1}, {"GPU": 1, "CPU": 1}, False),
+        ({"CPU": 1}, {"GPU": 0}, True),
+        ({}, {}, True),
+    ],
+)
+def test_arms_are_alike_where_all_ready_servers_run_on_gpus_or_all_on_cpus(
+    canary: dict[Placement, int], stable: dict[Placement, int], alike: bool
+) -> None:
+    arms = {"new": canary, "old": stable}
+    places = {name: {where: Place(ready=count) for where, count in arm.items()} for name, arm in arms.items()}
+    seen = replace(_seen(None), places=places)
+    assert reading(seen, JOURNAL, (), {}).alike is alike
 
 
 def test_what_stables_servers_say_of_users_answers_is_taken_along() -> None:

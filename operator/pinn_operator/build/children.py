@@ -159,7 +159,7 @@ def _revision_service(revision: Revision, seen: Observed) -> Object:
 def _budget(run: Run, seen: Observed) -> Object:
     """One server at a time. Where one may wait for a GPU for ever, what is missing is no measure: then by what must be there."""
     revision = run.revision
-    allowed = {"maxUnavailable": 1} if revision.gpu_template is None else {"minAvailable": run.replicas - 1}
+    allowed = {"minAvailable": run.replicas - 1} if len(revision.runs_on) > 1 else {"maxUnavailable": 1}
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",

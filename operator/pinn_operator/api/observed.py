@@ -88,9 +88,9 @@ class Observed:
     label; `endpoints` are the revisions whose pods it still sends requests to, with how many pods each. `behind` counts the
     ready endpoints of each revision's own Service: pods are ready a little before they are endpoints, and who is sent
     requests in between is refused. `places` says of each revision how its servers on CPUs and on GPUs are. `memory` is what
-    was stored, None when nothing is; `measured` what the servers said in this pass, None when nothing was asked. `autoscalers` are those
-    of the revisions that have one; `pod_metrics` says whether the cluster serves metrics of pods to autoscalers, None where
-    that was not asked.
+    was stored, None when nothing is; `measured` what the servers said in this pass, None when nothing was asked.
+    `autoscalers` are those of the revisions that have one; `pod_metrics` says whether the cluster serves metrics of pods to
+    autoscalers, None where that was not asked.
     """
 
     now: datetime

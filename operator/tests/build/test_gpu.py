@@ -132,3 +132,21 @@ def test_a_server_that_waits_for_a_gpu_keeps_no_node_from_being_drained() -> Non
 def test_the_longest_name_fits_a_dns_label() -> None:
     seen = observed(resource("1.0.0", gpu=MIG, metadata={"name": "a" * 45}))
     assert max(len(one["metadata"]["name"]) for one in build(decide(seen), seen)) <= 63
+
+
+SCALED: dict[str, Any] = {"autoscaling": {"minReplicas": 2, "maxReplicas": 5}, "replicas": 3}
+
+
+def test_an_autoscaler_counts_the_servers_on_gpus_where_they_are_required() -> None:
+    (scaler,) = children("HorizontalPodAutoscaler", **REQUIRE, **SCALED).items()
+    suffix, made = scaler
+    (target,) = children("Deployment", **REQUIRE, **SCALED).values()
+    assert suffix == ""
+    assert made["spec"]["scaleTargetRef"]["name"] == target["metadata"]["name"]
+    assert target["metadata"]["name"].endswith("-gpu")
+
+
+def test_where_a_gpu_is_preferred_no_autoscaler_counts_and_the_bound_holds() -> None:
+    assert children("HorizontalPodAutoscaler", gpu=MIG, **SCALED) == {}
+    made = children("Deployment", gpu=MIG, **SCALED)
+    assert {suffix: one["spec"]["replicas"] for suffix, one in made.items()} == {"-gpu": 2, "": 0}

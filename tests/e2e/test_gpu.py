@@ -28,7 +28,7 @@ from tests.e2e.kubectl import (
 )
 from tests.e2e.steps import Load
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.usefixtures("operator")]
+pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.timeout(900), pytest.mark.usefixtures("operator")]
 
 LONG = 240.0
 RESOURCE = "nvidia.com/gpu"
@@ -105,7 +105,6 @@ def test_a_gpu_that_is_required_and_not_there_is_said_and_the_object_heals_when_
     assert servers(namespace, "gpu") == ["Running"]
 
 
-@pytest.mark.full
 def test_cpus_stand_in_until_gpus_are_free_and_no_request_fails(namespace: str, gpus: Gpus) -> None:
     apply(with_gpu("Prefer", replicas=2, patience="2s"), namespace)
     wait_ready(namespace, seconds=LONG)
@@ -131,7 +130,6 @@ def test_cpus_stand_in_until_gpus_are_free_and_no_request_fails(namespace: str, 
     assert events(namespace, "OnGpus")
 
 
-@pytest.mark.full
 def test_a_rollout_that_finds_no_gpu_beside_stable_is_refused_and_can_be_tried_again(
     namespace: str, gpus: Gpus
 ) -> None:
@@ -158,7 +156,6 @@ def test_a_rollout_that_finds_no_gpu_beside_stable_is_refused_and_can_be_tried_a
     assert placement(namespace) == "GPU"
 
 
-@pytest.mark.full
 def test_a_rollout_beside_a_stable_that_has_the_only_gpu_goes_on_with_cpus_and_takes_the_gpu_over(
     namespace: str, gpus: Gpus
 ) -> None:

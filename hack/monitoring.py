@@ -42,7 +42,7 @@ def prometheus_rule() -> dict[str, Any]:
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "pinn-operator", "labels": labels},
+        "metadata": {"name": "pinn-operator", "namespace": "pinn-system", "labels": labels},
         "spec": {"groups": rules()},
     }
 

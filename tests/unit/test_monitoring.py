@@ -67,6 +67,12 @@ def test_the_rules_are_the_same_with_the_prometheus_operator_and_without() -> No
     assert theirs["spec"] == plain
 
 
+def test_all_of_the_kit_lies_in_the_namespace_of_the_operator() -> None:
+    kit = yaml.safe_load((monitoring.KIT / "kustomization.yaml").read_text())
+    objects = [yaml.safe_load((monitoring.KIT / file).read_text())["metadata"] for file in kit["resources"]]
+    assert {one["namespace"] for one in (*objects, *kit["configMapGenerator"])} == {"pinn-system"}
+
+
 @pytest.mark.parametrize("name", PROMISED)
 def test_an_alert_that_was_promised_has_its_limit_and_its_time(name: str) -> None:
     limit, time = PROMISED[name]

@@ -478,7 +478,7 @@ async def test_idle_objects_however_many_cost_a_list_of_each_kind_in_ten_minutes
     monitoring: Monitoring,
 ) -> None:
     """Whole passes, against an API server in a dict; the watches are kopf's."""
-    names = [f"pricer-{number}" for number in range(40)]
+    names = [f"pricer-{number}" for number in range(20)]
     kube = FakeKube(*(_idle(name) for name in names))
     context = Context(kube, "inference:1", "test")
     wakeups = Wakeups(lambda key, contested: reconcile(context, key, contested), monitoring, 8)

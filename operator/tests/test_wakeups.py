@@ -7,18 +7,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pinn_operator.api.names import LABEL_OBJECT
+from pinn_operator.api.names import API_VERSION, KIND, LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
 from pinn_operator.decide import decide
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, NAMED
+from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, NAMED, WRITTEN
 from pinn_operator.monitoring import Monitoring
-from pinn_operator.reconcile import Pass
+from pinn_operator.reconcile import Context, Pass, reconcile
 from pinn_operator.wakeups import COALESCE_SECONDS, HEAL_SECONDS, HEALS, LONGEST_PAUSE, PASS_SECONDS, Wakeups
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 from tests.fake_kube import FakeKube
-from tests.given import observed, resource
+from tests.given import observed, resource, spec_of
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 
@@ -472,3 +472,30 @@ async def test_an_event_after_the_stop_wakes_nobody(wakeups_of: Make) -> None:
     wakeups.wake(KEY)
     await asyncio.sleep(60)
     assert passes.began == []
+
+
+async def test_idle_objects_however_many_cost_a_list_of_each_kind_in_ten_minutes_and_nothing_else(
+    monitoring: Monitoring,
+) -> None:
+    """Whole passes, against an API server in a dict; the watches are kopf's."""
+    names = [f"pricer-{number}" for number in range(20)]
+    kube = FakeKube(*(_idle(name) for name in names))
+    context = Context(kube, "inference:1", "test")
+    wakeups = Wakeups(lambda key, contested: reconcile(context, key, contested), monitoring, 8)
+    for _ in range(3):
+        for name in names:
+            wakeups.wake(Key("demo", name))
+        await asyncio.sleep(60)
+    kube.requests.clear()
+    for _ in range(6):
+        await asyncio.sleep(600)
+        await wakeups.resync(kube, (None,))
+    await asyncio.sleep(60)
+    assert {verb for verb, *_ in kube.requests} == {"list_all"}
+    assert len(kube.requests) == 6 * (1 + len(WRITTEN))
+    await wakeups.stop()
+
+
+def _idle(name: str) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": "demo", "uid": name, "generation": 1}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec_of("1.0.0", replicas=0)}

@@ -15,7 +15,8 @@ def suggested(words: Sequence[str]) -> Iterator[str]:
     """What may stand in place of the last word."""
     from click.shell_completion import ShellComplete
 
-    from pinn_operator.plugin.app import PROGRAM, VARIABLE, app
+    from pinn_operator.plugin.app import app
+    from pinn_operator.plugin.options import PROGRAM, VARIABLE
 
     *before, incomplete = words or [""]
     found = ShellComplete(app, {}, PROGRAM, VARIABLE).get_completions(before, incomplete)

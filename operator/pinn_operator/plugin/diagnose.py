@@ -134,15 +134,9 @@ def _by_name(name: str, text: str) -> str:
             return json.dumps(without_secrets(json.loads(text)), ensure_ascii=False)
         except ValueError:
             pass
-    return (
-        REDACTED
-        if text and REDACTED in redacted(f"{name}: {text}") != redacted(text) and _is_short(text)
-        else redacted(text)
-    )
-
-
-def _is_short(text: str) -> bool:
-    return "\n" not in text
+    plain = redacted(text)
+    told_by_name = text and "\n" not in text and redacted(f"{name}: {text}") != f"{name}: {plain}"
+    return REDACTED if told_by_name else plain
 
 
 def _without_secrets_of_arguments(items: list[Any]) -> list[Any]:

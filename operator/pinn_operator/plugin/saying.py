@@ -1,0 +1,126 @@
+"""The commands that tell an object something: promote, abort, retry, pause, resume, undo."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from pinn_operator.plugin.kubectl import Kubectl, Trouble
+from pinn_operator.plugin.looking import records_of
+from pinn_operator.plugin.options import ONE, WAIT, on_a_cluster
+
+
+@click.command()
+@ONE
+@WAIT
+@on_a_cluster
+def promote(kubectl: Kubectl, name: str, timeout: float) -> None:
+    """Leave the step now; in the last one, promote.
+
+    Whatever evidence is missing. It is also the approval of a step that asks for one.
+    """
+    _request("promote", name, kubectl, timeout)
+
+
+@click.command()
+@ONE
+@WAIT
+@on_a_cluster
+def abort(kubectl: Kubectl, name: str, timeout: float) -> None:
+    """Give the rollout up: all traffic to stable at once."""
+    _request("abort", name, kubectl, timeout)
+
+
+@click.command()
+@ONE
+@WAIT
+@on_a_cluster
+def retry(kubectl: Kubectl, name: str, timeout: float) -> None:
+    """Try again what was sent back and is still asked for."""
+    _request("retry", name, kubectl, timeout)
+
+
+def _request(verb: Any, name: str, kubectl: Kubectl, timeout: float) -> None:
+    from pinn_operator.plugin.requests import ask, heard, revision_for
+    from pinn_operator.plugin.standing import standing_of
+
+    obj = kubectl.pinn(name)
+    revision = revision_for(verb, obj)
+    value = ask(kubectl, verb, obj, revision)
+    click.echo(f"asked to {verb} revision {revision}")
+    if not timeout:
+        return
+    try:
+        done = heard(kubectl, verb, value, name, timeout, click.echo)
+    except KeyboardInterrupt:
+        click.echo("\nno longer waiting; the request stays and is carried out as soon as it can be", err=True)
+        click.get_current_context().exit(130)
+    click.echo(f"done: {standing_of(done).says}")
+
+
+@click.command()
+@ONE
+@on_a_cluster
+def pause(kubectl: Kubectl, name: str) -> None:
+    """Hold the share where it is; gates still protect.
+
+    It sets spec.rollout.paused.
+    """
+    _hold(name, kubectl, paused=True)
+
+
+@click.command()
+@ONE
+@on_a_cluster
+def resume(kubectl: Kubectl, name: str) -> None:
+    """Go on with a rollout that is paused."""
+    _hold(name, kubectl, paused=False)
+
+
+def _hold(name: str, kubectl: Kubectl, paused: bool) -> None:
+    from pinn_operator.plugin.requests import hold, warning_about
+
+    obj = kubectl.pinn(name)
+    where = f"{obj['metadata']['namespace']}/{name}"
+    if bool(obj["spec"].get("rollout", {}).get("paused")) is paused:
+        click.echo(f"{where} is {'paused' if paused else 'not paused'} already")
+        return
+    if warning := warning_about(obj):
+        click.echo(f"warning: {warning}", err=True)
+    hold(kubectl, obj, paused)
+    click.echo(f"{where}: spec.rollout.paused is {str(paused).lower()}")
+
+
+@click.command()
+@ONE
+@click.option("--to", metavar="REVISION", help="A revision of `history`; else the one before.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@on_a_cluster
+def undo(kubectl: Kubectl, name: str, to: str | None, yes: bool) -> None:
+    """Write the spec back to what an earlier revision was.
+
+    It is rolled out like any change, or ends the rollout that is under way. Shows the difference and asks.
+    What rolls nothing out (replicas, rollout, sla, traffic, metrics) stays as it is.
+    """
+    from pinn_operator.plugin.requests import warning_about
+    from pinn_operator.plugin.undo import records
+    from pinn_operator.plugin.undo import undo as undo_of
+
+    obj = kubectl.pinn(name)
+    plan = undo_of(obj, records(records_of(kubectl, obj)), to)
+    click.echo(f"back to revision {plan.to.name}, version {plan.to.version}: {plan.why}\n\n{plan.diff}\n")
+    if warning := warning_about(obj):
+        click.echo(f"warning: {warning}", err=True)
+    if not yes:
+        _ask("write this spec?", "--yes")
+    kubectl.patch(obj, plan.patch)
+    click.echo(f"written; look on with: kubectl pinn status {name} -n {obj['metadata']['namespace']} --watch")
+
+
+def _ask(question: str, otherwise: str) -> None:
+    if not sys.stdin.isatty():
+        raise Trouble(f"nobody is there to ask: say {otherwise}", code=2)
+    if not click.confirm(question):
+        raise Trouble("nothing was changed")

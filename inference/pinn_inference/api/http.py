@@ -1,13 +1,13 @@
-"""HTTP on granian's RSGI: routes a request, reads its body within the limit, and turns every outcome into JSON."""
+"""One request: routes it, reads its body within the limit, and turns every outcome into JSON. The application is one of RSGI."""
 
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # part of the RSGI interface, but left out of the type stubs that granian ships
 
 from pinn_inference import tracing
 from pinn_inference.errors import (
@@ -34,6 +34,10 @@ NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a body that is no JSON; msgspec.ValidationError among them is for JSON other than was wanted."""
 
 Headed = tuple[tuple[str, str], ...]
+
+
+class ProtocolClosed(Exception):
+    """A body ends before it is complete, or is not what HTTP says a body is."""
 
 
 class Answer(NamedTuple):
@@ -276,6 +280,17 @@ def decode(body: bytes | msgspec.Raw) -> object:
         raise no_json(error) from None
 
 
+def unreadable_field(body: bytes | msgspec.Raw) -> str | None:
+    """The first field of a JSON object whose value is a number that no decoder takes."""
+    with suppress(*NOT_JSON):
+        for name, value in _FIELDS.decode(body).items():
+            try:
+                _INFINITE.decode(value)
+            except msgspec.ValidationError:
+                return str(name)
+    return None
+
+
 def decode_items(body: bytes) -> list[msgspec.Raw]:
     """The items of a JSON list, for `decode`. Raises InvalidInput when it is none."""
     items: list[msgspec.Raw] = _read(_ITEMS, body)
@@ -283,6 +298,7 @@ def decode_items(body: bytes) -> list[msgspec.Raw]:
 
 
 _INFINITE: Final = msgspec.json.Decoder(float_hook=float)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from pinn_inference.api import counting
-from pinn_inference.api.http import NOT_JSON, Endpoint, Request, Routes, decode, decode_items, no_json
+from pinn_inference.api.http import NOT_JSON, Endpoint, Request, Routes, decode, decode_items, no_json, unreadable_field
 from pinn_inference.api.http import Answer as HttpAnswer
 from pinn_inference.errors import InvalidInput, OutOfDomain, TooLarge
 from pinn_inference.evaluation import CHUNK, Answer
@@ -111,6 +111,8 @@ class Codec:
         if field and "out of range" in said:
             raise InvalidInput(f"{where}{field} is too large for a number")
         if item.count(b",") <= COMMAS:
+            if (unreadable := unreadable_field(item)) is not None:
+                raise InvalidInput(f"{where}{unreadable[:64]} has something that is too large for a number")
             self._complain_of(decode(item), where)
 
     def _complain_of(self, item: object, where: str) -> None:

@@ -58,6 +58,13 @@ class Observer(Protocol):
     def violated(self, invariant: str, count: int) -> None: ...
 
 
+class Silent:
+    """An observer for questions that nobody asked: they must not show in the metrics."""
+
+    def violated(self, invariant: str, count: int) -> None:
+        """Is not told on."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Evaluates points within the trained domain. Without a `cache` every one is evaluated."""

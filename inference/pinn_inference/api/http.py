@@ -112,12 +112,13 @@ _PLAIN: Final = [("content-type", JSON)]
 
 @dataclass(frozen=True)
 class App:
-    """An RSGI application over routes: path -> method -> endpoint."""
+    """An RSGI application over routes: path -> method -> endpoint. `take` may answer a complete request without a task."""
 
     routes: Routes
     state: State
     max_body: int = 65536
     access_log: bool = False
+    take: Callable[[Any], bool] | None = None
     _held: "_Held" = field(default_factory=lambda: _Held())
     _refusals: Sparing = field(default_factory=Sparing)
     _failures: Sparing = field(default_factory=Sparing)
@@ -134,7 +135,7 @@ class App:
             answer = await self._answer(scope.path, scope.method, request)
         finally:
             request.release()
-        headers = self._headers(answer, request)
+        headers = self.headers(answer, request.headers)
         if scope.method == "HEAD" or answer.status == 204:
             protocol.response_empty(answer.status, headers)
         else:
@@ -143,8 +144,13 @@ class App:
             ms = round((time.perf_counter() - started) * 1000, 3)
             event("request", method=scope.method, path=scope.path, status=answer.status, ms=ms)
 
-    def _headers(self, answer: Answer, request: "_Request") -> list[tuple[str, str]]:
-        stated = request.headers.get("x-request-id")
+    def takes(self, exchange: Any) -> bool:
+        """Whether a complete request is answered without a task of its own; else nothing has happened."""
+        return self.take is not None and not self.access_log and self.take(exchange)
+
+    def headers(self, answer: Answer, asked: Headers) -> list[tuple[str, str]]:
+        """The fields of an answer to a request with these."""
+        stated = asked.get("x-request-id")
         if stated is None and answer.media_type is JSON and not answer.headers and not self.state.parting:
             return _PLAIN
         headers = [("content-type", answer.media_type), *answer.headers]

@@ -115,6 +115,22 @@ class Exchange:
         self.broken = not self.complete
         self._wake()
 
+    # ------------------------------------------------------------------- what is answered together asks of it
+
+    def body(self) -> bytes:
+        """All of a body that has come; it stays to be read."""
+        self._pieces[:] = [b"".join(self._pieces)]
+        return self._pieces[0]
+
+    def answered(self, answer: Answer) -> None:
+        """This is the answer."""
+        self._connection.send(self, answer.status, self._connection.app.headers(answer, self.headers), answer.body)
+        self._connection.done(self)
+
+    def as_usual(self) -> None:
+        """It is answered by a task of its own."""
+        self._connection.as_usual(self)
+
     async def _more(self) -> None:
         if self.broken:
             raise ProtocolClosed
@@ -141,7 +157,7 @@ class Connection(asyncio.Protocol):
     """One caller's connection."""
 
     def __init__(self, listener: "Listener") -> None:
-        self._listener = listener
+        self._listener, self.app = listener, listener.app
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._target, self._fields = b"", dict[str, str]()
@@ -151,6 +167,7 @@ class Connection(asyncio.Protocol):
         self._rest = b""
         self._head = 0
         self._bodied: Exchange | None = None
+        self._busy = False
         self._over = self._deaf = self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
@@ -250,7 +267,7 @@ class Connection(asyncio.Protocol):
         while self._rest and len(self._asked) < 2 and not self._over and not self._is_full():
             piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
             self._feed(piece)
-        if self._asked and self._task is None and not self._deaf:
+        if self._asked and not self._busy and not self._deaf:
             self._begin()
         if self._rest or self._deaf or self._is_full():
             self._paused = True
@@ -295,21 +312,30 @@ class Connection(asyncio.Protocol):
 
     def _begin(self) -> None:
         exchange = self._asked[0]
+        self._busy = True
         if not exchange.complete:
             self._since = time.monotonic()
+        elif self.app.takes(exchange):
+            return
+        self.as_usual(exchange)
+
+    def as_usual(self, exchange: Exchange) -> None:
+        """A task of its own answers."""
         self._task = self._listener.loop.create_task(self._answer(exchange))
 
     # ---------------------------------------------------------------------------------------------- writing
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
-            await self._listener.app.__rsgi__(exchange, exchange)
+            await self.app.__rsgi__(exchange, exchange)
         finally:
             self._task = None
-            self._asked.popleft()
-            self._answered(exchange)
+            self.done(exchange)
 
-    def _answered(self, exchange: Exchange) -> None:
+    def done(self, exchange: Exchange) -> None:
+        """It has been answered: the next one, or the end."""
+        self._busy = False
+        self._asked.popleft()
         if self._parser is None:
             return
         if exchange.last is None:
@@ -364,7 +390,7 @@ class Connection(asyncio.Protocol):
 
     def end_if_idle_since(self, moment: float) -> None:
         """Ends it where the caller has had its turn since then: to send a head or the rest of a body, or to read an answer."""
-        waits = self._task is None or self._deaf or (self._incoming is not None and not self._incoming.complete)
+        waits = not self._busy or self._deaf or (self._incoming is not None and not self._incoming.complete)
         if waits and self._since < moment and self._timer is None:
             self._transport.abort()
 

@@ -156,7 +156,7 @@ async def test_a_silent_connection_is_closed_and_one_whose_answer_takes_long_is_
 
     async with listening(long, idle=0.2) as (listener, port):
         asking = asyncio.create_task(said(port, POST + b"connection: close\r\ncontent-length: 0\r\n\r\n"))
-        await until(lambda: any(connection._task for connection in listener._connections))
+        await until(lambda: any(connection._busy for connection in listener._connections))
         assert await said(port, b"POST /ec") == b""
         assert await said(port, GET + b"\r\n") != b""  # answered, and closed when nothing followed
         over.set()

@@ -149,11 +149,11 @@ class InferEndpoint:
         tensors = self.tensors()
         asked, raw = _parts(body, headers.get(HEADER))
         wanted = tensors.wanted(_names(asked.outputs))
-        questions = tensors.asked(_given(asked.inputs, raw), 1).questions()
+        question = tensors.asked(_given(asked.inputs, raw), 1).at(0)
         if inference.flag(asked.parameters or _NONE, inference.EXACT):
             return None
         binary = _binary(asked)
-        point = tensors.predictor.problem.point(questions[0])
+        point = tensors.predictor.problem.point(question)
         return Asked(
             tensors.predictor, point, lambda a: _answer(tensors, asked.id, inference.single(tensors, a, wanted), binary)
         )

@@ -44,7 +44,7 @@ async def infer(tensors: Tensors, call: Call, most: int, metrics: Metrics, sourc
     asked, predictor = tensors.asked(call.given, most), tensors.predictor
     cacheable = not exact and predictor.cache is not None
     if asked.count == 1:
-        answer = await predictor.one(asked.questions()[0], exact)
+        answer = await predictor.one(asked.at(0), exact)
         counting.one(metrics, answer, cacheable, source)
         return single(tensors, answer, wanted)
     items = await _many(predictor, asked, exact, cacheable)

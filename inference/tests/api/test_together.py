@@ -15,10 +15,19 @@ from pinn_inference.assembly import Model
 from pinn_inference.errors import EngineError
 from pinn_inference.gathering import WORTH_IT
 from pinn_inference.monitoring import Metrics
+from pinn_inference.oip import http as v2
 from pinn_inference.predictor import Predictor
 from pinn_inference.settings import Settings
 
 OPTION: dict[str, Any] = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
+
+
+INFER = "/v2/models/black-scholes/infer"
+
+
+def tensors(**more: Any) -> dict[str, Any]:
+    named = {"inputs": [{"name": k, "shape": [1], "datatype": "FP64", "data": [v]} for k, v in OPTION.items()]}
+    return {**named, **more}
 
 
 class Exchange:
@@ -53,7 +62,8 @@ class Desk:
         self.metrics, self.limiter = Metrics(), Limiter(concurrency, queue)
         self.codec = Codec(model)
         self.endpoint = PredictEndpoint(lambda: self.codec, self.metrics, 100)
-        self.together = Together({"/predict": self.endpoint.read}, self.metrics, self.limiter)
+        infer = v2.InferEndpoint(lambda: model.tensors, self.metrics, 100)
+        self.together = Together({"/predict": self.endpoint.read, INFER: infer.read}, self.metrics, self.limiter)
 
     async def asked(self, *exchanges: Exchange) -> list[bool]:
         """Which of them were taken; the turn is over then, and nothing is held."""
@@ -101,6 +111,15 @@ async def test_a_question_may_choose_its_outputs_and_whose_it_is(desk: Desk) -> 
     assert desk.metrics.requests.counts["ok", "shadow"] == 1
 
 
+async def test_both_protocols_are_answered_together(desk: Desk) -> None:
+    asked = tensors(id="7", outputs=[{"name": "delta"}, {"name": "price"}])
+    plain, other = Exchange(), Exchange(asked, path=INFER)
+    assert await desk.asked(plain, other) == [True, True]
+    assert other.json["id"] == "7"
+    found = {output["name"]: output["data"] for output in other.json["outputs"]}
+    assert found == {"delta": [plain.json["delta"]], "price": [plain.json["price"]]}
+
+
 @pytest.mark.parametrize(
     "exchange",
     [
@@ -115,6 +134,10 @@ async def test_a_question_may_choose_its_outputs_and_whose_it_is(desk: Desk) -> 
         Exchange(content_encoding="gzip"),
         Exchange(method="GET"),
         Exchange(path="/health"),
+        Exchange(tensors(parameters={"exact": True}), path=INFER),
+        Exchange(tensors(outputs=[{"name": "vanna"}]), path=INFER),
+        Exchange(tensors(inputs=[{**t, "shape": [2], "data": t["data"] * 2} for t in tensors()["inputs"]]), path=INFER),
+        Exchange({"inputs": []}, path=INFER),
     ],
     ids=lambda exchange: f"{exchange.method} {exchange.path} {exchange._body[:60]!r}",
 )

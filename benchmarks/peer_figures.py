@@ -24,7 +24,7 @@ from typing import Any, Final
 from benchmarks.load import wrk
 from benchmarks.load.options import Option, body, mistakes, random_options
 from benchmarks.load.processes import Program, free_port, post, samples, started, wait_until_ready
-from benchmarks.peers.catalogue import OURS, PEERS, Contender, Launch
+from benchmarks.peers.catalogue import OURS, OURS_V2, PEERS, Contender, Launch
 from benchmarks.peers.environments import environment, version
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -61,7 +61,7 @@ class Turn:
 def measure() -> dict[str, Any]:
     """All figures, also written as a table and a plot beside the JSON."""
     wrk.require()
-    contenders = (OURS, *PEERS)
+    contenders = (OURS, OURS_V2, *PEERS)
     versions = {contender.name: contender.version() for contender in contenders}
     same_engine()
     turns: dict[str, list[Turn]] = {contender.name: [] for contender in contenders}
@@ -161,16 +161,18 @@ def cache_hits(launch: Launch) -> float | None:
 def summary(turns: dict[str, list[Turn]], versions: dict[str, str]) -> dict[str, Any]:
     """Medians of each, ours against the best of the peers, and all the turns they come from."""
     medians = {name: {key: median(of, key) for key in asdict(of[0])} for name, of in turns.items()}
-    ours, peers = medians[OURS.name], [medians[peer.name] for peer in PEERS]
 
-    def best(key: str, of: Callable[[Iterable[float]], float], digits: int) -> float:
-        return round(ours[key] / of(peer[key] for peer in peers), digits)
+    def best(key: str, of: Callable[[Iterable[float]], float], digits: int, v2: bool = False) -> float:
+        ours = medians[(OURS_V2 if v2 else OURS).name]
+        return round(ours[key] / of(medians[peer.name][key] for peer in PEERS if peer.v2 or not v2), digits)
 
     return {
         "setting": f"{CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS:.0f} s, one core each for server and load",
         "times_the_best_peers_rate": best("per_second", max, 2),
         "times_the_best_peers_rate_per_cpu_second": best("per_cpu_second", max, 2),
         "share_of_the_best_peers_p99": best("p99_ms", min, 3),
+        "times_the_best_peers_v2_rate": best("per_second", max, 2, v2=True),
+        "times_the_best_peers_v2_rate_per_cpu_second": best("per_cpu_second", max, 2, v2=True),
         "failed": sum(turn.failed for of in turns.values() for turn in of),
         "load_generator_was_the_limit": any(turn.generator_busy > BUSY for of in turns.values() for turn in of),
         "versions": versions,

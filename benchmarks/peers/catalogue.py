@@ -46,6 +46,8 @@ class Contender:
     version: Callable[[], str]
     question: Callable[[Option], Any] = field(default=lambda option: option)
     answer: Callable[[Any], Mapping[str, Any]] = field(default=lambda document: document)
+    v2: bool = False
+    """Whether it is asked in the Open Inference Protocol, version 2."""
 
 
 def _ours(port: int, _: Path) -> Launch:
@@ -113,13 +115,30 @@ def _from_tensor(document: Any) -> dict[str, Any]:
     return dict(zip(OUTPUTS, document["outputs"][0]["data"], strict=True))
 
 
+def _tensors(option: Option) -> dict[str, Any]:
+    def tensor(name: str, value: Any) -> dict[str, Any]:
+        return {"name": name, "shape": [1], "datatype": "BYTES" if isinstance(value, str) else "FP64", "data": [value]}
+
+    return {"inputs": [tensor(name, value) for name, value in option.items()]}
+
+
+def _from_tensors(document: Any) -> dict[str, Any]:
+    return {output["name"]: output["data"][0] for output in document["outputs"]}
+
+
 def _contender(name: str, package: str, launch: Callable[[int, Path], Launch], path: str, **form: Any) -> Contender:
     return Contender(name, launch, path, lambda: version(environment(f"bench-{package}"), package), **form)
 
 
-OURS: Final = Contender("pinn-server", _ours, "/predict", lambda: importlib.metadata.version("pinn-operator"))
+def _own(name: str, path: str, **form: Any) -> Contender:
+    return Contender(name, _ours, path, lambda: importlib.metadata.version("pinn-operator"), **form)
+
+
+INFER: Final = f"/v2/models/{V2_NAME}/infer"
+OURS: Final = _own("pinn-server", "/predict")
+OURS_V2: Final = _own("pinn-server, v2", INFER, question=_tensors, answer=_from_tensors, v2=True)
 PEERS: Final = (
-    _contender("MLServer", "mlserver", _mlserver, f"/v2/models/{V2_NAME}/infer", question=_tensor, answer=_from_tensor),
+    _contender("MLServer", "mlserver", _mlserver, INFER, question=_tensor, answer=_from_tensor, v2=True),
     _contender("FastAPI", "fastapi", _fastapi, "/predict"),
     _contender("Mosec", "mosec", _mosec(1), "/inference"),
     _contender("Mosec, batching", "mosec", _mosec(BATCH), "/inference"),

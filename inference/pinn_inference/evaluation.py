@@ -58,6 +58,13 @@ class Observer(Protocol):
     def violated(self, invariant: str, count: int) -> None: ...
 
 
+class Silent:
+    """An observer for questions that nobody asked: they must not show in the metrics."""
+
+    def violated(self, invariant: str, count: int) -> None:
+        """Is not told on."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Evaluates points within the trained domain. Without a `cache` every one is evaluated."""
@@ -181,7 +188,7 @@ class Evaluation:
         if self.cache is None or exact:
             every = {i.to_bytes(4, "big"): [i] for i in range(count)}
             return _Jets(np.empty((count, self._row.numbers)), [False] * count, every, None)
-        indices = self.bins.indices(np.stack(batch[: len(self.problem.inputs)], axis=1))
+        indices = self.bins.indices(np.array(batch[: len(self.problem.inputs)]).T)
         hits = [True] * count
         missing: dict[bytes, list[int]] = {}
         raw, size, found = indices.tobytes(), indices.itemsize * indices.shape[1], []
@@ -197,19 +204,25 @@ class Evaluation:
 
     def _centres(self, batch: Any, jets: "_Jets") -> Array:
         """The coordinates (m, d) to evaluate at: centres of the missing bins, or the points themselves past the cache."""
-        first = [places[0] for places in jets.missing.values()]
-        jets.points = type(batch)._make(column[first] for column in batch)
-        if jets.indices is not None:
-            jets.points = self.problem.at(list(self.bins.centres(jets.indices[first]).T), jets.points)
-        return np.stack(self.problem.coordinates(jets.points), axis=1)
+        indices, jets.points = jets.indices, batch
+        if len(jets.missing) < len(batch[0]):
+            first = [places[0] for places in jets.missing.values()]
+            jets.points = type(batch)._make(column[first] for column in batch)
+            indices = indices[first] if indices is not None else None
+        if indices is not None:
+            jets.points = self.problem.at(list(self.bins.centres(indices).T), jets.points)
+        return np.array(self.problem.coordinates(jets.points)).T
 
     def _fill(self, jets: "_Jets", at: Array, new: Array, engine: str, reason: str | None) -> None:
         """Puts what was evaluated in its places, and what keeps the invariants into the cache."""
         faults = self._faults(jets.points, self.problem.answer(jets.points, new))
         rows = np.concatenate([at, new.T], axis=1)
-        jets.rows[[place for places in jets.missing.values() for place in places]] = np.repeat(
-            rows, [len(places) for places in jets.missing.values()], axis=0
-        )
+        if len(rows) == len(jets.rows):
+            jets.rows = rows
+        else:
+            jets.rows[[place for places in jets.missing.values() for place in places]] = np.repeat(
+                rows, [len(places) for places in jets.missing.values()], axis=0
+            )
         raw, size = rows.tobytes(), len(self._row.nothing)
         keep = self.cache if jets.indices is not None else None
         for i, ((key, places), fault) in enumerate(zip(jets.missing.items(), faults, strict=True)):
@@ -225,11 +238,11 @@ class Evaluation:
             finite: Flags = np.isfinite(sum(values))
             sound = np.ones_like(finite)
             for name, excess in self.problem.excesses(points, values).items():
-                broken = (excess > self.tolerances[name]) & finite
-                if count := int(np.count_nonzero(broken)):
+                broken = excess > self.tolerances[name]
+                if np.count_nonzero(broken) and (count := int(np.count_nonzero(broken & finite))):
                     self.observer.violated(name, count)
                     sound &= ~broken
-        if finite.all() and sound.all():
+        if np.count_nonzero(finite) == np.count_nonzero(sound) == len(finite):
             return [None] * len(finite)
         pairs = zip(finite.tolist(), sound.tolist(), strict=True)
         return [None if f and s else "physics_violation" if f else "non_finite" for f, s in pairs]
@@ -242,8 +255,8 @@ class Evaluation:
             near = [True] * len(points)
             if jets.indices is not None:
                 near = self.problem.usable(batch, bounds).tolist() if bounds is not None else [False] * len(points)
-        rows = np.stack(values, axis=1).tolist()
-        limits = np.stack(bounds, axis=1).tolist() if bounds is not None else [None] * len(rows)
+        rows = np.array(values).T.tolist()
+        limits = np.array(bounds).T.tolist() if bounds is not None else [None] * len(rows)
         name, engine, reason = self.engines.name, jets.engine or self.engines.name, jets.reason
         answers: list[Answer | EngineError] = []
         for i, (row, limit, close, hit) in enumerate(zip(rows, limits, near, jets.hits, strict=True)):

@@ -6,6 +6,7 @@ calls. Nobody waits for company: what is there is answered at the end of the tur
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from pinn_inference.errors import EngineError
@@ -35,24 +36,32 @@ class Gathering:
 
     def _answer(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for start in range(0, len(waiting), CHUNK):
-            part = waiting[start : start + CHUNK]
-            try:
-                answers = self._few([point for point, _ in part]) if len(part) >= WORTH_IT else None
-            except Exception:  # noqa: BLE001 - one bad question must not take the others with it: each finds its own end below
-                answers = None
-            for place, (point, future) in enumerate(part):
-                if not future.done():
-                    self._settle(future, point, answers[place] if answers else None)
+        for (_, future), answer in zip(waiting, at_once(self._one, self._few, [p for p, _ in waiting]), strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
 
-    def _settle(self, future: "asyncio.Future[Answer]", point: Any, answer: Answer | EngineError | None) -> None:
-        if answer is None:
-            try:
-                answer = self._one(point)
-            except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
-                future.set_exception(error)
-                return
-        if isinstance(answer, EngineError):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+
+def at_once(
+    one: Callable[[Any], Answer], few: Callable[[Sequence[Any]], list[Answer | EngineError]], points: Sequence[Any]
+) -> list[Answer | Exception]:
+    """Each point with what became of it: one bad question does not take the others with it."""
+    found: list[Answer | Exception] = []
+    for start in range(0, len(points), CHUNK):
+        part = points[start : start + CHUNK]
+        if len(part) >= WORTH_IT:
+            with suppress(Exception):  # each finds its own end below
+                found += few(part)
+                continue
+        found += [_alone(one, point) for point in part]
+    return found
+
+
+def _alone(one: Callable[[Any], Answer], point: Any) -> Answer | Exception:
+    try:
+        return one(point)
+    except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
+        return error

@@ -17,14 +17,10 @@ log = logging.getLogger("pinn_server")
 
 
 def configure(level: str, form: Literal["json", "console"]) -> None:
-    """Sends everything to stderr in the given form. The HTTP library's own start-up lines are left out."""
+    """Sends everything to stderr in the given form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if form == "json" else _Console())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    http = logging.getLogger("_granian")
-    http.handlers = [handler]
-    http.propagate = False
-    http.setLevel(logging.ERROR)
 
 
 def event(message: str, level: int = logging.INFO, **fields: object) -> None:

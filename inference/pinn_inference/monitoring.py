@@ -49,7 +49,10 @@ class Tally:
 
     def add(self, labels: tuple[str, ...], count: int = 1) -> None:
         """So many more events."""
-        self.counts[labels] = self.counts.get(labels, 0) + count
+        try:
+            self.counts[labels] += count
+        except KeyError:
+            self.counts[labels] = count
 
 
 class Distribution:

@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
 from pinn_inference import memory
 from pinn_inference.api import openapi
 from pinn_inference.api.http import App, State
+from pinn_inference.api.wire import Listener as Wire
 from pinn_inference.assembly import Model
 from pinn_inference.errors import ListenError, StartError
 from pinn_inference.logs import event
@@ -40,14 +38,11 @@ if TYPE_CHECKING:
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 BACKLOG: Final = 1024
 CONNECTIONS: Final = 10_000
-"""Open at once, idle ones included; beyond it new connections wait unaccepted, and probes with them."""
+"""Open at once, idle ones included; beyond it new ones are told to come back."""
 
 IDLE: Final = 100.0
 """Seconds until a connection that sends no whole head is closed, between requests too: longer than the 60 to 90 that clients and
 load balancers usually keep an idle one, so that it is they who close it and nobody sends into a closing connection."""
-
-HEAD: Final = 64 * 1024
-"""Bytes a head may have, and of a body read ahead: what each of CONNECTIONS may hold."""
 
 GRACE: Final = 5.0
 """Seconds, at least, for what is in flight once the socket is closed; more where a request may take longer."""
@@ -56,8 +51,7 @@ GRACE: Final = 5.0
 def serve(settings: Settings) -> int:
     """Runs until told to stop; returns the exit code. A model or port that cannot be had is one sentence and code 1.
 
-    The caller ends the process with os._exit: granian's threads release Python objects after their work is done, and an
-    interpreter that is shutting down under them aborts (seen in one exit of six).
+    The caller ends the process with os._exit: a solution nobody waits for any more would keep its thread, and the process.
     """
     for name in unknown():
         event(f"{name} is no setting of this server and is ignored", logging.WARNING)
@@ -142,45 +136,27 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@dataclass
 class _Listener:
-    """One granian server on this process's loop."""
+    """One port."""
 
-    def __init__(self, server: Any, port: int) -> None:
-        self._server = server
-        self.port = port
-        self._task = asyncio.create_task(server.serve())
+    wire: Wire
+    port: int
 
     @classmethod
     async def open(cls, app: App, host: str, port: int) -> "_Listener":
         """Listens on host:port, a free port when it is 0. Raises ListenError when that cannot be."""
-        address, port = _free(host, port)
-        server = Server(
-            app,
-            address,
-            port,
-            interface=Interfaces.RSGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            log_enabled=False,
-            backlog=BACKLOG,
-            backpressure=CONNECTIONS,
-            http1_settings=HTTP1Settings(header_read_timeout=round(IDLE * 1000), max_buffer_size=HEAD),
-        )
-        listening = asyncio.Event()
-        server.on_startup(listening.set)
-        listener = cls(server, port)
-        waiting = asyncio.create_task(listening.wait())
-        await asyncio.wait({waiting, listener._task}, return_when=asyncio.FIRST_COMPLETED)
-        if not listening.is_set():
-            waiting.cancel()
-            raise ListenError(f"cannot listen on {_bracketed(host)}:{port}: {listener._task.exception()}")
-        return listener
+        bound = _bound(host, port)
+        port = int(bound.getsockname()[1])
+        try:
+            wire = await Wire.open(app, bound, backlog=BACKLOG, idle=IDLE, most=CONNECTIONS)
+        except OSError as error:
+            raise _cannot(host, port, error) from None
+        return cls(wire, port)
 
     async def close(self, seconds: float) -> None:
         """Stops accepting, finishes what is in flight, closes idle connections; a caller who never ends is left behind."""
-        self._server.stop()
-        _, unfinished = await asyncio.wait([self._task], timeout=seconds)
-        if unfinished:
+        if not await self.wire.close(seconds):
             event("connections are cut in the middle of a request", logging.WARNING, port=self.port, waited=seconds)
 
 
@@ -188,7 +164,9 @@ async def _rpc(service: Service, settings: Settings) -> "Listener":
     """Listens for gRPC. Raises ListenError when that cannot be."""
     from pinn_inference.oip.rpc import Listener
 
-    address, port = _free(settings.host, settings.grpc_port)
+    # Once it is known to be free: the library would share a taken port silently (SO_REUSEPORT).
+    with _bound(settings.host, settings.grpc_port) as free:
+        address, port = free.getsockname()[:2]
     return await Listener.open(service.rpc(), f"{_bracketed(address)}:{port}", settings.drain, grace(settings.timeout))
 
 
@@ -197,18 +175,25 @@ def grace(timeout: float) -> float:
     return max(GRACE, timeout + 1)
 
 
-def _free(host: str, port: int) -> tuple[str, int]:
-    """An address of the host, and the port once it is known to be free: granian shares a taken one silently (SO_REUSEPORT)."""
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket on an address of the host, and on a port nobody else has. Raises ListenError."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-            found = probe.getsockname()
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(place)
+        except OSError:
+            bound.close()
+            raise
     except (OSError, UnicodeError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise ListenError(f"cannot listen on {_bracketed(host)}:{port}: {said.lower()}") from None
-    return str(found[0]), int(found[1])
+        raise _cannot(host, port, error) from None
+    return bound
+
+
+def _cannot(host: str, port: int, error: Exception) -> ListenError:
+    said = getattr(error, "strerror", None) or str(error)
+    return ListenError(f"cannot listen on {_bracketed(host)}:{port}: {said.lower()}")
 
 
 def _bracketed(host: str) -> str:

@@ -19,6 +19,7 @@ from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
 from pinn_inference.api.limits import Limiter, Limits, guarded
 from pinn_inference.api.predict import Codec, PredictEndpoint, counted, shadowed
+from pinn_inference.api.together import Together
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model
 from pinn_inference.errors import EngineError, PinnError
@@ -66,6 +67,8 @@ class Service:
         self._turn = asyncio.Lock()
         self._closing = asyncio.Event()
         self._limiter = Limiter(settings.concurrency, settings.queue)
+        self._predict = PredictEndpoint(lambda: self.model.codec, metrics, settings.max_batch)
+        self._infer = v2.InferEndpoint(lambda: self.model.tensors, metrics, settings.max_batch)
         self._tasks: set[asyncio.Task[object]] = set()
         self._gauges()
         self._telemetry = _telemetry(metrics, _label(self.model))
@@ -102,7 +105,7 @@ class Service:
         admin = {**self._admin().routes(), **health.routes(state, self._components())}
         log = settings.access_log
         return [
-            (App(v2.Paths(service, *label), state, settings.max_body, log), settings.port),
+            (App(v2.Paths(service, *label), state, settings.max_body, log, self._together(*label)), settings.port),
             (App(admin, state, settings.max_body, log), settings.admin_port),
         ]
 
@@ -187,10 +190,14 @@ class Service:
 
     def _calls(self, model: str, version: str) -> Routes:
         """Where predictions are asked for."""
-        most = self._settings.max_batch
-        predict = PredictEndpoint(lambda: self.model.codec, self._metrics, most)
-        infer = v2.InferEndpoint(lambda: self.model.tensors, self._metrics, most)
-        return {"/predict": {"POST": predict}, **v2.infer_routes(model, version, infer)}
+        return {"/predict": {"POST": self._predict}, **v2.infer_routes(model, version, self._infer)}
+
+    def _together(self, model: str, version: str) -> Callable[[Any], bool] | None:
+        """The same for plain single questions that arrive together; none where each call is a span of its own."""
+        if self._telemetry:
+            return None
+        infer = dict.fromkeys(v2.infer_routes(model, version, self._infer), self._infer.read)
+        return Together({"/predict": self._predict.read, **infer}, self._metrics, self._limiter).take
 
     def _limited(self, calls: Routes) -> Routes:
         """The same within the limits, which hold for all of them together, and counted."""

@@ -13,18 +13,11 @@ import numpy as np
 
 from pinn_inference.artifacts.manifest import Manifest
 from pinn_inference.errors import EngineError, ModelError
-from pinn_inference.evaluation import Answer, Evaluation
+from pinn_inference.evaluation import Answer, Evaluation, Silent
 from pinn_inference.problems import Formulation
 
 POINTS: Final = 64
 """At random, beside as many corners at most."""
-
-
-class Silent:
-    """An observer for questions that nobody asked: they must not show in the metrics."""
-
-    def violated(self, invariant: str, count: int) -> None:
-        """Is not told on."""
 
 
 def promises(manifest: Manifest, problem: Formulation) -> None:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from pinn_inference import assembly
 from pinn_inference import server as server_module
+from pinn_inference.api.http import App, State
 from pinn_inference.errors import ModelError
 from pinn_inference.monitoring import Metrics
 from pinn_inference.server import GRACE, explain, grace
@@ -164,14 +165,12 @@ async def test_a_caller_who_never_finishes_asking_does_not_hold_the_process() ->
 
 
 async def test_a_connection_that_outlasts_its_time_is_cut_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    class Endless:
-        async def serve(self) -> None:
-            await asyncio.Event().wait()
-
-        def stop(self) -> None:
-            """Somebody never finishes."""
-
-    await server_module._Listener(Endless(), 8080).close(0.01)
+    listener = await server_module._Listener.open(App({}, State()), "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"POST /")
+    await _until(lambda: any(connection._head for connection in listener.wire._connections))
+    await listener.close(0.01)
+    writer.close()
     assert "cut in the middle of a request" in caplog.text
 
 

@@ -1,13 +1,13 @@
-"""HTTP on granian's RSGI: routes a request, reads its body within the limit, and turns every outcome into JSON."""
+"""One request: routes it, reads its body within the limit, and turns every outcome into JSON. The application is one of RSGI."""
 
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # part of the RSGI interface, but left out of the type stubs that granian ships
 
 from pinn_inference import tracing
 from pinn_inference.errors import (
@@ -34,6 +34,10 @@ NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a body that is no JSON; msgspec.ValidationError among them is for JSON other than was wanted."""
 
 Headed = tuple[tuple[str, str], ...]
+
+
+class ProtocolClosed(Exception):
+    """A body ends before it is complete, or is not what HTTP says a body is."""
 
 
 class Answer(NamedTuple):
@@ -108,12 +112,13 @@ _PLAIN: Final = [("content-type", JSON)]
 
 @dataclass(frozen=True)
 class App:
-    """An RSGI application over routes: path -> method -> endpoint."""
+    """An RSGI application over routes: path -> method -> endpoint. `take` may answer a complete request without a task."""
 
     routes: Routes
     state: State
     max_body: int = 65536
     access_log: bool = False
+    take: Callable[[Any], bool] | None = None
     _held: "_Held" = field(default_factory=lambda: _Held())
     _refusals: Sparing = field(default_factory=Sparing)
     _failures: Sparing = field(default_factory=Sparing)
@@ -130,7 +135,7 @@ class App:
             answer = await self._answer(scope.path, scope.method, request)
         finally:
             request.release()
-        headers = self._headers(answer, request)
+        headers = self.headers(answer, request.headers)
         if scope.method == "HEAD" or answer.status == 204:
             protocol.response_empty(answer.status, headers)
         else:
@@ -139,8 +144,13 @@ class App:
             ms = round((time.perf_counter() - started) * 1000, 3)
             event("request", method=scope.method, path=scope.path, status=answer.status, ms=ms)
 
-    def _headers(self, answer: Answer, request: "_Request") -> list[tuple[str, str]]:
-        stated = request.headers.get("x-request-id")
+    def takes(self, exchange: Any) -> bool:
+        """Whether a complete request is answered without a task of its own; else nothing has happened."""
+        return self.take is not None and not self.access_log and self.take(exchange)
+
+    def headers(self, answer: Answer, asked: Headers) -> list[tuple[str, str]]:
+        """The fields of an answer to a request with these."""
+        stated = asked.get("x-request-id")
         if stated is None and answer.media_type is JSON and not answer.headers and not self.state.parting:
             return _PLAIN
         headers = [("content-type", answer.media_type), *answer.headers]
@@ -276,6 +286,17 @@ def decode(body: bytes | msgspec.Raw) -> object:
         raise no_json(error) from None
 
 
+def unreadable_field(body: bytes | msgspec.Raw) -> str | None:
+    """The first field of a JSON object whose value is a number that no decoder takes."""
+    with suppress(*NOT_JSON):
+        for name, value in _FIELDS.decode(body).items():
+            try:
+                _INFINITE.decode(value)
+            except msgspec.ValidationError:
+                return str(name)
+    return None
+
+
 def decode_items(body: bytes) -> list[msgspec.Raw]:
     """The items of a JSON list, for `decode`. Raises InvalidInput when it is none."""
     items: list[msgspec.Raw] = _read(_ITEMS, body)
@@ -283,6 +304,7 @@ def decode_items(body: bytes) -> list[msgspec.Raw]:
 
 
 _INFINITE: Final = msgspec.json.Decoder(float_hook=float)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 

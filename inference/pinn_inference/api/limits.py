@@ -55,9 +55,13 @@ class Limiter:
         """It is complete, or will never be."""
         self.sending -= 1
 
+    def is_full(self) -> bool:
+        """Whether there is no room for one more."""
+        return self.inside >= self.concurrency + self.queue
+
     def arrive(self) -> None:
         """A request is complete. Raises Overloaded when there is no room; else it must `leave`."""
-        if self.inside >= self.concurrency + self.queue:
+        if self.is_full():
             raise Overloaded(f"the server is busy with {self.inside} requests already; come back in a second")
         self.inside += 1
 

@@ -11,8 +11,19 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from pinn_inference.api import counting
-from pinn_inference.api.http import NOT_JSON, Endpoint, Request, Routes, decode, decode_items, no_json
+from pinn_inference.api.http import (
+    NOT_JSON,
+    Endpoint,
+    Headers,
+    Request,
+    Routes,
+    decode,
+    decode_items,
+    no_json,
+    unreadable_field,
+)
 from pinn_inference.api.http import Answer as HttpAnswer
+from pinn_inference.api.together import Asked
 from pinn_inference.errors import InvalidInput, OutOfDomain, TooLarge
 from pinn_inference.evaluation import CHUNK, Answer
 from pinn_inference.monitoring import SOURCES, Metrics, Source
@@ -111,6 +122,8 @@ class Codec:
         if field and "out of range" in said:
             raise InvalidInput(f"{where}{field} is too large for a number")
         if item.count(b",") <= COMMAS:
+            if (unreadable := unreadable_field(item)) is not None:
+                raise InvalidInput(f"{where}{unreadable[:64]} has something that is too large for a number")
             self._complain_of(decode(item), where)
 
     def _complain_of(self, item: object, where: str) -> None:
@@ -151,6 +164,15 @@ class PredictEndpoint:
         answer = await codec.predictor.one(asked, asked.exact)
         made = counting.one(self.metrics, answer, not asked.exact and codec.predictor.cache is not None, source)
         return _made(codec.reply(answer, wanted), made)
+
+    def read(self, _: Headers, body: bytes) -> Asked | None:
+        """A plain single question; None, or any error, for whatever is more than that."""
+        codec = self.codec()
+        asked = codec.questions(body) if body.startswith(b"{") else None
+        if asked is None or asked.exact or asked.outputs == []:
+            return None
+        wanted = asked.outputs
+        return Asked(codec.predictor, codec.problem.point(asked), lambda a: _made(codec.reply(a, wanted), a.method))
 
     async def _many(self, codec: Codec, asked: list[Any], source: Source) -> HttpAnswer:
         if not asked:

@@ -8,8 +8,21 @@ from typing import Any, Final
 import msgspec
 
 from pinn_inference import __version__
-from pinn_inference.api.http import JSON, NOT_JSON, Answer, Endpoint, Request, Routes, State, failure, no_json, ok
+from pinn_inference.api.http import (
+    JSON,
+    NOT_JSON,
+    Answer,
+    Endpoint,
+    Headers,
+    Request,
+    Routes,
+    State,
+    failure,
+    no_json,
+    ok,
+)
 from pinn_inference.api.predict import source_of
+from pinn_inference.api.together import Asked
 from pinn_inference.errors import InvalidInput, NotFound
 from pinn_inference.monitoring import Metrics
 from pinn_inference.oip import datatypes, inference
@@ -130,6 +143,20 @@ class InferEndpoint:
         binary = _binary(asked)
         result = await inference.infer(tensors, call, self.most, self.metrics, source_of(request))
         return _answer(tensors, asked.id, result, binary)
+
+    def read(self, headers: Headers, body: bytes) -> Asked | None:
+        """A plain single question; None, or any error, for whatever is more than that."""
+        tensors = self.tensors()
+        asked, raw = _parts(body, headers.get(HEADER))
+        wanted = tensors.wanted(_names(asked.outputs))
+        question = tensors.asked(_given(asked.inputs, raw), 1).at(0)
+        if inference.flag(asked.parameters or _NONE, inference.EXACT):
+            return None
+        binary = _binary(asked)
+        point = tensors.predictor.problem.point(question)
+        return Asked(
+            tensors.predictor, point, lambda a: _answer(tensors, asked.id, inference.single(tensors, a, wanted), binary)
+        )
 
 
 # ----------------------------------------------------------------------------------------------------- in

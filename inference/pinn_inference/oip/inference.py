@@ -44,13 +44,18 @@ async def infer(tensors: Tensors, call: Call, most: int, metrics: Metrics, sourc
     asked, predictor = tensors.asked(call.given, most), tensors.predictor
     cacheable = not exact and predictor.cache is not None
     if asked.count == 1:
-        answer = await predictor.one(asked.questions()[0], exact)
-        made = counting.one(metrics, answer, cacheable, source)
-        return Result(1, tensors.columns(Items([answer], [answer]), wanted), made, _said(answer))
+        answer = await predictor.one(asked.at(0), exact)
+        counting.one(metrics, answer, cacheable, source)
+        return single(tensors, answer, wanted)
     items = await _many(predictor, asked, exact, cacheable)
     made = counting.many(metrics, items.different, cacheable, source)
     metrics.items.add((items.different[0].method, source), items.alike - 1)
     return Result(asked.count, tensors.columns(items, wanted), made, _said(_least(items.different, made)))
+
+
+def single(tensors: Tensors, answer: Answer, wanted: Sequence[str]) -> Result:
+    """One answer as output tensors."""
+    return Result(1, tensors.columns(Items([answer], [answer]), wanted), answer.method, _said(answer))
 
 
 async def _many(predictor: Predictor, asked: Asked, exact: bool, cacheable: bool) -> Items:

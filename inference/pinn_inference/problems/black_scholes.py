@@ -14,6 +14,7 @@ supplies the rest, and being even in z it makes put-call parity exact. Put into 
 which is all it is trained on: pay-off and decay are built in, so there is no boundary term and no price in the loss.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -395,7 +396,7 @@ def excesses(option: Option, g: Greeks) -> dict[str, Real]:
 
 
 def _most(*values: Real) -> Real:
-    return np.maximum.reduce(values) if isinstance(values[0], np.ndarray) else max(values)
+    return functools.reduce(np.maximum, values) if isinstance(values[0], np.ndarray) else max(values)
 
 
 # ------------------------------------------------------------------------------------------- with one model

@@ -4,9 +4,8 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
-from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # documented there, not declared
 from pinn_inference.api import http
-from pinn_inference.api.http import SHORT, Answer, App, Request, Routes, State, failure, ok
+from pinn_inference.api.http import SHORT, Answer, App, ProtocolClosed, Request, Routes, State, failure, ok
 
 from .wire import Scope, Wire, ask
 

@@ -221,7 +221,7 @@ async def test_a_mistake_or_a_bug_gives_the_place_back() -> None:
 
 
 async def test_a_second_cancellation_finds_nothing_left_of_the_first() -> None:
-    """The deadline's own cancel must not leave the task marked: granian goes on to write the answer in it."""
+    """The deadline's own cancel must not leave the task marked: the answer is still to be written in it."""
     left: list[int] = []
 
     async def one() -> Any:

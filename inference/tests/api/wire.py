@@ -1,4 +1,4 @@
-"""A caller without a socket: what granian hands to the application, made by hand."""
+"""A caller without a socket: what the listener hands to the application, made by hand."""
 
 import asyncio
 from dataclasses import dataclass, field

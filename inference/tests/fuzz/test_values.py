@@ -126,6 +126,14 @@ def test_of_a_field_given_twice_the_last_counts(client: Client) -> None:
     refused_by_name(proper(client.predict(wrong.encode())), "spot")
 
 
+def test_a_number_that_no_decoder_takes_is_named_behind_another_mistake(client: Client) -> None:
+    """The typed decoder stops at the first mistake, and what then looks for a sentence reads all of it."""
+    changes = {"spot": '"x"', "strike": "1" + "0" * 6000}
+    got = proper(client.predict(text({**written(ITEM), **changes}).encode()))
+    assert got.status == 400
+    assert "strike" in got.sentence
+
+
 BOMB = gzip.compress(gzip.compress(b"\0" * 100_000_000, 1))
 """100 MB in under a thousand bytes."""
 

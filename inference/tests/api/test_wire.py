@@ -1,0 +1,197 @@
+"""A connection as its caller sees it: what is kept, what is closed, what waits, and how a request is read off it."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from pinn_inference.api import wire
+from pinn_inference.api.http import Answer, App, Request, State, ok
+from pinn_inference.api.wire import HEAD, Listener
+
+GET = b"GET /here HTTP/1.1\r\nhost: pinn\r\n"
+POST = b"POST /echo HTTP/1.1\r\nhost: pinn\r\n"
+PATIENCE = 120.0
+
+Endpoint = Callable[[Request], Awaitable[Answer]]
+
+
+async def echo(request: Request) -> Answer:
+    return ok([(await request.body()).decode(), request.query, request.headers.get("x-said")])
+
+
+async def here(_: Request) -> Answer:
+    return ok("here")
+
+
+@asynccontextmanager
+async def listening(
+    post: Endpoint = echo, idle: float = 100.0, most: int = 100, limit: int = 10_000_000
+) -> AsyncIterator[tuple[Listener, int]]:
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    app = App({"/here": {"GET": here}, "/echo": {"POST": post}}, State(ready=True), limit)
+    listener = await Listener.open(app, bound, backlog=10, idle=idle, most=most)
+    try:
+        yield listener, bound.getsockname()[1]
+    finally:
+        await listener.close(0.0)
+
+
+async def said(port: int, *pieces: bytes) -> bytes:
+    """All that is answered until the server closes."""
+    async with asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        found = await reader.read()
+        writer.close()
+        return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_request_is_the_same_in_whatever_pieces_it_comes() -> None:
+    whole = POST + b"x-said: a\r\nx-said: b\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc"
+    async with listening() as (_, port):
+        for pieces in ([whole], [bytes([byte]) for byte in whole]):
+            assert (await said(port, *pieces)).endswith(b'\r\n\r\n["abc","","a"]')
+
+
+async def test_the_path_is_read_without_host_percents_and_query() -> None:
+    async with listening() as (_, port):
+        for target in (b"/e%63ho?a=%20b", b"http://elsewhere:80/echo?a=%20b"):
+            answer = await said(
+                port, POST.replace(b"/echo", target) + b"connection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            assert answer.endswith(b'["","a=%20b",null]')
+
+
+async def test_a_field_behind_the_body_does_not_count() -> None:
+    chunked = b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-said: late\r\n\r\n"
+    async with listening() as (_, port):
+        assert (await said(port, POST + chunked)).endswith(b'["abc","",null]')
+
+
+async def test_who_offers_another_protocol_is_answered_in_http_and_may_go_on() -> None:
+    """Java's client offers HTTP/2 with its first request, body and all."""
+    offer = POST + b"connection: upgrade\r\nupgrade: h2c\r\n"
+    bodies = (b"content-length: 3\r\n\r\nabc", b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    async with listening() as (_, port):
+        for body in bodies:
+            answer = await said(port, offer + body + GET + b"connection: close\r\n\r\n")
+            assert answer.count(b" 200 OK\r\n") == 2
+            assert b'["abc","",null]' in answer
+            assert answer.endswith(b'"here"')
+
+
+async def test_an_older_client_is_told_that_its_connection_is_kept() -> None:
+    asked = GET.replace(b"1.1", b"1.0")
+    async with listening() as (_, port):
+        answer = await said(port, asked + b"connection: keep-alive\r\n\r\n" + asked + b"\r\n")
+    assert answer.count(b"connection: keep-alive\r\n") == 1
+    assert answer.count(b"connection: close\r\n") == 1
+
+
+async def test_a_long_body_is_not_read_ahead_of_who_wants_it() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Request) -> Answer:
+        begun.set()
+        await go_on.wait()
+        return ok(len(await request.body()))
+
+    size = 8_000_000
+    async with listening(slow) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % size)
+        await begun.wait()
+        writer.write(b"x" * size)
+        (connection,) = listener._connections
+        await until(lambda: connection._paused)
+        assert connection._incoming is not None
+        assert connection._incoming.unread <= HEAD + wire.SLICE
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.read()).endswith(b"8000000")
+        writer.close()
+
+
+async def test_a_refusal_reaches_who_still_sends() -> None:
+    async with listening(limit=10) as (_, port):
+        answer = await said(port, POST + b"content-length: 3000000\r\n\r\n", b"x" * 3_000_000)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"connection: close\r\n" in answer
+
+
+async def test_what_is_asked_before_nonsense_is_answered() -> None:
+    async with listening() as (_, port):
+        answer = await said(port, GET + b"\r\n" + b"nonsense\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert answer.endswith(b'"here"')
+
+
+async def test_a_connection_too_many_is_told_to_come_back() -> None:
+    async with listening(most=1) as (listener, port):
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(listener._connections) == 1)
+        answer = await said(port, b"")
+        assert answer.startswith(b"HTTP/1.1 429 ")
+        assert b"retry-after: 1\r\n" in answer
+        first.close()
+
+
+async def test_a_silent_connection_is_closed_and_one_whose_answer_takes_long_is_not() -> None:
+    over = asyncio.Event()
+
+    async def long(_: Request) -> Answer:
+        await over.wait()
+        return ok("at last")
+
+    async with listening(long, idle=0.2) as (listener, port):
+        asking = asyncio.create_task(said(port, POST + b"connection: close\r\ncontent-length: 0\r\n\r\n"))
+        await until(lambda: any(connection._busy for connection in listener._connections))
+        assert await said(port, b"POST /ec") == b""
+        assert await said(port, GET + b"\r\n") != b""  # answered, and closed when nothing followed
+        over.set()
+        assert (await asking).endswith(b'"at last"')
+
+
+async def test_closing_waits_for_an_answer_and_for_nothing_else() -> None:
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def long(_: Request) -> Answer:
+        begun.set()
+        await over.wait()
+        return ok("at last")
+
+    async with listening(long) as (listener, port):
+        idle, _ = await asyncio.open_connection("127.0.0.1", port)
+        asking = asyncio.create_task(said(port, POST + b"content-length: 0\r\n\r\n"))
+        await begun.wait()
+        closing = asyncio.create_task(listener.close(PATIENCE))
+        async with asyncio.timeout(PATIENCE):
+            assert await idle.read() == b""
+        assert not closing.done()
+        over.set()
+        answer = await asking
+        assert await closing
+    assert b"connection: close\r\n" in answer
+    assert answer.endswith(b'"at last"')
+
+
+async def test_who_is_cut_off_in_the_end_is_counted_as_that() -> None:
+    async with listening() as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /e")
+        await until(lambda: any(connection._head for connection in listener._connections))
+        assert not await listener.close(0.01)
+        async with asyncio.timeout(PATIENCE):
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
-from pinn_operator.api.observed import Observed
+from pinn_operator.api.observed import ChildId, Observed
 from pinn_operator.api.plan import Phase, Plan, Traffic
 from pinn_operator.api.route_ref import canary_service_name, weights_in
 from pinn_operator.build.metadata import metadata_of
@@ -13,6 +13,8 @@ from pinn_operator.build.metadata import metadata_of
 Object = dict[str, Any]
 
 SERVICE_PORT = 80
+OTHER_NAME = "pinn-http"
+"""Of our port on a Service that has another one called http."""
 PREVIEW_VALUE = "canary"
 
 
@@ -20,7 +22,18 @@ def service(traffic: Traffic, seen: Observed) -> Object:
     """The Service that callers know. It selects a revision, or, while a share is made without a gateway, the servers that carry a
     label: who serves alone is served without the operator."""
     chosen = {LABEL_SERVING: "true"} if traffic.selected is None else {LABEL_REVISION: traffic.selected}
-    return service_object(metadata_of(seen, seen.key.name, "server"), {LABEL_OBJECT: seen.key.name, **chosen})
+    made = service_object(metadata_of(seen, seen.key.name, "server"), {LABEL_OBJECT: seen.key.name, **chosen})
+    made["spec"]["ports"] = _with_those_there(made["spec"]["ports"][0], seen)
+    return made
+
+
+def _with_those_there(ours: Object, seen: Observed) -> list[Object]:
+    """Our port, and those that the Service has besides: one that was taken over has the ports and the names its callers know."""
+    live = seen.children.get(ChildId("Service", seen.key.name), {}).get("spec", {}).get("ports", ())
+    others = [dict(port) for port in live if (port["port"], port["protocol"]) != (ours["port"], ours["protocol"])]
+    named = next((port["name"] for port in live if port not in others and port.get("name")), ours["name"])
+    taken = named in {port.get("name") for port in others}
+    return [{**ours, "name": OTHER_NAME if taken else named}, *others]
 
 
 def canary_service(plan: Plan, traffic: Traffic, seen: Observed) -> Object | None:

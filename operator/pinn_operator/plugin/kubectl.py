@@ -140,7 +140,7 @@ class Kubectl:
             if not token:
                 return
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
         """What kubectl prints."""
         program = shutil.which("kubectl")
         if program is None:
@@ -149,7 +149,13 @@ class Kubectl:
         command = [program, *options, f"--request-timeout={CALL_SECONDS}s", *arguments]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", check=False, timeout=2 * CALL_SECONDS
+                command,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=2 * CALL_SECONDS,
             )
         except subprocess.TimeoutExpired:
             raise Trouble(f"no answer within {2 * CALL_SECONDS} s; is the cluster reachable: kubectl version") from None

@@ -1,10 +1,11 @@
 """What divides the traffic: the Service that callers know, and the HTTPRoute of an object behind a gateway."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
-from pinn_operator.api.observed import Observed
+from pinn_operator.api.observed import ChildId, Observed
 from pinn_operator.api.plan import Phase, Plan, Traffic
 from pinn_operator.build import build
 from pinn_operator.build.traffic import route, service
@@ -53,6 +54,26 @@ def test_the_service_selects_servers_by_their_label_while_a_share_is_made_withou
     """Of this object alone: another one's servers carry the label, too."""
     split = Traffic({ONE.name: 90, TWO.name: 10}, None, frozenset({"a", "b"}))
     assert _of(service(split, _seen())) == {LABEL_OBJECT: "pricer", LABEL_SERVING: "true"}
+
+
+@pytest.mark.parametrize(
+    ("there", "names"),
+    [
+        ([{"name": "http", "port": 80, "protocol": "TCP"}], ["http"]),
+        ([{"name": "web", "port": 80, "protocol": "TCP"}], ["web"]),
+        ([{"name": "migrated-8000", "port": 8000, "protocol": "TCP"}], ["http", "migrated-8000"]),
+        ([{"name": "http", "port": 8080, "protocol": "TCP"}], ["pinn-http", "http"]),
+        ([], ["http"]),
+    ],
+)
+def test_a_service_that_was_taken_over_keeps_the_ports_and_names_its_callers_know(
+    there: list[dict[str, Any]], names: list[str]
+) -> None:
+    live = {ChildId("Service", "pricer"): {"spec": {"ports": there}}}
+    made = service(Traffic({ONE.name: 100}, ONE.name), replace(_seen(), children=live))
+    assert [port["name"] for port in made["spec"]["ports"]] == names
+    assert made["spec"]["ports"][0]["port"] == 80
+    assert made["spec"]["ports"][1:] == [port for port in there if port["port"] != 80]
 
 
 def test_without_a_gateway_there_is_no_route() -> None:

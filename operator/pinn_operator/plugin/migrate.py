@@ -1,0 +1,112 @@
+"""Taking a Service that runs over to a PinnDeployment of its name, and back: what is written, as data. Pure.
+
+The order is what keeps callers served: the new servers come up beside the old ones, while the name is still the old Service's;
+then one write turns the Service to them and gives it to the object. The old Deployment is not touched: it is the way back.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pinn_operator.api.names import API_VERSION, GROUP, KIND, LABEL_OBJECT, LABEL_REVISION, MAX_NAME
+from pinn_operator.build.pod import labels_of
+from pinn_operator.plugin.kubectl import Object, Trouble
+
+BEFORE: Final = f"{GROUP}/before-migration"
+"""The annotation of a Service that was taken over: what it was, for the way back."""
+
+EXTRA_PORT: Final = "migrated-{}"
+"""How a port without a name is called: of several ports each must have one."""
+
+NAMED_PORT: Final = "http"
+"""The port of a server's container."""
+
+
+def complaint_about(service: Mapping[str, Any]) -> str | None:
+    """Why a Service cannot be taken over, with what to do; None when it can."""
+    spec, metadata = service["spec"], service["metadata"]
+    name = metadata["name"]
+    if len(name) > MAX_NAME:
+        return (
+            f"Service/{name}: a PinnDeployment takes the Service's name, which may have {MAX_NAME} characters at most"
+        )
+    if BEFORE in metadata.get("annotations", {}):
+        return f"Service/{name} was taken over already; kubectl pinn migrate {name} --undo gives it back"
+    if owner := next((ref for ref in metadata.get("ownerReferences", ()) if ref.get("controller")), None):
+        return f"Service/{name} belongs to {owner['kind']}/{owner['name']}, which would put it back; release it there first"
+    if not spec.get("selector"):
+        return f"Service/{name} selects no pods; name the Service whose selector leads to your servers"
+    if (kind := spec.get("type", "ClusterIP")) != "ClusterIP":
+        return (
+            f"Service/{name} is of type {kind}, and a PinnDeployment's is a ClusterIP: put another Service of type {kind} "
+            f"with the same selector beside it first, and migrate one of type ClusterIP"
+        )
+    if spec.get("clusterIP") == "None":
+        return f"Service/{name} is headless: its clients know pods by address, and none of them can be moved for them"
+    if other := next((port for port in spec["ports"] if port.get("protocol", "TCP") != "TCP"), None):
+        return f"Service/{name} has a port for {other['protocol']}; the server speaks HTTP over TCP"
+    return None
+
+
+def turned(service: Object, owner: Mapping[str, Any], revision: str) -> Object:
+    """The Service as it leads to a revision of the object and belongs to it: fit for a replace, which fails if the Service has
+    changed since it was read. Its ports stay, for callers know them; all lead to the server."""
+    found = copy.deepcopy(service)
+    name, metadata, spec = found["metadata"]["name"], found["metadata"], found["spec"]
+    before = {part: service["spec"][part] for part in ("selector", "ports")}
+    metadata["annotations"] = {**metadata.get("annotations", {}), BEFORE: json.dumps(before, sort_keys=True)}
+    metadata["labels"] = {**metadata.get("labels", {}), **labels_of(name, "server")}
+    metadata["ownerReferences"] = [
+        *metadata.get("ownerReferences", ()),
+        {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": owner["metadata"]["name"],
+            "uid": owner["metadata"]["uid"],
+            "controller": True,
+        },
+    ]
+    spec["selector"] = {LABEL_OBJECT: name, LABEL_REVISION: revision}
+    spec["ports"] = [
+        {"name": EXTRA_PORT.format(port["port"]), **port, "targetPort": NAMED_PORT} for port in before["ports"]
+    ]
+    return _without_status(found)
+
+
+def given_back(service: Object) -> Object:
+    """The Service as it was before, and nobody's. Raises Trouble when nothing is known of that."""
+    found = copy.deepcopy(service)
+    metadata, spec = found["metadata"], found["spec"]
+    known = metadata.get("annotations", {}).pop(BEFORE, None)
+    if known is None:
+        raise Trouble(
+            f"Service/{metadata['name']} was not taken over by kubectl pinn migrate: there is nothing to undo"
+        )
+    before = json.loads(known)
+    metadata["ownerReferences"] = [
+        ref for ref in metadata.get("ownerReferences", ()) if (ref["kind"], ref.get("controller")) != (KIND, True)
+    ]
+    ours = labels_of(metadata["name"], "server")
+    metadata["labels"] = {key: value for key, value in metadata.get("labels", {}).items() if ours.get(key) != value}
+    # An operator takes what it once applied for its own: who has a field is forgotten, so it is not.
+    metadata["managedFields"] = [{}]
+    spec["selector"], spec["ports"] = before["selector"], before["ports"]
+    return _without_status(found)
+
+
+def manifest(name: str, model: Mapping[str, str], replicas: int) -> Object:
+    """The object that takes a Service over: what is not said has its default."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": name},
+        "spec": {"replicas": replicas, "model": dict(model)},
+    }
+
+
+def _without_status(service: Object) -> Object:
+    service.pop("status", None)
+    return service

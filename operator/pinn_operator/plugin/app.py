@@ -45,7 +45,7 @@ def app() -> None:
 
 for command in (
     looking.status, looking.explain, looking.history, looking.report, looking.cost, looking.golive,
-    saying.promote, saying.abort, saying.retry, saying.pause, saying.resume, saying.undo,
+    saying.promote, saying.abort, saying.retry, saying.pause, saying.resume, saying.undo, saying.migrate,
     around.validate, around.diagnose, around.completion,
 ):  # fmt: skip
     app.add_command(command)

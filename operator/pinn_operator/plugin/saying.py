@@ -1,4 +1,4 @@
-"""The commands that tell an object something: promote, abort, retry, pause, resume, undo."""
+"""The commands that tell an object something: promote, abort, retry, pause, resume, undo, migrate."""
 
 from __future__ import annotations
 
@@ -117,6 +117,78 @@ def undo(kubectl: Kubectl, name: str, to: str | None, yes: bool) -> None:
         _ask("write this spec?", "--yes")
     kubectl.patch(obj, plan.patch)
     click.echo(f"written; look on with: kubectl pinn status {name} -n {obj['metadata']['namespace']} --watch")
+
+
+@click.command()
+@click.argument("service", metavar="SERVICE")
+@click.option("--model", metavar="NAME", help="The model that is to answer; or say -f.")
+@click.option("--version", metavar="VERSION", help="Its version.")
+@click.option("--uri", metavar="URI", default="builtin://", show_default=True, help="Where it is.")
+@click.option("--digest", metavar="sha256:HEX", help="Of the artefact; needed unless it is built in.")
+@click.option(
+    "--file", "-f", metavar="FILE", type=click.Path(dir_okay=False), help="A PinnDeployment of the Service's name."
+)
+@click.option(
+    "--undo", "back", is_flag=True, help="Give the Service back to the servers it had, and remove the object."
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    help="How long the new servers may take to be ready.",
+)
+@on_a_cluster
+def migrate(
+    kubectl: Kubectl,
+    service: str,
+    model: str | None,
+    version: str | None,
+    uri: str,
+    digest: str | None,
+    file: str | None,
+    back: bool,
+    timeout: float,
+) -> None:
+    """Take a Service that runs over to a PinnDeployment.
+
+    Without a failed request: servers come up beside those that serve, and when they are ready the Service is turned to them and
+    belongs to the object, which has its name. Its address and ports stay. The old Deployment is not touched: scale it to 0 when
+    you are content; until then --undo is the way back.
+
+    May be cut off and run again.
+    """
+    from pinn_operator.plugin.migration import Migration
+
+    moving = Migration(kubectl, service, click.echo, timeout)
+    if back:
+        moving.undo()
+        return
+    given = _given(file, service) if file else None
+    if given is None and not (model and version):
+        raise Trouble(
+            "say which model is to answer: --model NAME --version VERSION, or a PinnDeployment with -f FILE", code=2
+        )
+    named = {"name": model, "version": version, "uri": uri, "digest": digest}
+    moving.run({key: value for key, value in named.items() if value}, given)
+    click.echo(
+        f"done; when you are content, scale the old Deployment to 0. Back: kubectl pinn migrate {service} --undo"
+    )
+
+
+def _given(file: str, service: str) -> dict[str, Any]:
+    """The PinnDeployment in a file, which must have the Service's name."""
+    from pathlib import Path
+
+    import yaml
+
+    found = [one for one in yaml.safe_load_all(Path(file).read_text()) if isinstance(one, dict)]
+    if len(found) != 1 or found[0].get("kind") != "PinnDeployment":
+        raise Trouble(f"{file}: one PinnDeployment is wanted, and nothing else", code=2)
+    if (name := found[0].get("metadata", {}).get("name")) != service:
+        raise Trouble(f"{file}: metadata.name is {name}; it must be {service}, as the Service is called", code=2)
+    return dict(found[0])
 
 
 def _ask(question: str, otherwise: str) -> None:

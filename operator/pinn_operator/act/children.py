@@ -150,7 +150,7 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
     applied = await kube.apply(_pinned(wanted, live))
     if _content(applied) == _content(live):
         return []  # the same in other words: the server writes "1024Mi" as "1Gi"
-    if tampered(live, wanted):
+    if tampered(live, wanted, scaled=_revision(wanted) in seen.autoscalers):
         by = meddlers(live, wanted)
         return [_written("Healed", wanted, f"{', '.join(by) or 'somebody'} had changed it", by)]
     return [_written("Updated", wanted, "")]

@@ -33,15 +33,19 @@ def additions(live: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def tampered(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+REPLICAS = ("f:spec", "f:replicas")
+
+
+def tampered(live: Mapping[str, Any], wanted: Mapping[str, Any], *, scaled: bool = False) -> bool:
     """Whether somebody else made the difference. What we change our own mind about (replicas, a selector) is still listed as
     ours in managedFields; what another wrote or removed is not. Lists never change by our own will, and an
-    annotation of ours (a nudge) is new each time."""
+    annotation of ours (a nudge) is new each time. With `scaled`, the number of servers was an autoscaler's until now."""
     mine: dict[str, Any] = {}
     for entry in live["metadata"].get("managedFields", ()):
         if _ours(entry) and entry.get("operation") == "Apply":
             mine = entry.get("fieldsV1", {})
-    return any(not _listed(mine, path) for path in _differences(live, wanted) if "f:annotations" not in path)
+    changed = [path for path in _differences(live, wanted) if "f:annotations" not in path]
+    return any(not _listed(mine, path) for path in changed if not (scaled and path == REPLICAS))
 
 
 def meddlers(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:

@@ -164,8 +164,10 @@ async def test_switched_off_it_has_no_servers_and_no_autoscaler() -> None:
     kube = _kube(autoscaling=BETWEEN)
     for _ in range(2):
         await _pass(kube)
+    _scaled_by_hand(kube, 7)
     _change(kube, replicas=0, autoscaling=BETWEEN)
-    await _pass(kube)
+    outcome = await _pass(kube)
+    assert "Healed" not in {write.verb for write in outcome.writes}, "nobody has done anything wrong"
     assert _of(kube, "Deployment")["spec"]["replicas"] == 0
     assert not [obj for obj in kube.objects.values() if obj["kind"] == "HorizontalPodAutoscaler"]
     _change(kube, replicas=3, autoscaling=BETWEEN)

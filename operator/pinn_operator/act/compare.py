@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pinn_operator.api.names import FIELD_MANAGER
+from pinn_operator.api.names import FIELD_MANAGER, SCALING_MANAGER
 
 GUARDED = {"Deployment": "f:template", "Service": "f:selector", "PodDisruptionBudget": "f:selector"}
 """Where in the spec an addition by somebody else changes what serves or who is served."""
@@ -50,7 +50,7 @@ def tampered(live: Mapping[str, Any], wanted: Mapping[str, Any], *, scaled: bool
 
 def meddlers(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, ...]:
     """Who made the difference, by managedFields: who owns what is not as wanted, or, where that was removed and so is nobody's,
-    who wrote last."""
+    who wrote last. Who sets the number of servers, an autoscaler say, has removed nothing."""
     entries = [
         entry for entry in live["metadata"].get("managedFields", ()) if not _ours(entry) and not _is_of_status(entry)
     ]
@@ -58,7 +58,8 @@ def meddlers(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, .
     owners = {str(one.get("manager")) for one in entries for path in paths if _touches(one.get("fieldsV1", {}), path)}
     if owners:
         return tuple(sorted(owners))
-    last = max(entries, key=lambda one: str(one.get("time", "")), default=None)
+    removers = [one for one in entries if one.get("manager") != SCALING_MANAGER and one.get("subresource") != "scale"]
+    last = max(removers, key=lambda one: str(one.get("time", "")), default=None)
     return (str(last.get("manager")),) if last else ()
 
 

@@ -207,6 +207,10 @@ def test_where_something_was_removed_who_wrote_last_is_named() -> None:
         _by("kubectl-edit", {}, time="2026-01-03T00:00:00Z"),
         _by("flux", {}, time="2026-01-02T00:00:00Z"),
         _by("kube-controller", {}, time="2026-01-04T00:00:00Z", subresource="status"),
+        _by(
+            "kube-controller-manager", {"f:spec": {"f:replicas": {}}}, time="2026-01-05T00:00:00Z", subresource="scale"
+        ),
+        _by("pinn-operator-scaling", {"f:spec": {"f:replicas": {}}}, time="2026-01-05T00:00:00Z"),
     ]
     assert meddlers(live, wanted) == ("kubectl-edit",)
 

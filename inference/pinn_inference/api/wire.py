@@ -51,6 +51,7 @@ class Exchange:
         "keep",
         "last",
         "method",
+        "old",
         "path",
         "query_string",
         "unread",
@@ -70,6 +71,8 @@ class Exchange:
         self._invited = False
         self.unread = 0
         self.complete = self.broken = False
+        self.old = False
+        """Whether it is of HTTP/1.0, which has to be told that its connection is kept."""
         self.last: bool | None = None
         """Whether the connection ends with the answer; None while there is none."""
 
@@ -208,7 +211,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The caller does not read its answers: it gets no further ones until it does."""
-        self._deaf = True
+        self._deaf, self._since = True, time.monotonic()
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -243,6 +246,7 @@ class Connection(asyncio.Protocol):
         method = parser.get_method().decode("ascii")
         self._incoming = exchange = Exchange(self, method, target, fields, parser.should_keep_alive())
         self._asked.append(exchange)
+        exchange.old = "connection" in fields and parser.get_http_version() == "1.0"
         if parser.should_upgrade() and any(name in fields for name in _FRAMES):
             self._bodied = exchange
 
@@ -286,7 +290,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:  # another protocol is asked for; the answer is HTTP all the same
             self._rest = piece[upgrade.args[0] :] + self._rest
             if self._bodied is not None:
-                self._stay(self._bodied.headers)
+                self._stay(self._bodied)
         except httptools.HttpParserCallbackError:
             raise  # ours, not the caller's
         except httptools.HttpParserError:
@@ -296,11 +300,16 @@ class Connection(asyncio.Protocol):
         elif self._head > HEAD:
             self._break(f"the head of the request is longer than {HEAD} bytes", 431)
 
-    def _stay(self, headers: dict[str, str]) -> None:
+    def _stay(self, exchange: Exchange) -> None:
         """The parser leaves all that follows such a head to the other protocol: a new one is told what there is of a body."""
-        framing = "".join(f"{name}: {headers[name]}\r\n" for name in _FRAMES if name in headers)
+        stated = exchange.headers
+        framing = "".join(f"{name}: {stated[name]}\r\n" for name in _FRAMES if name in stated)
         self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n".encode("latin-1"))
+        try:
+            self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n".encode("latin-1"))
+        except httptools.HttpParserError:
+            self._over, self._rest = True, b""
+            exchange.break_off()
 
     def _break(self, sentence: str, status: int) -> None:
         """Nothing can be made of the rest: what was asked before is answered, and the connection ends."""
@@ -334,14 +343,13 @@ class Connection(asyncio.Protocol):
 
     def done(self, exchange: Exchange) -> None:
         """It has been answered: the next one, or the end."""
-        self._busy = False
+        self._busy, self._since = False, time.monotonic()
         self._asked.popleft()
         if self._parser is None:
             return
         if exchange.last is None:
             self._transport.abort()
         elif not exchange.last:
-            self._since = time.monotonic()
             self.read_on()
         elif exchange.complete and not self._over:
             self._transport.close()
@@ -367,8 +375,8 @@ class Connection(asyncio.Protocol):
             last = True
         elif last:
             lines.append("connection: close\r\n")
-        elif "connection" in exchange.headers:
-            lines.append("connection: keep-alive\r\n")  # HTTP/1.0 has to be told
+        elif exchange.old:
+            lines.append("connection: keep-alive\r\n")
         exchange.last = last
         if body is None:
             lines.append("\r\n")

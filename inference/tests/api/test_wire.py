@@ -91,6 +91,12 @@ async def test_who_offers_another_protocol_is_answered_in_http_and_may_go_on() -
             assert answer.endswith(b'"here"')
 
 
+async def test_an_offer_whose_body_has_no_end_is_refused() -> None:
+    offer = POST + b"connection: upgrade\r\nupgrade: h2c\r\ntransfer-encoding: gzip\r\n\r\nabc"
+    async with listening() as (_, port):
+        assert b" 400 Bad Request\r\n" in await said(port, offer)
+
+
 async def test_an_older_client_is_told_that_its_connection_is_kept() -> None:
     asked = GET.replace(b"1.1", b"1.0")
     async with listening() as (_, port):

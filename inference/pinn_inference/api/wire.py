@@ -261,6 +261,7 @@ class Connection(asyncio.Protocol):
         if self._bodied is None:
             self._incoming.end()
         self._incoming = None
+        self._head = 0
 
     # ---------------------------------------------------------------------------------------------- reading
 

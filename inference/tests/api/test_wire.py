@@ -192,6 +192,20 @@ async def test_closing_waits_for_an_answer_and_for_nothing_else() -> None:
     assert answer.endswith(b'"at last"')
 
 
+async def test_closing_does_not_wait_for_who_has_been_answered_and_keeps_the_connection() -> None:
+    """Head and body come apart, as many clients send them."""
+    async with listening() as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 3\r\n\r\n")
+        await until(lambda: any(connection._busy for connection in listener._connections))
+        writer.write(b"abc")
+        async with asyncio.timeout(PATIENCE / 2):
+            assert (await reader.readuntil(b'["abc","",null]')).startswith(b"HTTP/1.1 200 OK\r\n")
+            assert await listener.close(PATIENCE)
+            assert await reader.read() == b""
+        writer.close()
+
+
 async def test_who_is_cut_off_in_the_end_is_counted_as_that() -> None:
     async with listening() as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

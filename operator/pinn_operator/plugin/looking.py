@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,8 +67,6 @@ def _parts(standings: list[Any]) -> list[Any]:
 
 def _watch(read: Callable[[], list[Any]]) -> None:
     """On a terminal one picture that changes; else every change as a picture of its own."""
-    import time
-
     from rich.console import Group as Together
     from rich.live import Live
     from rich.text import Text

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.kubectl import apply, eventually, patch, pinn, read, wait_ready
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("operator"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.full, pytest.mark.usefixtures("operator"), pytest.mark.timeout(900)]
 
 LONG_BAKE = {"steps": [{"weight": 100, "hold": "2h"}]}
 """A step that nothing leaves but a person."""
@@ -77,7 +77,6 @@ def test_a_person_gives_a_rollout_up_and_reads_why(plugin: Plugin) -> None:
     plugin.run("report", "pricer", "latest", "--verify")
 
 
-@pytest.mark.full
 def test_a_person_pauses_goes_on_promotes_and_undoes(plugin: Plugin, tmp_path: Path) -> None:
     patch("pinndeployment", "pricer", plugin.namespace, {"spec": {"model": {"version": "2.0.0"}}})
     plugin.until_baking()
@@ -109,7 +108,6 @@ def test_a_person_pauses_goes_on_promotes_and_undoes(plugin: Plugin, tmp_path: P
     assert any(name.startswith("logs/pricer-") for name in names)
 
 
-@pytest.mark.full
 def test_an_object_that_does_not_exist_is_answered_with_those_that_do(plugin: Plugin) -> None:
     assert 'no PinnDeployment "pricr"' in plugin.run("status", "pricr", code=1)
     assert read(plugin.namespace) is not None

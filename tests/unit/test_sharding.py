@@ -228,7 +228,8 @@ def test_a_failure_is_not_hidden_by_a_test_of_the_same_name_that_passed(run, tmp
 
 def test_what_an_option_leaves_out_was_found_and_did_not_run(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "kept.jsonl"
-    assert run(f"--kept={file}", "-k", "test_good")[0] == pytest.ExitCode.OK
+    code, said = run(f"--kept={file}", "-k", "test_good")
+    assert code == pytest.ExitCode.OK, said
     assert len(read([file]).missing) == 5
 
 

@@ -10,13 +10,16 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
 
-from pinn_inference import bins, trial
+from pinn_inference import bins, formats, trial
 from pinn_inference.api import docs, openapi
 from pinn_inference.api.predict import Codec
 from pinn_inference.artifacts import source
+from pinn_inference.artifacts.folder import LITERT, NETWORKS
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.cache import ResultCache
+from pinn_inference.engines import Shape
 from pinn_inference.engines.choice import Engines, Options
+from pinn_inference.engines.far import FarEngines
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.errors import ModelError, PinnError
 from pinn_inference.evaluation import Evaluation, Observer
@@ -26,6 +29,7 @@ from pinn_inference.logs import event
 from pinn_inference.oip.tensors import Tensors
 from pinn_inference.predictor import Predictor
 from pinn_inference.problems import Formulation, error_table, registry
+from pinn_inference.problems.jets import Jets
 from pinn_inference.settings import Settings
 
 WEIGHTS: Final = "weights.npz"
@@ -45,7 +49,7 @@ class Model:
     """A model that is loaded: what answers, what describes it, since when."""
 
     artifact: Artifact
-    engines: Engines
+    engines: Engines | FarEngines
     predictor: Predictor
     offered: openapi.Offered
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -106,19 +110,58 @@ def load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
 def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
     problem = formulation(artifact)
     trial.promises(artifact.manifest, problem)
-    options = Options(
-        engine=settings.engine,
-        policy=settings.gpu_policy,
-        from_batch=settings.xla_from_batch,
-        cpu_fallback=settings.fallback_cpu,
-    )
-    engines = Engines(artifact.files["model.tflite"], _weights(artifact), options)
-    _fits(engines, problem)
+    engines = _engines(artifact, problem, settings)
     predictor = _predictor(artifact, problem, engines, settings, observer)
     model = Model(artifact, engines, predictor, offered(settings, problem))
-    trial.passed(model.predictor.evaluation)
+    if engines.here:
+        trial.passed(model.predictor.evaluation, artifact.manifest.accuracy.served.largest)
     _ = model.openapi, model.page  # nobody is to find out later that they cannot be made
     return model
+
+
+async def prepared(model: Model) -> None:
+    """Waits for the worker of a model that is evaluated by one, and tries the model there. Raises ModelError."""
+    engines = model.engines
+    if isinstance(engines, Engines):
+        return
+    try:
+        await engines.ready()
+        await trial.passed_far(model.predictor.evaluation, model.artifact.manifest.accuracy.served.largest)
+    except BaseException:
+        await engines.close()
+        raise
+
+
+def _engines(artifact: Artifact, problem: Formulation, settings: Settings) -> Engines | FarEngines:
+    if (content := artifact.files.get(LITERT)) is not None:
+        options = Options(
+            engine=settings.engine,
+            policy=settings.gpu_policy,
+            from_batch=settings.xla_from_batch,
+            cpu_fallback=settings.fallback_cpu,
+        )
+        engines = Engines(content, _weights(artifact), options)
+        _fits(engines, problem)
+        return engines
+    return _far(artifact, problem, settings)
+
+
+def _far(artifact: Artifact, problem: Formulation, settings: Settings) -> FarEngines:
+    """For a network in another format, which is looked through here and evaluated elsewhere."""
+    name = next(name for name in NETWORKS if name in artifact.files)
+    if settings.engine in {"litert", "gpu"} or settings.gpu_policy == "require":
+        said = f"the engine {settings.engine} and the GPU policy {settings.gpu_policy}"
+        raise ModelError(f"{name} is evaluated by TensorFlow on the CPU, which {said} do not allow; convert it")
+    return FarEngines(*parcel(name, artifact.files[name], problem))
+
+
+def parcel(name: str, content: bytes, problem: Formulation) -> tuple[bytes, Shape]:
+    """What a worker is sent of a network in another format, and the shape of its jet. Raises ModelError."""
+    network, jets = formats.read(name, content), getattr(problem, "jets", None)
+    if not isinstance(jets, Jets):
+        said = f"does not say which derivatives a network of one output is asked for, so {name} cannot be served"
+        raise ModelError(f"the problem {problem.name} {said}; bring model.tflite")
+    return network.parcel(jets.coordinates, jets.rows), jets.shape
 
 
 def formulation(artifact: Artifact) -> Formulation:
@@ -165,7 +208,7 @@ def offered(settings: Settings, problem: Formulation) -> openapi.Offered:
 
 
 def _predictor(
-    artifact: Artifact, problem: Formulation, engines: Engines, settings: Settings, observer: Observer
+    artifact: Artifact, problem: Formulation, engines: Engines | FarEngines, settings: Settings, observer: Observer
 ) -> Predictor:
     bounded = error_table.FILE in artifact.files
     if settings.cache_size and not bounded:
@@ -181,4 +224,5 @@ def _predictor(
         timeout=settings.timeout,
     )
     fallback = Fallback(problem.solve, problem.solvable, settings.fallback_solver, problem.solver_is_slow)
-    return Predictor(evaluation, fallback, Gathering(evaluation.one, evaluation.few))
+    gathering = Gathering(evaluation.one, evaluation.few) if engines.here else evaluation.asked
+    return Predictor(evaluation, fallback, gathering)

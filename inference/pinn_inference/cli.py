@@ -23,6 +23,7 @@ EXAMPLES = """examples:
   pinn-server health http://127.0.0.1:8080             exit code 0 when ready, 1 when not
   pinn-server bench --json                             four scenarios and their verdicts
   pinn-server models                                   what can be served, and how wrong each is
+  pinn-server models convert pinn.keras --manifest pinn.json --output /srv/pinn
   pinn-server models fetch oci://registry.example.com/models/bs:1 --to /srv/bs --digest sha256:...
 
 Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9000, PINN_SERVER_MODEL_VERSION=1.0.0."""
@@ -95,11 +96,21 @@ def _predict(arguments: argparse.Namespace) -> int:
         )
         model = assembly.load(assembly.fetch(chosen), chosen, Metrics())
         question = model.codec.questions(msgspec.json.encode(item))
-        answer = asyncio.run(model.predictor.one(question, exact=True))
+        answer = asyncio.run(_answered(model, question))
     except PinnError as error:
         return _fail(str(error))
     print(msgspec.json.format(msgspec.json.encode(model.codec.reply(answer, None)), indent=2).decode())
     return 0
+
+
+async def _answered(model: Any, question: Any) -> Any:
+    from pinn_inference import assembly
+
+    await assembly.prepared(model)
+    try:
+        return await model.predictor.one(question, exact=True)
+    finally:
+        await model.engines.close()
 
 
 def _inputs(given: list[str]) -> dict[str, float | str]:
@@ -177,6 +188,26 @@ def _fetch(arguments: argparse.Namespace) -> int:
     return command.run(arguments)
 
 
+def _convert(arguments: argparse.Namespace) -> int:
+    from pinn_inference.errors import ModelError
+
+    try:
+        from pinn_inference.training import convert, folder
+    except ImportError as error:
+        return _fail(f"{error.name} is missing: install pinn-operator[tensorflow] to convert models")
+    try:
+        if arguments.output.exists() and any(arguments.output.iterdir()):
+            return _fail(f"{arguments.output} is not empty; name a new folder")
+        done = convert.convert(arguments.source, arguments.manifest, arguments.as_it_is)
+        folder.write(arguments.output, done.files)
+    except ModelError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.strerror or error} ({error.filename})")
+    print(f"{convert.report(done)}\n{arguments.output} is made; its digest is {folder.digest_of(done.files)}")
+    return 0
+
+
 def _fail(sentence: str) -> int:
     print(sentence, file=sys.stderr)
     return 1
@@ -241,8 +272,10 @@ def _parser() -> argparse.ArgumentParser:
     models = _command(commands.add_parser, "models", help="list the models and their measured errors", epilog=EXAMPLES)
     models.add_argument("--models-dir", type=Path, metavar="DIR", help="default: models/ of the checkout, or /models")
     models.set_defaults(run=_models)
+    commands = models.add_subparsers(metavar="COMMAND")
+    _convert_options(commands)
     fetch = _command(
-        models.add_subparsers(metavar="COMMAND").add_parser,
+        commands.add_parser,
         "fetch",
         help="fetch a model from https, s3 or oci into a folder",
         description="Fetches a model into a folder, from which `serve --model-uri file:///FOLDER` serves it.",
@@ -258,6 +291,26 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--credentials", type=Path, metavar="DIR", help="a Secret's files; default: none are shown")
     fetch.set_defaults(run=_fetch)
     return parser
+
+
+def _convert_options(commands: Any) -> None:
+    convert = _command(
+        commands.add_parser,
+        "convert",
+        help="make a model's folder of a .keras file or a SavedModel",
+        description=(
+            "Makes a folder that `serve --model-uri file:///FOLDER` serves: a fused graph of value and derivatives where the\n"
+            "network's layers allow it, else the network as it is. Says what was gained, measured on this machine."
+        ),
+        epilog=EXAMPLES,
+    )
+    convert.add_argument("source", type=Path, help="a .keras file, or the folder that model.export(FOLDER) made")
+    convert.add_argument(
+        "--manifest", type=Path, required=True, metavar="FILE", help="version, problem, inputs, ... as JSON"
+    )
+    convert.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to make")
+    convert.add_argument("--as-it-is", action="store_true", help="do not fuse, only measure and pack")
+    convert.set_defaults(run=_convert)
 
 
 def _command(make: Callable[..., argparse.ArgumentParser], *args: Any, **kwargs: Any) -> argparse.ArgumentParser:

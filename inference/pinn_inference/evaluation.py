@@ -41,9 +41,13 @@ class Answer(NamedTuple):
 
 
 class Engines(Protocol):
-    """What evaluates the network: at once for one point or a few, by the best engine for many."""
+    """What evaluates the network: at once for one point or a few, by the best engine for many.
+
+    `here`: whether it can at once; where all is evaluated by another process, there is `jets` alone.
+    """
 
     name: str
+    here: bool
 
     def jet(self, *at: float) -> Jet: ...
 
@@ -106,6 +110,15 @@ class Evaluation:
             return self.fresh(point)
         return Answer(values, bounds, method, self.engines.name)
 
+    async def asked(self, point: Any, exact: bool = False) -> Answer:
+        """The same wherever the network is evaluated. Raises EngineError."""
+        if self.engines.here:
+            return self.fresh(point) if exact else self.one(point)
+        (answer,) = await self.many([point], exact)
+        if isinstance(answer, EngineError):
+            raise answer
+        return answer
+
     def fresh(self, point: Any) -> Answer:
         """At the point itself, past the cache. Raises EngineError."""
         at = self.problem.coordinates(point)
@@ -133,7 +146,7 @@ class Evaluation:
         if jets.missing:
             at = self._centres(batch, jets)
             self._fill(jets, at, self.engines.few(at), self.engines.name, None)
-        return self._finished(batch, jets, points)
+        return [self._again(points[i]) if a is None else a for i, a in enumerate(self._finished(batch, jets, points))]
 
     async def many(self, points: Sequence[Any], exact: bool) -> list[Answer | EngineError]:
         """The same for any number, by the best engine for it, giving way to other requests on the way."""
@@ -145,11 +158,24 @@ class Evaluation:
             found = await self._all_looked_up(batches, exact)
         with self._announced([key for jets in found if jets.indices is not None for key in jets.missing]):
             await self._evaluate([(b, f) for b, f in zip(batches, found, strict=True) if f.missing])
-        answers: list[Answer | EngineError] = []
+        answers: list[Answer | EngineError | None] = []
         for batch, jets, part in zip(batches, found, parts, strict=True):
             answers += self._finished(batch, jets, part)
             await asyncio.sleep(0)
-        return answers
+        return await self._completed(answers, points)
+
+    async def _completed(
+        self, answers: list[Answer | EngineError | None], points: Sequence[Any]
+    ) -> list[Answer | EngineError]:
+        """With those that no bin could answer evaluated at the points themselves."""
+        places = [place for place, answer in enumerate(answers) if answer is None]
+        if places and not self.engines.here:
+            again = await self.many([points[place] for place in places], True)
+        else:
+            again = [self._again(points[place]) for place in places]
+        for place, answer in zip(places, again, strict=True):
+            answers[place] = answer
+        return answers  # type: ignore[return-value]  # every place is filled
 
     async def _all_looked_up(self, batches: Sequence[Any], exact: bool) -> list["_Jets"]:
         found = []
@@ -247,8 +273,8 @@ class Evaluation:
         pairs = zip(finite.tolist(), sound.tolist(), strict=True)
         return [None if f and s else "physics_violation" if f else "non_finite" for f, s in pairs]
 
-    def _finished(self, batch: Any, jets: "_Jets", points: Sequence[Any]) -> list[Answer | EngineError]:
-        """The answers of a batch. What is too far from its bin's centre is evaluated after all."""
+    def _finished(self, batch: Any, jets: "_Jets", points: Sequence[Any]) -> list[Answer | EngineError | None]:
+        """The answers of a batch; None for what is too far from its bin's centre, and has to be evaluated after all."""
         columns, split = jets.rows.T, self._row.coordinates
         with np.errstate(invalid="ignore"):
             values, bounds = self.problem.near(batch, tuple(columns[:split]), columns[split:])
@@ -258,12 +284,12 @@ class Evaluation:
         rows = np.array(values).T.tolist()
         limits = np.array(bounds).T.tolist() if bounds is not None else [None] * len(rows)
         name, engine, reason = self.engines.name, jets.engine or self.engines.name, jets.reason
-        answers: list[Answer | EngineError] = []
+        answers: list[Answer | EngineError | None] = []
         for i, (row, limit, close, hit) in enumerate(zip(rows, limits, near, jets.hits, strict=True)):
             if i in jets.faults:
                 answers.append(_fault(jets.faults[i]))
             elif not close:
-                answers.append(self._again(points[i]))
+                answers.append(None)
             elif hit:
                 answers.append(Answer(row, limit, "cache", name))
             else:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
@@ -35,18 +35,26 @@ class Counts:
 
 
 class ModelCache(Generic[S, M]):
-    """The `limit` models used last. `load` builds and tries one from its source, which `key` names: its digest, say.
+    """The `limit` models used last. `load` builds and tries one from its source, which `key` names: its digest, say; `prepare`
+    does on the loop what is left to do before it may be used.
 
     An evicted model lives on while somebody holds it. Only for use on one event loop.
     """
 
-    def __init__(self, load: Callable[[S], M], limit: int, key: Callable[[S], Hashable]) -> None:
+    def __init__(
+        self,
+        load: Callable[[S], M],
+        limit: int,
+        key: Callable[[S], Hashable],
+        prepare: Callable[[M], Awaitable[None]] | None = None,
+    ) -> None:
         if limit < 1:
             raise ValueError("a cache of models holds at least one")
         self.counts = Counts()
         self._load = load
         self._limit = limit
         self._key = key
+        self._prepare = prepare
         self._models: OrderedDict[Hashable, M] = OrderedDict()
         self._loading: dict[Hashable, asyncio.Task[M]] = {}
         # One thread: engines redirect the process's stderr while they load, and two at a time would leave it redirected.
@@ -80,6 +88,8 @@ class ModelCache(Generic[S, M]):
     async def _loaded(self, key: Hashable, source: S) -> M:
         try:
             model = await self.off_the_loop(lambda: self._load(source))
+            if self._prepare is not None:
+                await self._prepare(model)
         except BaseException:
             self.counts.failures += 1
             raise

@@ -5,7 +5,7 @@ how. What has no answer there goes to the fallback, with the reason.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,6 @@ from pinn_inference.cache import ResultCache
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PinnError
 from pinn_inference.evaluation import CHUNK, Answer, Evaluation, Silent
 from pinn_inference.fallback import Fallback
-from pinn_inference.gathering import Gathering
 from pinn_inference.problems import Formulation
 
 
@@ -25,7 +24,7 @@ class Predictor:
 
     evaluation: Evaluation
     fallback: Fallback
-    gathering: Gathering
+    gathering: Callable[[Any], Awaitable[Answer]]
 
     @property
     def problem(self) -> Formulation:
@@ -44,7 +43,7 @@ class Predictor:
         except OutOfDomain as error:
             return await self._solve(error.point, "out_of_domain", error)
         try:
-            return self.evaluation.fresh(point) if exact else await self.gathering(point)
+            return await (self.evaluation.asked(point, True) if exact else self.gathering(point))
         except EngineError as error:
             return await self._solve(point, error.reason, error)
 

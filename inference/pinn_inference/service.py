@@ -79,7 +79,10 @@ class Service:
         """With the model loaded. Raises StartError when it cannot be had."""
         metrics = Metrics()
         cache: ModelCache[Artifact, Model] = ModelCache(
-            lambda artifact: assembly.load(artifact, settings, metrics), MODELS_KEPT, lambda artifact: artifact.digest
+            lambda artifact: assembly.load(artifact, settings, metrics),
+            MODELS_KEPT,
+            lambda artifact: artifact.digest,
+            assembly.prepared,
         )
         holder = await Holder.open(cache, partial(assembly.fetch, settings))
         service = cls(settings, state, metrics, cache, holder)
@@ -276,12 +279,13 @@ class Service:
         """One answer of the model itself, past cache, counters and fallback; degraded where callers get the solver's instead."""
         failed = ""
 
-        def ask() -> None:
+        async def ask() -> None:
             nonlocal failed
             failed = ""
             predictor = self.model.predictor
             try:
-                trial.unobserved(predictor.evaluation).fresh(*predictor.problem.sample(1, np.random.default_rng()))
+                point = predictor.problem.sample(1, np.random.default_rng())[0]
+                await trial.unobserved(predictor.evaluation).asked(point, exact=True)
             except EngineError as error:
                 if not predictor.fallback.solver:
                     raise
@@ -348,7 +352,7 @@ class Service:
         questions, answers = await shadowed(_with_solver(model.codec), items, self._metrics)
         replies = cast("list[Any]", answers)
         solved = await self._solved(model, questions) if solver else None
-        violations = _violations(model.predictor.evaluation, questions, [reply.reason for reply in replies])
+        violations = await _violations(model.predictor.evaluation, questions, [reply.reason for reply in replies])
         return {"answers": replies, "solver": solved, "violations": violations, **_label(model)}
 
     async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, Any]]:
@@ -376,16 +380,16 @@ def _with_solver(codec: Codec) -> Codec:
     return twin
 
 
-def _violations(evaluation: Evaluation, questions: list[Any], reasons: list[str | None]) -> list[dict[str, Any]]:
+async def _violations(evaluation: Evaluation, questions: list[Any], reasons: list[str | None]) -> list[dict[str, Any]]:
     """Of the first items that break an invariant, which one they break."""
     places = [place for place, reason in enumerate(reasons) if reason == "physics_violation"][:SAID]
     quiet = trial.unobserved(evaluation)
-    return [{"item": place, "detail": _complaint(quiet, questions[place])} for place in places]
+    return [{"item": place, "detail": await _complaint(quiet, questions[place])} for place in places]
 
 
-def _complaint(evaluation: Evaluation, question: Any) -> str:
+async def _complaint(evaluation: Evaluation, question: Any) -> str:
     try:
-        evaluation.fresh(evaluation.problem.point(question))
+        await evaluation.asked(evaluation.problem.point(question), exact=True)
     except EngineError as error:
         return str(error)
     return ""

@@ -32,6 +32,7 @@ class Counting:
     """An engine that counts the points it evaluates, and can be told to fail."""
 
     name = "counting"
+    here = True
 
     def __init__(self, engine: Any = None, answer: Jet | None = None, fail: Exception | None = None) -> None:
         self.points = 0

@@ -4,6 +4,7 @@ The model's digest is that of its files, so an archive has to be opened before a
 its names, not its sizes, not its count. It is a model, not a backup: links, devices, owners and modes have no business in it.
 """
 
+import io
 import os
 import stat
 import struct
@@ -80,14 +81,68 @@ def place(name: str) -> Path | None:
     return Path(*parts) if parts else None
 
 
-class _Room:
-    """The folder that is filled, and what may still go into it."""
+def contents(packed: bytes, most: int) -> dict[str, bytes]:
+    """The same of a .zip in memory: its files by name, nothing written anywhere. Raises ModelError as `unpack` does."""
+    shelf = _Shelf(most)
+    try:
+        if not packed.startswith(_ZIP):
+            raise ModelError("is no .zip")
+        _zip(io.BytesIO(packed), shelf)
+    except _DAMAGE as error:
+        raise ModelError(f"is damaged, or packed in a way this server does not know: {error}") from None
+    return shelf.files
 
-    def __init__(self, folder: Path, most: int) -> None:
+
+class _Counted:
+    """What may still come out of an archive."""
+
+    def __init__(self, most: int) -> None:
         self.most = most
-        self._folder = folder
         self._left = most
         self._entries = MOST_ENTRIES
+
+    def _enters(self) -> None:
+        self._entries -= 1
+        if self._entries < 0:
+            raise ModelError(f"holds more than {MOST_ENTRIES} files and folders; pack the model's folder alone")
+
+    def _takes(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise ModelError(too_large(self.most))
+
+
+class _Shelf(_Counted):
+    """Files in memory."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.files: dict[str, bytes] = {}
+
+    def folder(self, name: str) -> None:
+        """Is only looked at."""
+        self._enters()
+        place(name)
+
+    def file(self, name: str, content: IO[bytes]) -> None:
+        """Keeps a file that is not there yet."""
+        self._enters()
+        path = place(name)
+        if path is None or path.as_posix() in self.files:
+            raise ModelError(f"holds {name[:LONGEST]!r} twice, or without a name")
+        found = bytearray()
+        while chunk := content.read(CHUNK):
+            self._takes(len(chunk))
+            found += chunk
+        self.files[path.as_posix()] = bytes(found)
+
+
+class _Room(_Counted):
+    """The folder that is filled."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        super().__init__(most)
+        self._folder = folder
 
     def folder(self, name: str) -> None:
         """Makes a folder, unless it is there."""
@@ -110,16 +165,6 @@ class _Room:
                 self._takes(len(chunk))
                 file.write(chunk)
 
-    def _enters(self) -> None:
-        self._entries -= 1
-        if self._entries < 0:
-            raise ModelError(f"holds more than {MOST_ENTRIES} files and folders; pack the model's folder alone")
-
-    def _takes(self, count: int) -> None:
-        self._left -= count
-        if self._left < 0:
-            raise ModelError(too_large(self.most))
-
 
 class _Careful:
     """A file in which a library looks for entries: it may read only so much before it has found the next one.
@@ -127,7 +172,7 @@ class _Careful:
     Seeking is bounded too: a compressed file is decompressed up to there.
     """
 
-    def __init__(self, file: IO[bytes], room: _Room) -> None:
+    def __init__(self, file: IO[bytes], room: _Counted) -> None:
         self._file = file
         self._most = room.most
         self._longest = room.most + MOST_ENTRIES * HEADERS
@@ -210,7 +255,7 @@ def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, room: _Room) -> N
         raise ModelError(_no_file(member.name))
 
 
-def _zip(file: IO[bytes], room: _Room) -> None:
+def _zip(file: IO[bytes], room: _Room | _Shelf) -> None:
     careful = _Careful(file, room)
     with zipfile.ZipFile(cast(IO[bytes], careful)) as packed:
         careful.reads()
@@ -218,7 +263,7 @@ def _zip(file: IO[bytes], room: _Room) -> None:
             _zip_member(packed, member, room)
 
 
-def _zip_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, room: _Room) -> None:
+def _zip_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, room: _Room | _Shelf) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if member.is_dir():
         room.folder(member.filename)

@@ -4,18 +4,23 @@ The folder may be a ConfigMap's volume, whose files are links that change over t
 was read counts only if nothing has changed meanwhile. Endless files and links out of the folder are refused.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from pinn_inference import formats
 from pinn_inference.artifacts.digest import MANIFEST
 from pinn_inference.errors import ModelError
 
-REQUIRED: Final = (MANIFEST, "model.tflite")
-OPTIONAL: Final = ("weights.npz", "errors.npz")
-FILES: Final = (*REQUIRED, *OPTIONAL)
+LITERT: Final = "model.tflite"
+NETWORKS: Final = (LITERT, formats.KERAS, formats.SAVED_MODEL)
+"""One of them is there: a model has one network."""
+
+OPTIONAL: Final = (*NETWORKS, "weights.npz", "errors.npz")
+FILES: Final = (MANIFEST, *OPTIONAL)
 
 MIB: Final = 1024 * 1024
 LARGEST_FILE: Final = 512 * MIB
@@ -38,7 +43,7 @@ def read(folder: Path) -> dict[str, bytes]:
                 raise
             continue
         if _state(folder) == before:
-            return files
+            return _with_a_network(folder, files)
     raise ModelError(
         f"{folder} is being written to; put the model there under another name and rename it when it is whole"
     )
@@ -48,6 +53,17 @@ def strangers(folder: Path) -> list[str]:
     """Files beside the model's own: neither read nor covered by the digest. Hidden ones are a volume's bookkeeping."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name not in FILES and not e.name.startswith(".") and e.is_file())
+
+
+def _with_a_network(folder: Path, files: dict[str, bytes]) -> dict[str, bytes]:
+    networks = [name for name in NETWORKS if name in files]
+    if len(networks) > 1:
+        raise ModelError(f"{folder} holds {' and '.join(networks)}; a model has one network, so remove the others")
+    if not networks:
+        for refused in filter(None, map(formats.refused_name, strangers(folder))):
+            raise ModelError(f"{folder}: {refused}")
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder / LITERT))
+    return files
 
 
 def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:

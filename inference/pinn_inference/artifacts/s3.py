@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts.credentials import FIELD, Credentials, S3Keys
+from pinn_inference.artifacts.digest import MANIFEST
 from pinn_inference.artifacts.download import Anonymous, Auth, Client, Question, Refused, shown
 from pinn_inference.errors import ModelError
 
@@ -64,8 +65,7 @@ def fetch(uri: str, into: Path, client: Client, credentials: Credentials) -> Non
     if not key.endswith("/"):
         client.save(bucket.question(key), into / "archive")
         return
-    for file in folders.REQUIRED:
-        client.save(bucket.question(key + file), into / file)
+    client.save(bucket.question(key + MANIFEST), into / MANIFEST)
     for file in folders.OPTIONAL:
         _save_if_there(client, bucket.question(key + file), into / file)
 

@@ -74,6 +74,7 @@ class Engines:
     """All the ways to evaluate one model. `start` on the loop, then `jet` and `jets`, then `close`."""
 
     name = "litert"
+    here = True
 
     def __init__(self, model: bytes, weights: bytes | None, options: Options | None = None) -> None:
         """Without `weights` there is LiteRT alone. Raises ModelError where it cannot evaluate the model."""
@@ -270,7 +271,7 @@ class Engines:
         gpu = kind == "gpu"
         return Recipe(
             command=(*self.options.command, "--device", "gpu" if gpu else "cpu"),
-            env=_environment(os.environ, device),
+            env=environment(os.environ, device),
             weights=weights,
             shape=self.shape,
             device=f"gpu:{device}" if gpu else "cpu",
@@ -303,7 +304,7 @@ class Engines:
         closing.add_done_callback(self._closing.discard)
 
 
-def _environment(env: Mapping[str, str], gpu: str) -> dict[str, str]:
+def environment(env: Mapping[str, str], gpu: str) -> dict[str, str]:
     """Ours, less our settings (a token among them), with only the worker's own device visible."""
     kept = {name: value for name, value in env.items() if not name.startswith("PINN_SERVER_")}
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -6,9 +6,11 @@ or with its parent, so that none is left behind.
 
 import argparse
 import ctypes
+import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Final
 
@@ -27,12 +29,16 @@ def main() -> int:
     """Entry point: `python -m pinn_inference.engines.worker --device gpu --channel FD --memory FD --capacity N
     --coordinates D --rows K`."""
     arguments = parser().parse_args()
-    return run(arguments, lambda weights: _load(weights, arguments.device))
+    load = _load_as_it_is if arguments.as_it_is else lambda weights: _load(weights, arguments.device)
+    return run(arguments, load)
 
 
 def run(arguments: argparse.Namespace, load: Load) -> int:
     """Serves on what the arguments name. Returns the exit code."""
     die_with_parent()
+    tempfile.tempdir = (
+        os.devnull
+    )  # TensorFlow asks for a folder to write to as it is imported; in a container there is none
     with socket.socket(fileno=arguments.channel) as channel:
         shape = arguments.coordinates, arguments.rows
         return serve(channel, Memory(arguments.memory, arguments.capacity, shape), load)
@@ -42,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments a server passes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", choices=["cpu", "gpu"], required=True)
+    parser.add_argument("--as-it-is", action="store_true", help="a network in another format, see formats/")
     for name in ("--channel", "--memory", "--capacity", "--coordinates", "--rows"):
         parser.add_argument(name, type=int, required=True)
     return parser
@@ -94,6 +101,13 @@ def _load(weights: bytes, device: str) -> tuple[Evaluate, Classify, str]:
     engine = xla.XlaEngine(weights, "gpu" if device == "gpu" else "cpu")
     otherwise = Kind.DEVICE_ERROR if device == "gpu" else Kind.MODEL_ERROR
     return engine.jets, lambda e: Kind.OUT_OF_MEMORY if xla.is_out_of_memory(e) else otherwise, engine.description
+
+
+def _load_as_it_is(parcel: bytes) -> tuple[Evaluate, Classify, str]:
+    from pinn_inference.engines.automatic import AutomaticEngine
+
+    engine = AutomaticEngine(parcel)
+    return engine.jets, lambda _: Kind.MODEL_ERROR, engine.description
 
 
 def _sentence(error: Exception) -> str:

@@ -59,10 +59,10 @@ def files(
     where = parts or measured.everywhere(problem, POINTS)
     table = measured.error_table(problem, served, exact or served, cells, draw)
     found = {**network, error_table.FILE: export.npz({"steps": np.array(table.steps), "values": table.values})}
-    return sealed(found, _manifest(problem, told, found, where, served, exact))
+    return sealed(found, manifest(problem, told, found, where, served, exact))
 
 
-def _manifest(
+def manifest(
     problem: Ranged,
     told: Told,
     found: Mapping[str, bytes],
@@ -70,6 +70,7 @@ def _manifest(
     served: Engine,
     exact: Engine | None,
 ) -> Manifest:
+    """With what is measured at `parts`; its digest is still to be made right."""
     as_served = measured.errors(problem, served, parts)
     excesses = measured.excesses(problem, served, parts)
     return Manifest(
@@ -100,6 +101,11 @@ def sealed(found: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
     """The files with the manifest, whose digest is made right."""
     complete = {**found, digests.MANIFEST: manifests.write(manifest)}
     return {**complete, digests.MANIFEST: digests.stated(complete[digests.MANIFEST], digests.digest(complete))}
+
+
+def digest_of(found: Mapping[str, bytes]) -> str:
+    """As `spec.model.digest` has it."""
+    return digests.digest(found)
 
 
 def write(to: Path, found: Mapping[str, bytes]) -> None:

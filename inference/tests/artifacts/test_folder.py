@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import source
+from pinn_inference.artifacts.digest import MANIFEST
 from pinn_inference.errors import ModelError
 
 Change = Callable[[str], None]
-NAMES = (*folders.REQUIRED, "weights.npz")
+NAMES = (MANIFEST, folders.LITERT, "weights.npz")
 
 
 def _fill(folder: Path, mark: str) -> Path:

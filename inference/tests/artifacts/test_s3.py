@@ -7,11 +7,13 @@ import pytest
 from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import s3
 from pinn_inference.artifacts.credentials import Credentials, S3Keys
+from pinn_inference.artifacts.digest import MANIFEST
 from pinn_inference.artifacts.download import Client, Limits, Refused
 from pinn_inference.errors import ModelError
 
 from .far import Asked, Reply, Shelf, Site, site
 
+REQUIRED = (MANIFEST, folders.LITERT)
 FILES = {f"/models/bs/1/{name}": name.encode() for name in folders.FILES}
 
 
@@ -68,11 +70,11 @@ def test_a_file_that_a_model_may_be_without_may_be_absent(certificate: Path, tmp
     """S3 answers 403 to those who may not list: so a right to list is not needed."""
 
     def answer(asked: Asked) -> Reply:
-        return Shelf(FILES)(asked) if asked.path.endswith(folders.REQUIRED) else Reply(status)
+        return Shelf(FILES)(asked) if asked.path.endswith(REQUIRED) else Reply(status)
 
     with site(answer, certificate) as there:
         s3.fetch("s3://models/bs/1/", tmp_path, client(certificate), secret(there))
-    assert {path.name for path in tmp_path.iterdir()} == set(folders.REQUIRED)
+    assert {path.name for path in tmp_path.iterdir()} == set(REQUIRED)
 
 
 def test_a_file_that_a_model_needs_may_not_be_absent(certificate: Path, tmp_path: Path) -> None:

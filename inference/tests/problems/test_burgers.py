@@ -416,7 +416,9 @@ def test_a_server_that_did_not_try_its_spoiled_model_counts_what_breaks_the_equa
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = rewritten(shipped, tmp_path / "m", model__tflite=_spoiled(shipped))
-    untried = "import sys; from pinn_inference import cli, trial; trial.passed = lambda _: None; cli.main(sys.argv[1:])"
+    untried = (
+        "import sys; from pinn_inference import cli, trial; trial.passed = lambda *_: None; cli.main(sys.argv[1:])"
+    )
     monkeypatch.setattr(process, "command", lambda *arguments: [sys.executable, "-c", untried, *arguments])
     with ServerProcess.started(**SERVED, model_uri=f"file://{folder}") as server, server.client() as client:
         answer = client.post("/predict", json=QUESTION).json()

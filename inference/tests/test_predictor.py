@@ -1,6 +1,7 @@
 """The path of a question: the real formulas and error table, with engines that do what the test wants."""
 
 import asyncio
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -441,3 +442,55 @@ async def test_the_same_question_of_a_slow_solver_is_solved_once_and_kept_for_a_
 
 def test_the_formulation_knows_its_own_names() -> None:
     assert black_scholes.Formulation.outputs == OUTPUTS
+
+
+# ------------------------------------------------------------------- a model that another process evaluates
+
+
+class Far(Counting):
+    """Evaluates nothing at once: whoever asks for that gets an error."""
+
+    name = "far"
+    here = False
+
+    def __init__(self, engine: Any, fail: Exception | None = None) -> None:
+        super().__init__(None, None, fail)
+        self._there = Counting(engine)
+
+    def jet(self, *at: float) -> Jet:
+        raise AssertionError("nothing is evaluated in this process")
+
+    def few(self, points: Array) -> Array:
+        raise AssertionError("nothing is evaluated in this process")
+
+    async def jets(self, points: Array, deadline_s: float) -> Evaluated:
+        await asyncio.sleep(0)
+        if self.fail:
+            raise self.fail
+        return Evaluated(self._there.few(points), self.name)
+
+
+def _far_predictor(engines: Far, *, solver: bool = True) -> Predictor:
+    near = _predictor(engines, solver=solver)
+    return dataclasses.replace(near, gathering=near.evaluation.asked)
+
+
+async def test_a_model_that_another_process_evaluates_answers_the_same_from_the_same_bins(litert: LiteRtEngine) -> None:
+    near, far = _predictor(Counting(litert)), _far_predictor(Far(litert))
+    points = near.problem.sample(60, np.random.default_rng(8))
+    for point in [*points, *points[:20]]:  # some are too far from their bin's centre, some come back
+        here, there = near.evaluation.one(point), await far.gathering(point)
+        assert (here.method, far.evaluation.engines.name) == (there.method, there.engine)
+        np.testing.assert_allclose(here.values, there.values, rtol=1e-6, atol=1e-7)
+    assert {answer.method for answer in await far.all_at(points)} <= {"cache", "model"}
+    exact = await far.all_at(points, exact=True)
+    assert {answer.method for answer in exact} == {"model"}
+
+
+async def test_while_that_process_is_away_the_solver_answers_and_says_why(litert: LiteRtEngine) -> None:
+    predictor = _far_predictor(Far(litert, fail=EngineError("the worker is gone", "model_error")))
+    point = predictor.problem.sample(1, np.random.default_rng(8))[0]
+    (answer,) = await predictor.all_at([point])
+    assert (answer.method, answer.reason) == ("solver", "model_error")
+    with pytest.raises(EngineError, match="the worker is gone"):
+        await predictor.gathering(point)

@@ -148,7 +148,9 @@ def _arithmetic(graph: bytes) -> bytes:
     kept = [f for f in library.function if f.signature.name not in gone]
     del library.function[:]
     library.function.extend(kept)
+    constants = [node for node in meta.graph_def.node if node.op == "Const"]  # functions capture them
     del meta.graph_def.node[:]
+    meta.graph_def.node.extend(constants)
     meta.ClearField("saver_def")
     meta.ClearField("collection_def")
     return bytes(whole.SerializeToString())

@@ -119,10 +119,14 @@ def contents(source: Path) -> tuple[str, bytes]:
 
 
 def fits(wish: Wish, problem: Ranged) -> None:
-    """Raises ModelError where the manifest says other outputs than its problem."""
+    """Raises ModelError where the manifest has other outputs than its problem, or tolerances for what is no invariant of it."""
     stated = [field.name for field in wish.outputs]
     if stated and sorted(stated) != sorted(problem.outputs):
         raise ModelError(f"the manifest has the outputs {', '.join(stated)}; they must be {', '.join(problem.outputs)}")
+    if strange := sorted(wish.tolerances.keys() - set(problem.invariants)):
+        raise ModelError(
+            f"the manifest has a tolerance for {strange[0]}; the invariants are {', '.join(problem.invariants)}"
+        )
 
 
 class Far:
@@ -271,11 +275,7 @@ def _sound(wish: Wish, files: dict[str, bytes]) -> dict[str, bytes]:
     """The same with the tolerances that were wished for. Raises ModelError where the network does not keep them."""
     found: Manifest = manifests.parse(files[digests.MANIFEST])
     for name, wished in wish.tolerances.items():
-        needed = found.tolerances.get(name)
-        if needed is None:
-            raise ModelError(
-                f"the manifest has a tolerance for {name}; the invariants are {', '.join(found.tolerances)}"
-            )
+        needed = found.tolerances[name]
         if needed > 4 * wished:
             raise ModelError(
                 f"the manifest promises {name} within {wished:g}; the network was measured to need {needed:g}"

@@ -189,7 +189,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from pinn_inference.errors import ModelError
+    from pinn_inference.errors import PinnError
 
     try:
         from pinn_inference.training import convert, folder
@@ -200,7 +200,7 @@ def _convert(arguments: argparse.Namespace) -> int:
             return _fail(f"{arguments.output} is not empty; name a new folder")
         done = convert.convert(arguments.source, arguments.manifest, arguments.as_it_is)
         folder.write(arguments.output, done.files)
-    except ModelError as error:
+    except PinnError as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"{error.strerror or error} ({error.filename})")

@@ -13,6 +13,7 @@ import numpy as np
 
 from pinn_inference import formats
 from pinn_inference.engines import Array
+from pinn_inference.errors import ModelError
 from pinn_inference.formats import Parcel, h5, keras_file, saved_model
 
 RAM: Final = "ram://pinn-model"
@@ -87,15 +88,17 @@ def _keras(tf: Any, parcel: Parcel) -> tuple[Value, Any]:
     import keras
 
     config = msgspec.json.decode(parcel.parts[keras_file.CONFIG])
+    said = [layer for layer in config["config"]["layers"] if layer["module"] == "keras.layers"]
+    named = h5.named([layer["class_name"] for layer in said])
+    found = h5.read(parcel.parts[keras_file.WEIGHTS], named)
+    for layer, name in zip(said, named, strict=True):
+        _fits(layer, found[name])
     functions = _words_taken_out(config)
     model = keras.saving.deserialize_keras_object(config, safe_mode=True)
-    layers = model.layers if config["class_name"] == "Functional" else model._layers
-    layers = [layer for layer in layers if isinstance(layer, keras.layers.Layer)]
-    names = h5.named([type(layer).__name__ for layer in layers])
-    for name, arrays in h5.read(parcel.parts[keras_file.WEIGHTS], names).items():
-        layer = layers[names.index(name)]
-        if arrays or layer.weights:
-            layer.load_own_variables({str(place): array for place, array in enumerate(arrays)})
+    for layer, name in zip(said, named, strict=True):
+        made, arrays = model.get_layer(layer["config"]["name"]), found[name]
+        if arrays or made.weights:
+            made.load_own_variables({str(place): array for place, array in enumerate(arrays)})
     for name, function in functions.items():
         model.get_layer(name).activation = getattr(keras.ops, function)
     count = len(model.inputs)
@@ -105,6 +108,12 @@ def _keras(tf: Any, parcel: Parcel) -> tuple[Value, Any]:
         return _numbers(model(entering, training=False))
 
     return value, tf.as_dtype(model.inputs[0].dtype)
+
+
+def _fits(layer: Any, arrays: Sequence[Any]) -> None:
+    """Raises ModelError for a Dense layer of another width than its numbers, before Keras makes room for it."""
+    if layer["class_name"] == "Dense" and (not arrays or arrays[0].shape[-1:] != (layer["config"].get("units"),)):
+        raise ModelError(f"model.weights.h5 has no numbers for the width of the layer {layer['config']['name']}")
 
 
 def _words_taken_out(config: Any) -> dict[str, str]:

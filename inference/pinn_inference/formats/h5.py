@@ -34,7 +34,8 @@ def read(content: bytes, layers: Sequence[str]) -> Arrays:
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            return {layer: _variables(h5py, file, f"layers/{layer}/vars", len(content)) for layer in layers}
+            room = _Room(len(content))
+            return {layer: _variables(h5py, file, f"layers/{layer}/vars", room) for layer in layers}
     except ModelError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a strange file makes the library raise, the sentence must name it
@@ -67,6 +68,18 @@ def read_apart(content: bytes, layers: Sequence[str], command: Sequence[str] = C
         return arrays
 
 
+class _Room:
+    """A file may claim numbers that it does not hold: all together have no more bytes than it has."""
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def takes(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ModelError("model.weights.h5 claims more numbers than it holds")
+
+
 def limit() -> None:
     """What a process may do that reads files of others: write none, and take so much memory."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -84,14 +97,14 @@ def named(classes: Sequence[str]) -> list[str]:
     return names
 
 
-def _variables(h5py: Any, file: Any, path: str, most: int) -> list[NDArray[Any]]:
+def _variables(h5py: Any, file: Any, path: str, room: _Room) -> list[NDArray[Any]]:
     group = _inside(h5py, file, path)
     if group is None:
         return []
     names = sorted(group, key=lambda name: (len(name), name))
     if names != [str(i) for i in range(len(names))] or len(names) > MOST_VARIABLES:
         raise ModelError(f"model.weights.h5 has other things than numbered variables in {path}")
-    return [_numbers(h5py, group, name, most) for name in names]
+    return [_numbers(h5py, group, name, room) for name in names]
 
 
 def _inside(h5py: Any, group: Any, path: str) -> Any:
@@ -107,15 +120,16 @@ def _inside(h5py: Any, group: Any, path: str) -> Any:
     return group
 
 
-def _numbers(h5py: Any, group: Any, name: str, most: int) -> NDArray[Any]:
+def _numbers(h5py: Any, group: Any, name: str, room: _Room) -> NDArray[Any]:
     link = group.get(name, getlink=True)
     found = group[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
         raise ModelError(f"model.weights.h5 has a variable {name} that lies elsewhere")
     if found.dtype.kind not in "fiu" or found.dtype.itemsize > 8 or found.ndim > 4:
         raise ModelError(f"model.weights.h5 has a variable of type {found.dtype} and {found.ndim} dimensions")
-    if found.nbytes > most or found.id.get_create_plist().get_nfilters():
-        raise ModelError("model.weights.h5 has a variable larger than the file, or a compressed one")
+    if found.id.get_create_plist().get_nfilters():
+        raise ModelError("model.weights.h5 has a compressed variable")
+    room.takes(found.nbytes)
     return np.asarray(found[()])
 
 

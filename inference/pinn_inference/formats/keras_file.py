@@ -4,7 +4,7 @@ Keras itself would import any module that a description names. So nothing of it 
 a list, their options are plain numbers, words and lists, and all that matters in training alone is left out.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -36,8 +36,19 @@ FUNCTIONS: Final = frozenset({"sin", "cos"})
 """What `activation=tf.sin` is saved as: a word. It is taken for the function of that name; the trial tells if it was another."""
 
 MODELS: Final = {"Sequential": "keras", "Functional": "keras.src.models.functional"}
-TENSOR, SLICE, ELLIPSIS = "__keras_tensor__", "__slice__", "__ellipsis__"
+TENSOR: Final = "__keras_tensor__"
+SLICE: Final = "__slice__"
+ELLIPSIS: Final = "__ellipsis__"
+ARGUMENTS: Final = {
+    TENSOR: ("shape", "dtype", "keras_history"),
+    SLICE: ("start", "stop", "step"),
+    ELLIPSIS: (),
+}
+"""What a layer may be called with beside numbers, and what is said of each."""
+
+CALLED_WITH: Final = frozenset({"training", "mask", "axis", "x", "x1", "x2"})
 DTYPES: Final = frozenset({"float32", "float64"})
+PARTS: Final = frozenset({"module", "class_name", "config", "registered_name"})
 LEFT_OUT: Final = (
     "_initializer",
     "_regularizer",
@@ -74,19 +85,19 @@ def rebuilt(model: object) -> Json:
     """A description with nothing in it but known classes and plain options."""
     found = _object(model, "its description")
     kind = found.get("class_name")
-    if kind not in MODELS:
+    if not _among(kind, MODELS):
         raise ModelError(
             f"is a {_shown(kind)}; models of Sequential or of the functional interface are read, no class of one's own"
         )
     config = _object(found.get("config"), "the model's config")
     layers = [_layer(layer) for layer in _list(config.get("layers"), "the model's layers", MOST_LAYERS)]
     named = [layer["config"].get("name") for layer in layers]
-    if not layers or len(set(named)) != len(named):
-        raise ModelError("has no layers, or two of one name")
+    if not layers or not all(isinstance(name, str) for name in named) or len(set(named)) != len(named):
+        raise ModelError("has no layers, or not a name of its own for each")
     clean: Json = {"name": "network", "layers": layers}
     if kind == "Functional":
         clean |= {ends: _plain(config.get(ends), ends) for ends in ("input_layers", "output_layers")}
-    return {"module": MODELS[kind], "class_name": kind, "config": clean, "registered_name": None}
+    return {"module": MODELS[str(kind)], "class_name": kind, "config": clean, "registered_name": None}
 
 
 def _layer(layer: object) -> Json:
@@ -96,11 +107,11 @@ def _layer(layer: object) -> Json:
     said = f"{_shown(kind)} of {_shown(module)}"
     if kind == "Lambda":
         raise ModelError("has a Lambda layer, which is code; write what it does with layers or keras.ops")
-    if kind in MODELS:
+    if _among(kind, MODELS):
         raise ModelError("has a model within a model; build it of its layers alone")
-    if module == "keras.layers" and kind in LAYERS:
+    if module == "keras.layers" and _among(kind, LAYERS):
         registered = None
-    elif module in OPERATION_MODULES and kind in OPERATIONS:
+    elif _among(module, OPERATION_MODULES) and _among(kind, OPERATIONS):
         registered = kind
     else:
         raise ModelError(f"has the layer {said}, which is not one this server knows: {', '.join(sorted(LAYERS))}")
@@ -127,13 +138,15 @@ def _options(config: Json, layer: str) -> Iterator[tuple[str, Any]]:
             yield name, _activation(value, layer)
         elif name == "units":
             yield name, _number(value, f"units of {layer}", WIDEST)
+        elif name in PARTS:
+            raise ModelError(f"has the option {name!r} in {layer}, which is a part of an object")
         elif not name.endswith(LEFT_OUT):
             yield name, _plain(value, f"{name[:100]} of {layer}")
 
 
 def _dtype(value: object) -> str:
     found = value["config"].get("name") if isinstance(value, dict) and isinstance(value.get("config"), dict) else value
-    if found not in DTYPES:
+    if not _among(found, DTYPES):
         raise ModelError(f"computes in {_shown(found)}; networks in float32 or float64 are served")
     return str(found)
 
@@ -141,7 +154,7 @@ def _dtype(value: object) -> str:
 def _activation(value: object, layer: str) -> Any:
     if isinstance(value, str) and value in ACTIVATIONS:
         return value
-    if isinstance(value, dict) and value.get("class_name") == "function" and value.get("config") in FUNCTIONS:
+    if isinstance(value, dict) and value.get("class_name") == "function" and _among(value.get("config"), FUNCTIONS):
         return value["config"]
     found = value.get("config") if isinstance(value, dict) and isinstance(value.get("config"), str) else value
     found = found.get("class_name") if isinstance(found, dict) else found
@@ -152,13 +165,17 @@ def _activation(value: object, layer: str) -> Any:
 
 
 def _nodes(value: object) -> list[Json]:
-    return [
-        {
-            "args": _argument(_object(node, "a node").get("args", []), 0),
-            "kwargs": {str(k): _argument(v, 0) for k, v in _object(node.get("kwargs", {}), "a node's options").items()},
-        }
-        for node in _list(value, "inbound_nodes", MOST_LAYERS)
-    ]
+    return [_node(_object(node, "a node")) for node in _list(value, "inbound_nodes", MOST_LAYERS)]
+
+
+def _node(node: Json) -> Json:
+    """A call of a layer. Keras would take options with the names of an object's parts for an object."""
+    options = _object(node.get("kwargs", {}), "a call's options")
+    if strange := sorted(options.keys() - CALLED_WITH):
+        raise ModelError(
+            f"calls a layer with the option {strange[0][:100]!r}; known are {', '.join(sorted(CALLED_WITH))}"
+        )
+    return {"args": _argument(node.get("args", []), 0), "kwargs": {k: _argument(v, 0) for k, v in options.items()}}
 
 
 def _argument(value: object, depth: int) -> Any:
@@ -170,9 +187,9 @@ def _argument(value: object, depth: int) -> Any:
     if not isinstance(value, dict):
         return _plain(value, "an argument")
     kind, config = value.get("class_name"), _object(value.get("config", {}), "an argument's config")
-    if kind not in (TENSOR, SLICE, ELLIPSIS):
+    if not _among(kind, ARGUMENTS):
         raise ModelError(f"calls a layer with {_shown(kind)}, which is not one of numbers, tensors and slices")
-    return {"class_name": kind, "config": {name: _plain(given, name) for name, given in config.items()}}
+    return {"class_name": kind, "config": {name: _plain(config.get(name), name) for name in ARGUMENTS[str(kind)]}}
 
 
 def _takes(model: Json) -> int:
@@ -195,6 +212,11 @@ def _decoded(content: bytes) -> object:
         return msgspec.json.decode(content)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ModelError(f"has a {CONFIG} that is not JSON: {error}") from None
+
+
+def _among(word: object, known: Container[str]) -> bool:
+    """Whether it is a word, and one of these."""
+    return isinstance(word, str) and word in known
 
 
 def _plain(value: object, name: str, depth: int = 0) -> Any:

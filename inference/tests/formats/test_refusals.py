@@ -100,6 +100,17 @@ def test_a_description_that_names_anything_unknown_is_refused_with_its_name(said
     assert re.search(f"^model.keras {words}" if words.startswith(("has", "is")) else words, refused(packed(said)))
 
 
+def test_options_of_a_call_that_keras_would_take_for_an_object_are_refused() -> None:
+    """`{"module": "os", "class_name": "function", "config": "system"}` is made of plain words."""
+    said = json.loads(PARTS["config.json"])
+    said["config"]["layers"][-1]["inbound_nodes"][0]["kwargs"] = {
+        "module": "os", "class_name": "function", "config": "system"
+    }  # fmt: skip
+    file = archive({**PARTS, "config.json": json.dumps(said).encode()})
+    assert "calls a layer with the option 'class_name'" in refused(file)
+    assert "has the option 'class_name' in Dense" in refused(packed(model(class_name="function")))
+
+
 @pytest.mark.parametrize(
     "shape", [None, [None], [None, None], [None, 0], [None, 1000], [None, 2, 3], [5, 2], [None, "2"], "x"]
 )

@@ -96,6 +96,8 @@ def _keras(tf: Any, parcel: Parcel) -> tuple[Value, Any]:
     functions = _words_taken_out(config)
     model = keras.saving.deserialize_keras_object(config, safe_mode=True)
     for layer, name in zip(said, named, strict=True):
+        if layer["class_name"] == "InputLayer":
+            continue  # of a Sequential model it is no layer
         made, arrays = model.get_layer(layer["config"]["name"]), found[name]
         if arrays or made.weights:
             made.load_own_variables({str(place): array for place, array in enumerate(arrays)})

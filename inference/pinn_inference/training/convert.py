@@ -25,7 +25,7 @@ from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts.manifest import Field, Manifest
 from pinn_inference.engines import Array, Engine, Jet, Shape
-from pinn_inference.engines.far import FarEngines
+from pinn_inference.engines.far import FarEngines, Options
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.errors import ModelError
 from pinn_inference.formats import Network, fused, h5, keras_file
@@ -40,6 +40,9 @@ CELLS: Final = 600
 
 MANY: Final = 1000
 SECONDS: Final = 60.0
+STARTING: Final = 600.0
+"""Seconds for TensorFlow to come up here, where nobody waits for a server."""
+
 T = TypeVar("T")
 
 
@@ -136,7 +139,7 @@ class Far:
 
     def __init__(self, parcel: bytes, shape: Shape) -> None:
         self.shape = shape
-        self._engines = FarEngines(parcel, shape)
+        self._engines = FarEngines(parcel, shape, Options(starting=STARTING))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 

@@ -47,7 +47,7 @@ def network(foreign: Path, name: str) -> formats.Network:
 
 
 def far(found: formats.Network, options: Options | None = None) -> FarEngines:
-    return FarEngines(found.parcel("xt", ROWS), (2, len(ROWS)), options)
+    return FarEngines(found.parcel("xt", ROWS), (2, len(ROWS)), options or Options(starting=600))
 
 
 def with_engines(engines: FarEngines, work: Callable[[FarEngines], Awaitable[Any]]) -> Any:

@@ -23,7 +23,7 @@ import yaml
 from pinn_operator.api import PinnDeployment, names
 from pinn_operator.api.check import problems, whole_schema, with_defaults
 from pinn_operator.api.generate import CRD_FILE, ROOT, crd
-from pinn_operator.api.schema import VALIDATIONS
+from pinn_operator.api.schema import UNSEEN, VALIDATIONS
 from pinn_operator.validate import Verdict, validate
 
 from tests.manifests import cases
@@ -131,6 +131,11 @@ def plainly(field: str) -> str:
 @pytest.mark.parametrize("name", cases.valid())
 def test_a_right_manifest_is_accepted(server: httpx.Client, name: str) -> None:
     assert complaints(tried(server, cases.valid()[name])) == {}
+
+
+@pytest.mark.parametrize("name", cases.released())
+def test_a_manifest_of_every_release_is_accepted(server: httpx.Client, name: str) -> None:
+    assert complaints(tried(server, cases.released()[name])) == {}
 
 
 @pytest.mark.parametrize("case", cases.refused(), ids=lambda case: case.title)
@@ -392,6 +397,19 @@ STATUS = {
     "history": [{"revision": "abc", "outcome": "Promoted", "at": "2026-01-01T00:00:00Z", "report": "r", "sha256": "0"}],
     "lastHandled": {"promote": "abc@1"},
 }
+
+
+def test_an_object_that_no_operator_has_seen_says_so(
+    server: httpx.Client, namespace: str, separate: Callable[[bool], None]
+) -> None:
+    """By a default of the whole status, as a status that is sent along is thrown away; kstatus would call it Current else."""
+    separate(True)
+    path = collection(namespace, SEPARATE_GROUP)
+    server.post(path, json=elsewhere(cases.minimal(), "unseen")).raise_for_status()
+    assert server.get(f"{path}/unseen").json()["status"] == UNSEEN
+    sent = elsewhere(cases.minimal(), "unseen-with-status") | {"status": {"observedGeneration": 1}}
+    server.post(path, json=sent).raise_for_status()
+    assert server.get(f"{path}/unseen-with-status").json()["status"] == UNSEEN
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,16 @@ def valid() -> Mapping[str, Manifest]:
     return {document["metadata"]["name"]: document for document in documents}
 
 
+@functools.cache
+def released() -> Mapping[str, Manifest]:
+    """The manifests that were valid in a release, and must stay so: by release, file and name of the object."""
+    return {
+        f"{file.parent.name}/{file.stem}/{document['metadata']['name']}": document
+        for file in sorted((HERE / "releases").glob("*/*.yaml"))
+        for document in yaml.safe_load_all(file.read_text())
+    }
+
+
 def minimal() -> Manifest:
     """A model's name and version, nothing else."""
     return copy.deepcopy(valid()["option-pricer"])

@@ -17,6 +17,8 @@ from pinn_operator.api.schema import DEFAULTS_OF_FIELDS, Schema, as_words, rende
 
 ROOT: Final = Path(__file__).parents[3]
 CRD_FILE: Final = Path("crds") / f"{names.GROUP}_{names.PLURAL}.yaml"
+CHART_FILE: Final = Path("charts/pinn-operator/files/crd.yaml")
+"""A copy, since Helm reads nothing outside its chart, and Flux and Argo CD follow no links out of one."""
 DOCS_FILE: Final = Path("docs/reference/crd.md")
 AGAIN: Final = "python -m pinn_operator.api.generate"
 
@@ -185,7 +187,7 @@ def _refusals(rules: Iterable[Rule]) -> str:
 
 def files() -> dict[Path, str]:
     """What is generated, by path from the root of the repository."""
-    return {CRD_FILE: crd_yaml(), DOCS_FILE: docs()}
+    return {CRD_FILE: crd_yaml(), CHART_FILE: crd_yaml(), DOCS_FILE: docs()}
 
 
 def stale(root: Path = ROOT) -> list[Path]:

@@ -17,6 +17,8 @@ Schema = dict[str, Any]
 
 VALIDATIONS: Final = "x-kubernetes-validations"
 DEFAULTS_OF_FIELDS: Final = "Absent: the defaults of its fields."
+UNSEEN: Final[Schema] = {"observedGeneration": -1}
+"""The status of an object that no operator has looked at. Without it Flux and `helm --wait` (kstatus) take the object for finished."""
 _DROPPED: Final = ("title", "$defs", "$ref", "examples")
 _METADATA: Final[Schema] = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}}
 
@@ -29,7 +31,9 @@ def schema_of(root: type[Part]) -> Schema:
     schema["required"] = ["spec"]
     for name in ("apiVersion", "kind", "status"):
         schema["properties"][name] = _as_written(schema["properties"][name])
-    return _described(schema)
+    described = _described(schema)
+    described["properties"]["status"]["default"] = UNSEEN
+    return described
 
 
 def rendered(node: Any) -> Any:

@@ -113,8 +113,9 @@ class LastHandled(Part):
 class Status(Part):
     """What is, as the operator last saw it."""
 
-    observed_generation: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="The generation of the spec this status speaks of."
+    observed_generation: Annotated[int, Field(ge=-1)] | None = Field(
+        default=None,
+        description="The generation of the spec this status speaks of; -1 as long as no operator has looked at the object.",
     )
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(),

@@ -108,7 +108,8 @@ def test_a_status_is_not_looked_at() -> None:
 
 def test_the_operator_reads_a_defaulted_manifest_as_it_reads_the_bare_one() -> None:
     bare = cases.minimal()
-    assert PinnDeployment.model_validate(with_defaults(bare, whole_schema())) == PinnDeployment.model_validate(bare)
+    read = PinnDeployment.model_validate(with_defaults(bare, whole_schema()))
+    assert read.spec == PinnDeployment.model_validate(bare).spec
 
 
 @pytest.mark.parametrize("name", cases.valid())

@@ -17,6 +17,7 @@ from tests.e2e.cluster.ways import Way
 from tests.e2e.gateway import build as gateway_build
 from tests.e2e.prometheus import build as prometheus_build
 from tests.e2e.stores import build as stores_build
+from tests.e2e.tools import build as tools_build
 
 NAME = "pinn-e2e"
 
@@ -48,6 +49,9 @@ def third_party(cache: Cache) -> list[Request]:
         prometheus_build.crds(cache)
     with step("a registry and an S3 server (the first time they are compiled: 4 minutes)"):
         stores = stores_build.request(cache)
+    with step("Helm, kubeconform and kstatus (the first time they are compiled: 3 minutes)"):
+        tools_build.programs(cache)
+        tools_build.schemas(cache)
     return [gateway_build.request(), asking, stores]
 
 

@@ -17,6 +17,9 @@ lock inference pyproject.toml --extra inference --extra tensorflow --constraint 
 for name in bench bench-fastapi bench-mosec bench-mlserver; do lock $name requirements/$name.in; done
 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
   benchmarks/locust/requirements.in --constraint requirements/bench.txt -o benchmarks/locust/requirements.txt
+# The schemas that our manifests are compared with.
+uv pip compile --quiet --universal --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+  tests/e2e/tools/requirements.in -o tests/e2e/tools/requirements.txt
 # Clients that others wrote, for the tests of the protocol they speak.
 lock oip-clients requirements/oip-clients.in
 # What makes a site of the documents.

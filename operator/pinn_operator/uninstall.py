@@ -21,6 +21,7 @@ from pinn_operator.errors import ApiError, Conflict
 from pinn_operator.kube import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
+    DEPLOYMENT,
     PINN_DEPLOYMENT,
     SERVICE_ACCOUNT,
     Kind,
@@ -63,7 +64,7 @@ async def hold_authority(kube: Kube, installed: Installed) -> None:
     """Put the guard on, where it is not yet. Outside a cluster, or under other names, there is nothing to guard."""
     for kind, name, namespace in installed.authority:
         live = await kube.get(kind, name, namespace)
-        if live is None or "deletionTimestamp" in live["metadata"] or _is_held(live):
+        if live is None or _is_going(live) or _is_held(live):
             continue
         await kube.patch(kind, name, namespace, _finalizers(live, [*live["metadata"].get("finalizers", ()), GUARD]))
 
@@ -101,11 +102,19 @@ def _without_guard(live: Object) -> list[Object]:
 
 
 async def is_uninstalled(kube: Kube, installed: Installed) -> bool:
-    """Whether the operator is being taken away, and not only restarted. In named namespaces it may not read its role."""
+    """Whether the operator is being taken away, and not only restarted: its role or its Deployment is going. kubectl deletes the
+    role first, Helm the Deployment. Where it has no role it runs outside its cluster; in named namespaces it may not read it."""
     if installed.namespaces:
         return False
     role = await kube.get(CLUSTER_ROLE, installed.name)
-    return role is not None and "deletionTimestamp" in role["metadata"]
+    if role is None or _is_going(role):
+        return role is not None
+    deployment = await kube.get(DEPLOYMENT, installed.name, installed.namespace)
+    return deployment is None or _is_going(deployment)
+
+
+def _is_going(live: Object) -> bool:
+    return "deletionTimestamp" in live["metadata"]
 
 
 async def depart(context: Context, installed: Installed) -> None:
@@ -146,7 +155,7 @@ async def _let_go(context: Context, key: Key, turns: asyncio.Semaphore) -> None:
 
 async def _release_object(context: Context, key: Key) -> None:
     live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
-    if live is not None and "deletionTimestamp" in live["metadata"]:
+    if live is not None and _is_going(live):
         with contextlib.suppress(Exception):  # its children at best; the finalizer goes in any case
             await reconcile(context, key)
         live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)

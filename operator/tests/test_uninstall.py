@@ -27,6 +27,10 @@ def _authority(*finalizers: str, **metadata: Any) -> list[Object]:
     ]
 
 
+def _deployment(**metadata: Any) -> Object:
+    return {"kind": "Deployment", "metadata": {"name": "pinn-operator", "namespace": "pinn-system", **metadata}}
+
+
 def _object(name: str, *finalizers: str, namespace: str = "demo", **metadata: Any) -> Object:
     about = {"name": name, "namespace": namespace, "uid": f"{UID}-{name}", "finalizers": list(finalizers), **metadata}
     return {"kind": "PinnDeployment", "metadata": about, "spec": spec_of("1.0.0")}
@@ -140,7 +144,18 @@ async def test_where_the_definition_is_gone_no_object_needs_authority() -> None:
 
 @pytest.mark.parametrize(("role", "answer"), [([], False), (_authority(), False), (_authority(GUARD, **GOING), True)])
 async def test_it_is_uninstalled_when_its_role_is_being_deleted(role: list[Object], answer: bool) -> None:
-    assert await is_uninstalled(FakeKube(*role), INSTALLED) is answer
+    assert await is_uninstalled(FakeKube(*role, _deployment()), INSTALLED) is answer
+
+
+@pytest.mark.parametrize(
+    ("deployment", "answer"),
+    [([], True), ([_deployment(**GOING)], True), ([_deployment()], False)],
+    ids=["gone", "being deleted", "there"],
+)
+async def test_it_is_uninstalled_when_its_deployment_is_gone(deployment: list[Object], answer: bool) -> None:
+    """`helm uninstall` deletes the Deployment first, and the roles when its pods may have ended already."""
+    kube = FakeKube(*_authority(), *deployment)
+    assert await is_uninstalled(kube, INSTALLED) is answer
 
 
 async def test_departing_releases_objects_and_leaves_those_that_stay_with_their_servers() -> None:

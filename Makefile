@@ -13,7 +13,7 @@ PORT ?= 8080
 ARGS ?= get pinndeployments,pods --all-namespaces
 PYTEST_ARGS ?=
 
-.PHONY: help demo test lint docs unit test-gpu test-full e2e serve bench cluster-up cluster-down kubectl generate lock venv clean
+.PHONY: help demo test lint docs unit test-gpu test-full e2e score serve bench cluster-up cluster-down kubectl generate lock venv clean
 
 help: ## Show this help
 	@printf 'pinn-operator: serve physics-informed neural networks on Kubernetes\n\n'
@@ -44,6 +44,9 @@ test-full: venv ## All tests there are, an hour or more (SHARD=1/3 runs a third,
 
 e2e: venv ## End-to-end tests on a kind cluster of their own (KEEP=1 leaves it up, K=name runs one)
 	@$(PY) -m hack.e2e
+
+score: venv ## kube-score on the manifests and the chart; docs/reference/manifests.md explains what it is not asked
+	@$(PY) -m hack.score
 
 serve: ## One model server on this machine, without a cluster (PORT=8080)
 	@hack/serve --port $(PORT)

@@ -1,6 +1,5 @@
-"""The Helm chart installs what the kustomization installs, says no to nonsense, and upgrades and uninstalls without harm.
-
-Most of it needs no cluster: what Helm would send is compared, field by field, with what `kubectl apply -k` would send.
+"""The Helm chart sends what `kubectl apply -k` sends, field by field, and says no to nonsense. None of it needs a cluster;
+what happens on one is in test_chart_on_a_cluster.py.
 """
 
 from __future__ import annotations

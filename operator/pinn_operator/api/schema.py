@@ -18,7 +18,7 @@ Schema = dict[str, Any]
 VALIDATIONS: Final = "x-kubernetes-validations"
 DEFAULTS_OF_FIELDS: Final = "Absent: the defaults of its fields."
 UNSEEN: Final[Schema] = {"observedGeneration": -1}
-"""The status of an object that no operator has looked at. Without it kstatus (Flux, `helm --wait`) takes the object for finished."""
+"""The status of an object that no operator has looked at. Without it kstatus (Flux, Helm) takes it for finished."""
 _DROPPED: Final = ("title", "$defs", "$ref", "examples")
 _METADATA: Final[Schema] = {"type": "object", "properties": {"name": {"type": "string", "maxLength": 253}}}
 

@@ -1,4 +1,4 @@
-"""What others read our manifests and statuses with: Helm, kubeconform with Kubernetes' schemas, and kstatus, Flux's own reading."""
+"""What others read our manifests and statuses with: Helm, kubeconform with Kubernetes' schemas, and kstatus, which is Flux's."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ def programs(cache: Cache) -> Path:
 
 def score(cache: Cache) -> Path:
     """kube-score, by itself: it is compiled against an older Kubernetes, and only for `make score`."""
-    return go.build(cache, "kube-score", str(HERE / "kubescore"), ["github.com/zegl/kube-score/cmd/kube-score"], "-s -w", 60)
+    return go.build(
+        cache, "kube-score", str(HERE / "kubescore"), ["github.com/zegl/kube-score/cmd/kube-score"], "-s -w", 60
+    )
 
 
 def schemas(cache: Cache) -> Path:
-    """A folder with the schemas of every Kubernetes release, v1.34.0-local-strict/deployment-apps-v1.json and so on, as PyPI has them."""
+    """A folder with the schemas of every Kubernetes release: v1.34.0-local-strict/deployment-apps-v1.json and so on."""
 
     def fetch(place: Path) -> None:
         unpacked = place / "unpacked"

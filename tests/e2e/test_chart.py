@@ -87,7 +87,7 @@ def test_images_are_taken_by_digest_before_tag_and_by_tag_before_the_release() -
     mirror = ("--set", "image.repository=registry.example/o", "--set", "serverImage.repository=registry.example/s")
     assert operator_of(*mirror)["containers"][0]["image"] == "registry.example/o:0.1.0"
     assert environment(*mirror)["PINN_OPERATOR_SERVER_IMAGE"] == "registry.example/s:0.1.0"
-    pinned = (*mirror, "--set", f"image.tag=1,image.digest={digest},serverImage.digest={digest}")
+    pinned = (*mirror, "--set", f"image.digest={digest},serverImage.digest={digest}", "--set-string", "image.tag=1")
     assert operator_of(*pinned)["containers"][0]["image"] == f"registry.example/o@{digest}"
     assert environment(*pinned)["PINN_OPERATOR_SERVER_IMAGE"] == f"registry.example/s@{digest}"
 

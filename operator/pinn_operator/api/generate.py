@@ -20,6 +20,7 @@ CRD_FILE: Final = Path("crds") / f"{names.GROUP}_{names.PLURAL}.yaml"
 CHART_FILE: Final = Path("charts/pinn-operator/files/crd.yaml")
 """A copy, since Helm reads nothing outside its chart, and Flux and Argo CD follow no links out of one."""
 DOCS_FILE: Final = Path("docs/reference/crd.md")
+LABELS: Final = {"app.kubernetes.io/name": "pinn-operator", "app.kubernetes.io/part-of": "pinn-operator"}
 AGAIN: Final = "python -m pinn_operator.api.generate"
 
 COLUMNS: Final = (
@@ -40,7 +41,7 @@ def crd() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": names.CRD_NAME},
+        "metadata": {"name": names.CRD_NAME, "labels": LABELS},
         "spec": {
             "group": names.GROUP,
             "scope": "Namespaced",

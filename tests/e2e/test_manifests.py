@@ -19,7 +19,7 @@ from tests.e2e.tools import build
 pytestmark = pytest.mark.e2e
 
 KUBERNETES = ["1.31.0", "1.32.0", "1.33.0", "1.34.0", "1.35.0", "1.36.0", "1.37.0"]
-NOT_OURS = "PodMonitor"
+NOT_OURS = "PodMonitor,ServiceMonitor,PrometheusRule"
 """Kinds of other projects, whose schemas are not at hand."""
 
 

@@ -38,9 +38,7 @@ def clean(_installed_once: None) -> Iterator[None]:
     kubectl("delete", "-k", str(MANIFESTS), "--ignore-not-found", "--timeout=120s", limit=150)
     yield
     helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found")
-    eventually(lambda: not authority(), SECONDS, why=authority)
-    kubectl("delete", "crd", CRD, "--ignore-not-found", "--timeout=120s", limit=150)
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", limit=150)
+    kubectl("delete", "-k", str(MANIFESTS), "--ignore-not-found", "--timeout=120s", limit=150)
 
 
 def previous(folder: Path) -> Path:
@@ -118,7 +116,7 @@ def test_what_kustomize_installed_is_taken_over_without_a_restart(namespace: str
     apply(pinn(), namespace)
     wait_ready(namespace, seconds=SECONDS)
     old = servers(namespace)
-    install(CHART, "--take-ownership")
+    install(CHART, "--take-ownership", "--force-conflicts")
     wait_ready(namespace, seconds=SECONDS)
     assert servers(namespace) == old
     assert get("deployment", RELEASE, NAMESPACE)["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"

@@ -46,6 +46,7 @@ OTHERS = {  # not ours, and nothing to look up
         "done",
         "flux",
         "argocd",
+        "helm",
         "jq",
         "echo",
         "crane",

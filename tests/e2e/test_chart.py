@@ -36,7 +36,7 @@ def test_the_chart_installs_what_the_kustomization_installs(way: str) -> None:
 def test_a_difference_is_named_by_object_and_field() -> None:
     """The comparison itself: one field, one object more, one variable more."""
     changed = ("--set", "replicas=3", "--set", "settings.passes=4", "--set", "monitoring.podMonitor.enabled=true")
-    assert compared("", *changed) == [
+    assert [line for line in compared("", *changed) if line not in compared("")] == [
         "PodMonitor/pinn-system/pinn-operator: only in the chart",
         "Deployment/pinn-system/pinn-operator: spec.replicas: 2 in manifests/, 3 in the chart",
         "Deployment/pinn-system/pinn-operator: spec.template.spec.containers.[operator].env.[PINN_OPERATOR_PASSES]: "

@@ -37,9 +37,8 @@ def blocks(text: str, kind: str) -> list[str]:
     return [match["body"] for match in FENCE.finditer(text) if match["kind"] == kind]
 
 
-def lines(page: Path) -> list[str]:
+def lines(text: str) -> list[str]:
     """What follows a prompt on a page, continued lines joined."""
-    text = page.read_text()
     written = [*blocks(text, "console"), *(match[0] for match in INDENTED.finditer(FENCE.sub("", text)))]
     found: list[str] = []
     for block in written:
@@ -53,7 +52,7 @@ def commands() -> list[Command]:
     return [
         Command(str(page.relative_to(ROOT)), tuple(words))
         for page in pages()
-        for line in lines(page)
+        for line in lines(page.read_text())
         for words in simple(line)
     ]
 

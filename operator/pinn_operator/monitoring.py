@@ -122,6 +122,7 @@ class _Objects:
     def note(self, finished: Pass) -> None:
         key, status = finished.observed.key, finished.observed.resource.status
         held = {condition.type: condition.status == "True" for condition in status.conditions}
+        self._condition.remove_by_labels(_of(key))  # of those that only some objects have, and not for ever
         for condition in (*CONDITIONS, *(held.keys() - set(CONDITIONS))):
             self._condition.labels(*key, condition).set(held.get(condition, False))
         for phase in Phase:

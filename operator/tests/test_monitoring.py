@@ -111,6 +111,14 @@ def test_conditions_are_one_where_they_are_true_and_zero_where_they_are_false_or
     assert [_condition(monitoring, name) for name in ("Ready", "Reconciling", "Stalled")] == [1, 0, 0]
 
 
+def test_a_condition_that_only_some_objects_have_goes_when_the_object_has_it_no_more() -> None:
+    monitoring = Monitoring()
+    monitoring.note(_finished(("Ready", "True"), ("GpuSatisfied", "True")))
+    assert _condition(monitoring, "GpuSatisfied") == 1
+    monitoring.note(_finished(("Ready", "True")))
+    assert _condition(monitoring, "GpuSatisfied") is None
+
+
 def test_weights_are_those_of_the_status() -> None:
     monitoring = Monitoring()
     monitoring.note(_finished(stable=90, canary=10))

@@ -73,7 +73,8 @@ def layer(kind: str, name: str, *, of: Sequence[str] | None = None, **config: An
     }
     if of is None:
         return found
-    tensors = [{"class_name": "__keras_tensor__", "config": {"keras_history": [one, 0, 0]}} for one in of]
+    shape = {"shape": [None, None], "dtype": "float32"}
+    tensors = [{"class_name": "__keras_tensor__", "config": {**shape, "keras_history": [one, 0, 0]}} for one in of]
     nodes = [{"args": [tensors if len(tensors) > 1 else tensors[0]], "kwargs": {}}] if tensors else []
     return {**found, "name": name, "inbound_nodes": nodes}
 

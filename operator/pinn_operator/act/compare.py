@@ -127,4 +127,9 @@ def owns_replicas(live: Mapping[str, Any]) -> bool:
     )
 
 
-_IMMUTABLE = {"Service": ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy")}
+_IMMUTABLE = {
+    "Service": (
+        *("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"),
+        *("externalIPs", "sessionAffinity", "sessionAffinityConfig", "internalTrafficPolicy", "trafficDistribution"),
+    )
+}

@@ -28,12 +28,23 @@ def service(traffic: Traffic, seen: Observed) -> Object:
 
 
 def _with_those_there(ours: Object, seen: Observed) -> list[Object]:
-    """Our port, and those that the Service has besides: one that was taken over has the ports and the names its callers know."""
+    """Our port at its place among those that the Service has: one that was taken over keeps the ports and names its callers know.
+    Of several ports each has a name, and no two the same."""
     live = seen.children.get(ChildId("Service", seen.key.name), {}).get("spec", {}).get("ports", ())
-    others = [dict(port) for port in live if (port["port"], port["protocol"]) != (ours["port"], ours["protocol"])]
-    named = next((port["name"] for port in live if port not in others and port.get("name")), ours["name"])
-    taken = named in {port.get("name") for port in others}
-    return [{**ours, "name": OTHER_NAME if taken else named}, *others]
+    found: list[Object] = [
+        {"name": f"port-{port['port']}", **port} if _key(port) != _key(ours) else dict(port) for port in live
+    ]
+    place = next((number for number, port in enumerate(found) if _key(port) == _key(ours)), None)
+    if place is None:
+        found, place = [dict(ours), *found], 0
+    taken = {port.get("name") for number, port in enumerate(found) if number != place}
+    wished = (found[place].get("name"), ours["name"], OTHER_NAME, f"{OTHER_NAME}-{SERVICE_PORT}")
+    found[place] = {**ours, "name": next(name for name in wished if name and name not in taken)}
+    return found
+
+
+def _key(port: Object) -> tuple[int, str]:
+    return port["port"], port.get("protocol", "TCP")
 
 
 def canary_service(plan: Plan, traffic: Traffic, seen: Observed) -> Object | None:

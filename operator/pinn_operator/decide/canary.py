@@ -113,7 +113,8 @@ def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | 
         return ended(
             case, "RolledBack", "Aborted", "a person asked for it (pinn.dev/abort)", request=("abort", request)
         )
-    if not case.bakes and (said := starves(seen, stable, wanted)):
+    answers = seen.workload(stable.name).ready > 0 or not current(seen, wanted)  # who gets all of it must be there
+    if not case.bakes and answers and (said := starves(seen, stable, wanted)):
         return ended(case, "RolledBack", NO_GPU, said, blamed=False)
     return _step(_with_reading(case)) if case.journal.step else _come_up(case)
 
@@ -184,6 +185,17 @@ def _come_up(case: Case) -> Plan:
     if _is_tried(case):
         return _to_step(case, 1)
     return _try(case)
+
+
+def _awaits_more(case: Case, said: str) -> Plan:
+    """With an autoscaler a later step needs servers that the first did not: they have as long to come as those had."""
+    if _waited(case) <= _deadline(case):
+        return _held(case, Phase.STEPPING, said, _until_deadline(case))
+    limit = case.seen.resource.spec.rollout.progress_deadline
+    reason = NO_GPU if has_no_gpu(case.seen, case.wanted) else "ProgressDeadlineExceeded"
+    return ended(
+        case, "RolledBack", reason, f"{said}; not within spec.rollout.progressDeadline ({limit})", blamed=False
+    )
 
 
 def _failed_to_start(case: Case) -> tuple[str, str] | None:
@@ -406,7 +418,9 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
     if not (is_ready(seen, case.wanted, case.needed) and is_behind(seen, case.wanted, case.needed)):
         share = f"is to get {step.weight} % of the traffic when every server is ready"
         said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted, case.needed)}"
-        return _held(case, Phase.STEPPING, said, SOON)
+        if seen.resource.spec.autoscaling is None:
+            return _held(case, Phase.STEPPING, said, SOON)
+        return _awaits_more(_timed(case), said)
     if coarse := _too_coarse(case, step):
         return coarse
     if number > 1 and not _are_warm(case):
@@ -419,6 +433,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         step=number,
         step_began=None,
         weight=step.weight,
+        waits_since=None,
         rose_at=case.now,
         lost_at=None,
         crashed=False,

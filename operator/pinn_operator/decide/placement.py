@@ -49,7 +49,7 @@ def starves(seen: Observed, stable: Revision, canary: Revision) -> str:
     """Why stable, which needs GPUs and has been short of one for as long as patience lasts, should have that of the canary;
     nothing while it has its own. Else the canary could keep it from coming back."""
     gpu = seen.place(stable.name, "GPU")
-    if "GPU" not in canary.runs_on or stable.runs_on != ("GPU",) or not _patience_is_over(seen, stable, gpu):
+    if canary.runs_on != ("GPU",) or stable.runs_on != ("GPU",) or not _patience_is_over(seen, stable, gpu):
         return ""
     return f"{called(stable)} has been short of a GPU for {stable.gpu.patience}, and needs it first; {gpu.lacking}"
 

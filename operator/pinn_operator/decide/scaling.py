@@ -43,7 +43,7 @@ def whole(seen: Observed, stable: Revision, known: int = 0) -> int:
     scaling = scaled(seen)
     if scaling is None:
         return seen.resource.spec.replicas
-    return min(scaling.max_replicas, max(scaling.min_replicas, known or seen.workload(stable.name).asked))
+    return min(scaling.max_replicas, max(scaling.min_replicas, known or _has(seen, stable)))
 
 
 def needed_for(seen: Observed, weight: int, of: int) -> int:
@@ -61,7 +61,8 @@ def sized(seen: Observed, revision: Revision, nudge: str | None, fewest: int | N
     if scaling is None:
         scale = _way_back(seen, revision) if spec.replicas else None
         return Run(revision, scale.fewest if scale else spec.replicas, nudge, scale)
-    least = _standby(seen, revision, scaling) if fewest is None else fewest
+    # Within a rollout nobody has fewer than it has: a pass that knows no next step must not end what has just been started.
+    least = _standby(seen, revision, scaling) if fewest is None else max(fewest, _has(seen, revision))
     least = min(scaling.max_replicas, max(scaling.min_replicas, least))
     cpu = unless_off(fraction, scaling.target_cpu)
     scale = Scale(
@@ -95,7 +96,7 @@ def look_again(seen: Observed, runs: Iterable[Run]) -> float | None:
     if scaled(seen) is None:
         return DOWN_SECONDS if any(run.scale for run in runs) else None
     left = _standby_left(seen)
-    above = any(run.scale and run.scale.fewest > needed(seen) for run in runs)
+    above = any(run.replicas > needed(seen) for run in runs)
     return left if left and above else None
 
 
@@ -120,7 +121,13 @@ def _standby(seen: Observed, revision: Revision, scaling: Autoscaling) -> int:
     takes_part = journal is not None and revision.name in (journal.stable.revision, journal.canary.revision)
     if journal is None or not takes_part or (journal.ending and not _standby_left(seen)):
         return scaling.min_replicas
-    return seen.workload(revision.name).asked or journal.servers
+    return _has(seen, revision) or journal.servers
+
+
+def _has(seen: Observed, revision: Revision) -> int:
+    """The servers it has or starts. Where CPUs stand in for GPUs a pending server is the probe for one: it counts for nothing."""
+    found = seen.workload(revision.name)
+    return found.asked if len(revision.runs_on) == 1 else min(found.asked, found.pods)
 
 
 def _standby_left(seen: Observed) -> float | None:

@@ -57,6 +57,7 @@ def turned(service: Object, owner: Mapping[str, Any], revision: str) -> Object:
     found = copy.deepcopy(service)
     name, metadata, spec = found["metadata"]["name"], found["metadata"], found["spec"]
     before = {part: service["spec"][part] for part in ("selector", "ports")}
+    before["labels"] = service["metadata"].get("labels", {})
     metadata["annotations"] = {**metadata.get("annotations", {}), BEFORE: json.dumps(before, sort_keys=True)}
     metadata["labels"] = {**metadata.get("labels", {}), **labels_of(name, "server")}
     metadata["ownerReferences"] = [
@@ -89,8 +90,9 @@ def given_back(service: Object) -> Object:
     metadata["ownerReferences"] = [
         ref for ref in metadata.get("ownerReferences", ()) if (ref["kind"], ref.get("controller")) != (KIND, True)
     ]
-    ours = labels_of(metadata["name"], "server")
-    metadata["labels"] = {key: value for key, value in metadata.get("labels", {}).items() if ours.get(key) != value}
+    mine = labels_of(metadata["name"], "server")
+    since = {key: value for key, value in metadata.get("labels", {}).items() if mine.get(key) != value}
+    metadata["labels"] = since | {key: value for key, value in before["labels"].items() if key in mine}
     # An operator takes what it once applied for its own: who has a field is forgotten, so it is not.
     metadata["managedFields"] = [{}]
     spec["selector"], spec["ports"] = before["selector"], before["ports"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from pinn_operator.api.names import GROUP, LABEL_OBJECT, LABEL_REVISION, PLURAL, VERSION
+from pinn_operator.api.names import GROUP, KIND, LABEL_OBJECT, LABEL_REVISION, PLURAL, VERSION
 from pinn_operator.plugin.kubectl import FIELD_MANAGER, Kubectl, NotFound, Object, Trouble
-from pinn_operator.plugin.migrate import complaint_about, given_back, manifest, turned
+from pinn_operator.plugin.migrate import BEFORE, complaint_about, given_back, manifest, turned
 from pinn_operator.plugin.standing import standing_of
 
 LOOK_SECONDS: Final = 0.5
@@ -41,7 +41,11 @@ class Migration:
 
     def undo(self) -> None:
         """Give the Service back to the servers it had, then remove the object."""
-        service = given_back(self._service())
+        service = self._service()
+        if BEFORE not in service["metadata"].get("annotations", {}) and not _belongs_to_an_object(service):
+            self._remove()  # cut off after the Service was given back
+            return
+        service = given_back(service)
         if not self._count(service["spec"]["selector"]):
             raise Trouble(
                 f"no ready pod has the labels that Service/{self.name} had selected: {_shown(service['spec']['selector'])}; "
@@ -49,10 +53,12 @@ class Migration:
             )
         self._replace(service)
         self.tell(f"Service/{self.name} leads to {_shown(service['spec']['selector'])} again")
-        self.kubectl.run(
-            "delete", KIND_PATH, self.name, "-n", self.kubectl.namespace, "--ignore-not-found", "--wait=false"
-        )
-        self.tell(f"{self.name} is being deleted")
+        self._remove()
+
+    def _remove(self) -> None:
+        self.kubectl.pinn(self.name)  # where there is none of that name, it says which there are
+        self.kubectl.run("delete", KIND_PATH, self.name, "-n", self.kubectl.namespace, "--wait=false")
+        self.tell(f"PinnDeployment/{self.name} is being deleted")
 
     # --- Reading ---
 
@@ -125,6 +131,10 @@ class Migration:
 
 
 KIND_PATH: Final = f"{PLURAL}.{VERSION}.{GROUP}"
+
+
+def _belongs_to_an_object(service: Object) -> bool:
+    return any(ref["kind"] == KIND for ref in service["metadata"].get("ownerReferences", ()))
 
 
 def _shown(selector: Mapping[str, str]) -> str:

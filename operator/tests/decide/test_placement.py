@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from pinn_operator.api.observed import Observed, Workload
-from pinn_operator.api.placement import NOWHERE, Place, Placed
+from pinn_operator.api.placement import NOWHERE, Place, Placed, Placement
 from pinn_operator.api.plan import Phase, Plan, Run
 from pinn_operator.api.revision import Revision
 from pinn_operator.decide import decide
@@ -196,6 +196,37 @@ def test_a_canary_gives_way_to_a_stable_that_has_lost_its_gpu_and_finds_no_other
     for not_yet in (replace(short, since=SHORT), replace(short, lacking="")):
         going_on = decide(replace(seen, places={**seen.places, stable.name: {"GPU": not_yet}}))
         assert going_on.phase is Phase.STEPPING
+
+
+def test_a_canary_that_may_run_on_cpus_is_the_way_out_for_a_stable_that_lacks_its_gpu() -> None:
+    seen = rollout(PREFER, Place(asked=2, lacking=WORDS, since=LONG), Place(asked=2, on_nodes=2, ready=2, behind=2))
+    (stable,) = [one for one in seen.revisions.values() if one.number == 1]
+    required = replace(stable, content={**stable.content, **REQUIRE}, template=None)
+    short = Place(asked=2, lacking=WORDS, since=LONG)
+    plan = decide(
+        replace(
+            seen,
+            revisions={**seen.revisions, stable.name: required},
+            places={**seen.places, stable.name: {"GPU": short}},
+        )
+    )
+    assert plan.phase is Phase.STEPPING
+
+
+def test_the_probe_for_a_gpu_counts_for_no_server_of_an_autoscaled_object() -> None:
+    """Else stable would grow by one a pass while a rollout goes on: what it has is what it keeps."""
+    scaled = {**PREFER, "autoscaling": {"minReplicas": 2, "maxReplicas": 10}}
+    seen = rollout(scaled, Place(asked=1, lacking=WORDS, since=LONG), Place(asked=2, on_nodes=2, ready=2, behind=2))
+    (stable,) = [one for one in seen.revisions.values() if one.number == 1]
+    probed = Workload(pods=2, ready=2, asked=3)
+    places: dict[Placement, Place] = {
+        "GPU": Place(asked=1, lacking=WORDS, since=LONG),
+        "CPU": Place(asked=2, on_nodes=2, ready=2, behind=2),
+    }
+    seen = replace(seen, workloads={**seen.workloads, stable.name: probed}, places={**seen.places, stable.name: places})
+    (placed,) = [run.placed for run in after(seen, 5).run if run.revision.name == stable.name]
+    assert placed
+    assert counts(placed) == (1, 2, "OnCpus")
 
 
 def test_a_canary_that_prefers_gpus_goes_on_with_servers_on_cpus() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from pinn_operator.api.observed import Autoscaler, Observed
 from pinn_operator.api.plan import Phase, Plan, Run
+from pinn_operator.api.readings import Measured
 from pinn_operator.decide import decide
 from pinn_operator.decide.scaling import DOWN_SECONDS, STANDBY_SECONDS
 from tests.decide.tiny_cluster import TinyCluster, rolling, serving
@@ -266,3 +268,40 @@ def test_an_object_that_is_switched_off_and_on_begins_with_what_replicas_says() 
     for _ in range(3):
         cluster.go_on()
     assert (cluster.sizes, cluster.bounds) == ({cluster.wanted: 5}, {cluster.wanted: (2, 10)})
+
+
+class Crowded(TinyCluster):
+    """A cluster with room for eleven servers in all: whoever comes later waits for a place, and nobody can read it."""
+
+    room = 11
+
+    def settle_down(self) -> None:
+        super().settle_down()
+        for pod in [pod for pods in self.pods.values() for pod in pods][self.room :]:
+            pod.ready = False
+
+    def _measured(self, seen: Observed) -> Measured | None:
+        return super()._measured(replace(seen, servers=tuple(one for one in seen.servers if one.ready)))
+
+
+def test_servers_that_a_later_step_needs_have_as_long_to_come_as_those_of_the_first() -> None:
+    cluster = Crowded("1.0.0", autoscaling=BETWEEN, rollout={"progressDeadline": "2m"})
+    for _ in range(4):
+        cluster.go_on()
+    cluster.scale(cluster.named("1.0.0"), 8)
+    for _ in range(10):
+        cluster.go_on()
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: "is to get 50 %" in plan.sentence, passes=600)
+    plan = cluster.until(lambda plan: plan.phase is Phase.ROLLED_BACK, passes=600)
+    assert "not within spec.rollout.progressDeadline (2m)" in plan.sentence
+    assert cluster.status["rejected"] == [], "there was no room: it is not to blame"
+
+
+def test_within_a_rollout_the_canary_keeps_what_it_has_though_a_pass_knows_no_next_step() -> None:
+    cluster = _scaled_cluster(8)
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: cluster.sizes.get(cluster.wanted, 0) == 4)
+    cluster.no_metrics = "cannot be read"
+    cluster.go_on()
+    assert cluster.bounds[cluster.wanted] == (4, 10)

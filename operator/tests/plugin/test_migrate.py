@@ -62,6 +62,18 @@ def test_what_is_given_back_is_what_was_there_and_nobodys() -> None:
     assert owner_of(after, "u-1") is Owner.OTHER
 
 
+def test_labels_that_were_written_over_come_back() -> None:
+    before = _service()
+    before["metadata"]["labels"] = {
+        "app.kubernetes.io/managed-by": "Helm",
+        "app.kubernetes.io/name": "old",
+        "team": "rates",
+    }
+    assert (
+        given_back(turned(copy.deepcopy(before), OBJECT, "abc"))["metadata"]["labels"] == before["metadata"]["labels"]
+    )
+
+
 def test_an_operator_that_has_applied_it_meanwhile_does_not_take_it_for_its_own_once_it_is_given_back() -> None:
     service = turned(_service(), OBJECT, "abc")
     service["metadata"]["managedFields"] = [{"manager": "pinn-operator", "operation": "Apply", "fieldsV1": {}}]

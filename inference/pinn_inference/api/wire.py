@@ -19,7 +19,7 @@ import httptools
 from pinn_inference.api.http import Answer, App, ProtocolClosed, failure
 
 HEAD: Final = 64 * 1024
-"""Bytes a head may have, and of a body that may lie here unread."""
+"""Bytes a head may have, or what comes between or behind the chunks of a body; and of a body that may lie here unread."""
 
 SLICE: Final = 8192
 """Bytes parsed at a time: a caller may send many questions without waiting, and each takes more room parsed than sent."""
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
         self._asked: deque[Exchange] = deque()
         self._task: asyncio.Task[None] | None = None
         self._rest = b""
-        self._head = 0
+        self._head = 0  # bytes since the last of a body: a head, or what chunks and their end are wrapped in
         self._bodied: Exchange | None = None
         self._busy = False
         self._over = self._deaf = self._paused = False
@@ -254,6 +254,7 @@ class Connection(asyncio.Protocol):
         """More of its body."""
         assert self._incoming is not None  # noqa: S101 - a body follows a head
         self._incoming.feed(piece)
+        self._head = 0
 
     def on_message_complete(self) -> None:
         """It is complete."""
@@ -296,9 +297,8 @@ class Connection(asyncio.Protocol):
             raise  # ours, not the caller's
         except httptools.HttpParserError:
             self._break("the request is not HTTP as the standard has it", 400)
-        if self._incoming is not None:
-            self._head = 0
-        elif self._head > HEAD:
+            return
+        if self._head > HEAD:
             self._break(f"the head of the request is longer than {HEAD} bytes", 431)
 
     def _stay(self, exchange: Exchange) -> None:

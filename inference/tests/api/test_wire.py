@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 from pinn_inference.api import wire
 from pinn_inference.api.http import Answer, App, Request, State, ok
 from pinn_inference.api.wire import HEAD, Listener
@@ -141,6 +142,29 @@ async def test_what_is_asked_before_nonsense_is_answered() -> None:
         answer = await said(port, GET + b"\r\n" + b"nonsense\r\n\r\n")
     assert answer.count(b"HTTP/1.1 ") == 1
     assert answer.endswith(b'"here"')
+
+
+@pytest.mark.parametrize("endless", [b"1\r\nx\r\n0\r\nx-a: ", b"1;"], ids=["trailer", "extension"])
+async def test_what_surrounds_a_body_in_chunks_has_an_end(endless: bytes) -> None:
+    async with listening() as (_, port):
+        answer = await said(port, POST + b"transfer-encoding: chunked\r\n\r\n" + endless, b"a" * 3 * HEAD)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_body_may_be_longer_than_what_surrounds_it() -> None:
+    chunks = b"1;a=b\r\nx\r\n" * HEAD + b"%x\r\n%s\r\n0\r\n\r\n" % (2 * HEAD, b"x" * 2 * HEAD)
+    async with listening() as (_, port):
+        answer = await said(port, POST + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n", chunks)
+    assert answer.endswith(b'["' + b"x" * 3 * HEAD + b'","",null]')
+
+
+async def test_a_head_that_is_too_long_and_wrong_is_refused_once() -> None:
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    async with listening() as (_, port):
+        answer = await said(port, GET + b"x: " + b"a" * (HEAD + 500) + b"\r\nwrong field\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 4") == 1
+    assert not raised
 
 
 async def test_a_connection_too_many_is_told_to_come_back() -> None:

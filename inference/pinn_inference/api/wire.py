@@ -120,6 +120,10 @@ class Exchange:
 
     # ------------------------------------------------------------------- what is answered together asks of it
 
+    def abort(self) -> None:
+        """It will have no answer: its connection ends."""
+        self._connection.abort()
+
     def body(self) -> bytes:
         """All of a body that has come; it stays to be read."""
         self._pieces[:] = [b"".join(self._pieces)]
@@ -352,7 +356,14 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif not exchange.last:
             self.read_on()
-        elif exchange.complete and not self._over:
+        else:
+            self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """That was the last answer: what was asked behind it gets none."""
+        self._asked.clear()
+        self._rest, self._incoming = b"", None
+        if exchange.complete and not self._over:
             self._transport.close()
         else:
             self._part()

@@ -38,7 +38,7 @@ class Exchange:
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self._body = asked if isinstance(asked, bytes) else msgspec.json.encode(OPTION if asked is None else asked)
         self.came: Answer | None = None
-        self.usual = False
+        self.usual = self.aborted = False
 
     def body(self) -> bytes:
         return self._body
@@ -48,6 +48,9 @@ class Exchange:
 
     def as_usual(self) -> None:
         self.usual = True
+
+    def abort(self) -> None:
+        self.aborted = True
 
     @property
     def json(self) -> Any:
@@ -211,3 +214,19 @@ async def test_an_answer_that_cannot_be_written_goes_the_usual_way(desk: Desk, m
     assert await desk.asked(exchange) == [True]
     assert exchange.usual
     assert desk.metrics.requests.counts["ok", "live"] == 0
+
+
+@pytest.mark.parametrize("way", ["answered", "as_usual"])
+async def test_an_answer_that_cannot_be_sent_costs_nobody_else_theirs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the connection is gone")
+
+    first, second, third = Exchange(), Exchange(), Exchange()
+    monkeypatch.setattr(second, way, broken)
+    if way == "as_usual":
+        monkeypatch.setattr(desk.codec, "reply", broken)
+    assert await desk.asked(first, second, third) == [True] * 3
+    assert [one.came is not None or one.usual for one in (first, second, third)] == [True, False, True]
+    assert [one.aborted for one in (first, second, third)] == [False, True, False]

@@ -13,6 +13,8 @@ from pinn_inference.api.wire import HEAD, Listener
 GET = b"GET /here HTTP/1.1\r\nhost: pinn\r\n"
 POST = b"POST /echo HTTP/1.1\r\nhost: pinn\r\n"
 PATIENCE = 120.0
+LONG = 20_000_000
+"""Bytes that do not fit on the way: who is to get them has to read."""
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
 
@@ -165,6 +167,29 @@ async def test_a_head_that_is_too_long_and_wrong_is_refused_once() -> None:
         answer = await said(port, GET + b"x: " + b"a" * (HEAD + 500) + b"\r\nwrong field\r\n\r\n")
     assert answer.count(b"HTTP/1.1 4") == 1
     assert not raised
+
+
+async def test_nobody_answers_what_follows_the_last_answer() -> None:
+    """Not even when the caller reads late, and what followed lies here already."""
+    asked = 0
+
+    async def long(_: Request) -> Answer:
+        nonlocal asked
+        asked += 1
+        return Answer(200, b"x" * LONG)
+
+    question = POST + b"content-length: 0\r\n\r\n"
+    async with listening(long) as (listener, port):
+        listener.app.state.parting = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(question + question + b"nonsense\r\n\r\n")
+        await until(lambda: any(connection._deaf for connection in listener._connections))
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+        writer.close()
+        await until(lambda: not listener._connections)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert asked == 1
 
 
 async def test_a_connection_too_many_is_told_to_come_back() -> None:

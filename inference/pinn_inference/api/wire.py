@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
         self._head = 0  # bytes since the last of a body: a head, or what chunks and their end are wrapped in
         self._bodied: Exchange | None = None
         self._busy = False
-        self._over = self._deaf = self._paused = False
+        self._over = self._ended = self._deaf = self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
 
@@ -198,7 +198,7 @@ class Connection(asyncio.Protocol):
         """Nothing more will come; what was asked before is answered. Whether the connection stays open for that."""
         if self._timer is not None or not self._asked:
             return False
-        self._over = True
+        self._over = self._ended = True
         if self._incoming is not None:
             self._incoming.break_off()
         return True
@@ -363,7 +363,7 @@ class Connection(asyncio.Protocol):
         """That was the last answer: what was asked behind it gets none."""
         self._asked.clear()
         self._rest, self._incoming = b"", None
-        if exchange.complete and not self._over:
+        if self._ended or (exchange.complete and not self._over):
             self._transport.close()
         else:
             self._part()
@@ -424,10 +424,17 @@ class Connection(asyncio.Protocol):
     def _part(self) -> None:
         """Says that nothing more will be answered, and lets the caller finish: closed on unread bytes, a connection loses the
         answer."""
-        self._rest = b""
+        self._rest, self._since = b"", time.monotonic()
         self._transport.resume_reading()
         self._transport.write_eof()
-        self._timer = self._listener.loop.call_later(LINGER, self._transport.abort)
+        self._timer = self._listener.loop.call_later(LINGER, self._parted)
+
+    def _parted(self) -> None:
+        """It has had its time: longer where it still reads an answer, but no longer than a connection may be idle."""
+        if self._transport.get_write_buffer_size() and time.monotonic() - self._since < self._listener.idle:
+            self._timer = self._listener.loop.call_later(LINGER, self._parted)
+        else:
+            self._transport.abort()
 
 
 class Listener:
@@ -437,7 +444,7 @@ class Listener:
         self.app = app
         self.loop = asyncio.get_running_loop()
         self.closing = False
-        self._idle, self._most = idle, most
+        self.idle, self._most = idle, most
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -488,8 +495,8 @@ class Listener:
         return self._date
 
     def _look(self) -> None:
-        self._timer = self.loop.call_later(self._idle / LOOKS, self._look)
-        moment = time.monotonic() - self._idle
+        self._timer = self.loop.call_later(self.idle / LOOKS, self._look)
+        moment = time.monotonic() - self.idle
         for connection in tuple(self._connections):
             connection.end_if_idle_since(moment)
 

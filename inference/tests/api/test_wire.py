@@ -60,6 +60,23 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def long_answer(_: Request) -> Answer:
+    return Answer(200, b"x" * LONG)
+
+
+async def lingers(listener: Listener) -> None:
+    """An answer has been written that its caller does not read, some turns of the loop ago."""
+    await until(lambda: any(connection._deaf for connection in listener._connections))
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+
+
+async def length(reader: asyncio.StreamReader) -> int:
+    """Bytes that come until the end."""
+    async with asyncio.timeout(PATIENCE):
+        return len(await reader.read())
+
+
 async def test_a_request_is_the_same_in_whatever_pieces_it_comes() -> None:
     whole = POST + b"x-said: a\r\nx-said: b\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc"
     async with listening() as (_, port):
@@ -173,10 +190,10 @@ async def test_nobody_answers_what_follows_the_last_answer() -> None:
     """Not even when the caller reads late, and what followed lies here already."""
     asked = 0
 
-    async def long(_: Request) -> Answer:
+    async def long(request: Request) -> Answer:
         nonlocal asked
         asked += 1
-        return Answer(200, b"x" * LONG)
+        return await long_answer(request)
 
     question = POST + b"content-length: 0\r\n\r\n"
     async with listening(long) as (listener, port):
@@ -190,6 +207,47 @@ async def test_nobody_answers_what_follows_the_last_answer() -> None:
         await until(lambda: not listener._connections)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert asked == 1
+
+
+async def test_who_has_sent_all_gets_a_long_answer_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.001)
+    go_on = asyncio.Event()
+
+    async def long(request: Request) -> Answer:
+        await go_on.wait()
+        return await long_answer(request)
+
+    async with listening(long) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\n\r\n")
+        await until(lambda: any(connection._asked for connection in listener._connections))
+        writer.write_eof()
+        await until(lambda: any(connection._over for connection in listener._connections))
+        go_on.set()
+        await lingers(listener)
+        assert await length(reader) > LONG
+        writer.close()
+
+
+async def test_an_answer_before_nonsense_is_not_cut_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.001)
+    async with listening(long_answer) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\n\r\nnonsense\r\n\r\n")
+        await lingers(listener)
+        assert await length(reader) > LONG
+        writer.close()
+
+
+async def test_who_never_reads_such_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.001)
+    async with listening(long_answer) as (listener, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\n\r\nnonsense\r\n\r\n")
+        await lingers(listener)
+        listener.idle = 0.0  # it has been silent for so long now
+        await until(lambda: not listener._connections)
+        writer.close()
 
 
 async def test_a_connection_too_many_is_told_to_come_back() -> None:

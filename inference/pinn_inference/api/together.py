@@ -78,7 +78,8 @@ class Together:
     All of a turn count as one request that is evaluated, since they are; each counts for how many may be inside.
     """
 
-    def __init__(self, readers: Mapping[str, Read], metrics: Metrics, limiter: Limiter) -> None:
+    def __init__(self, readers: Mapping[str, Read], metrics: Metrics, limiter: Limiter, max_body: int) -> None:
+        self._longest = min(PLAIN, max_body)
         self._readers, self._metrics, self._limiter = readers, metrics, limiter
         self._waiting: list[_Waiting] = []
         self._failures = Sparing()
@@ -105,7 +106,7 @@ class Together:
 
     def _read(self, read: Read, exchange: Exchange) -> Asked | None:
         body = exchange.body()
-        if len(body) > PLAIN:
+        if len(body) > self._longest:
             return None
         try:
             return read(exchange.headers, body)

@@ -72,7 +72,7 @@ class Exchange:
         self.unread = 0
         self.complete = self.broken = False
         self.old = False
-        """Whether it is of HTTP/1.0, which has to be told that its connection is kept."""
+        """Whether it is of HTTP/1.0, which has to be told that its connection is kept, and knows no 100 Continue."""
         self.last: bool | None = None
         """Whether the connection ends with the answer; None while there is none."""
 
@@ -141,7 +141,7 @@ class Exchange:
     async def _more(self) -> None:
         if self.broken:
             raise ProtocolClosed
-        if not self._invited and self.headers.get("expect", "").lower() == "100-continue":
+        if not self._invited and not self.old and self.headers.get("expect", "").lower() == "100-continue":
             self._connection.invite()
         self._invited = True
         self._waiter = asyncio.get_running_loop().create_future()
@@ -248,9 +248,11 @@ class Connection(asyncio.Protocol):
         if target[:1] != "/":
             target = _path(target)
         method = parser.get_method().decode("ascii")
-        self._incoming = exchange = Exchange(self, method, target, fields, parser.should_keep_alive())
+        old = parser.get_http_version() == "1.0"
+        keep = parser.should_keep_alive() and not (old and "transfer-encoding" in fields)  # which is none of its time
+        self._incoming = exchange = Exchange(self, method, target, fields, keep)
         self._asked.append(exchange)
-        exchange.old = "connection" in fields and parser.get_http_version() == "1.0"
+        exchange.old = old
         if parser.should_upgrade() and any(name in fields for name in _FRAMES):
             self._bodied = exchange
 
@@ -446,6 +448,7 @@ class Listener:
         self.closing = False
         self.idle, self._most = idle, most
         self._connections: set[Connection] = set()
+        self._refused: set[Connection] = set()
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._date, self._second = "", 0
@@ -467,24 +470,25 @@ class Listener:
         for connection in tuple(self._connections):
             connection.leave()
         try:
-            if self._connections:
+            if self._connections or self._refused:
                 await asyncio.wait_for(self._empty.wait(), seconds)
         except TimeoutError:
-            for connection in tuple(self._connections):
+            for connection in (*self._connections, *self._refused):
                 connection.abort()
             return False
         return True
 
     def enter(self, connection: Connection) -> bool:
-        """Whether there is room for one more."""
+        """Whether there is room for one more; one that is refused takes none while it reads why."""
         room = len(self._connections) < self._most
-        self._connections.add(connection)
+        (self._connections if room else self._refused).add(connection)
         return room
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""
         self._connections.discard(connection)
-        if self.closing and not self._connections:
+        self._refused.discard(connection)
+        if self.closing and not self._connections and not self._refused:
             self._empty.set()
 
     def date(self) -> str:

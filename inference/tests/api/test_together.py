@@ -61,12 +61,13 @@ class Exchange:
 class Desk:
     """The way together over one model, and what it counted."""
 
-    def __init__(self, model: Model, concurrency: int = 64, queue: int = 256) -> None:
+    def __init__(self, model: Model, concurrency: int = 64, queue: int = 256, max_body: int = 65536) -> None:
         self.metrics, self.limiter = Metrics(), Limiter(concurrency, queue)
         self.codec = Codec(model)
         self.endpoint = PredictEndpoint(lambda: self.codec, self.metrics, 100)
         infer = v2.InferEndpoint(lambda: model.tensors, self.metrics, 100)
-        self.together = Together({"/predict": self.endpoint.read, INFER: infer.read}, self.metrics, self.limiter)
+        readers = {"/predict": self.endpoint.read, INFER: infer.read}
+        self.together = Together(readers, self.metrics, self.limiter, max_body)
 
     async def asked(self, *exchanges: Exchange) -> list[bool]:
         """Which of them were taken; the turn is over then, and nothing is held."""
@@ -149,6 +150,12 @@ async def test_what_is_no_plain_question_goes_the_usual_way(desk: Desk, exchange
     assert await desk.asked(Exchange(), exchange, Exchange()) == [True, False, True]
     assert exchange.came is None
     assert desk.metrics.requests.counts["ok", "live"] == 2
+
+
+async def test_what_is_longer_than_a_body_may_be_goes_the_usual_way(model: Model) -> None:
+    most = len(msgspec.json.encode(OPTION))
+    assert await Desk(model, max_body=most).asked(Exchange()) == [True]
+    assert await Desk(model, max_body=most - 1).asked(Exchange()) == [False]
 
 
 async def test_where_no_turn_is_free_nothing_is_taken(model: Model) -> None:

@@ -260,6 +260,56 @@ async def test_a_connection_too_many_is_told_to_come_back() -> None:
         first.close()
 
 
+async def test_a_refused_connection_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 10 * PATIENCE)
+    async with listening(most=1) as (listener, port):
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(listener._connections) == 1)
+        reader, refused = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
+        for _ in range(3):  # the refused one has not gone
+            first.close()
+            await until(lambda: not listener._connections)
+            reader, first = await asyncio.open_connection("127.0.0.1", port)
+            first.write(GET + b"\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        first.close()
+        refused.close()
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [(b"0" * 5000 + b"3", b"200"), (b"0" * 5000, b"200"), (b"0" * 5000 + b"9" * 19, b"413")]
+)
+async def test_a_length_may_have_zeros_before_it(length: bytes, status: bytes) -> None:
+    head = POST + b"connection: close\r\ncontent-length: " + length + b"\r\n\r\n"
+    async with listening() as (_, port):
+        answer = await said(port, head, b"abc" if length.endswith(b"3") else b"")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_an_older_client_is_not_told_to_go_on() -> None:
+    head = POST.replace(b"1.1", b"1.0") + b"expect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+    async with listening() as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        await until(lambda: any(connection._busy for connection in listener._connections))
+        await asyncio.sleep(0)
+        writer.write(b"abc")
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_chunks_from_an_older_client_end_its_connection() -> None:
+    head = POST.replace(b"1.1", b"1.0") + b"connection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with listening() as (_, port):
+        answer = await said(port, head + b"3\r\nabc\r\n0\r\n\r\n")
+    assert b"connection: close\r\n" in answer
+    assert answer.endswith(b'["abc","",null]')
+
+
 async def test_a_silent_connection_is_closed_and_one_whose_answer_takes_long_is_not() -> None:
     over = asyncio.Event()
 

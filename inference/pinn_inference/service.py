@@ -200,7 +200,8 @@ class Service:
         if self._telemetry:
             return None
         infer = dict.fromkeys(v2.infer_routes(model, version, self._infer), self._infer.read)
-        return Together({"/predict": self._predict.read, **infer}, self._metrics, self._limiter).take
+        readers = {"/predict": self._predict.read, **infer}
+        return Together(readers, self._metrics, self._limiter, self._settings.max_body).take
 
     def _limited(self, calls: Routes) -> Routes:
         """The same within the limits, which hold for all of them together, and counted."""

@@ -30,6 +30,9 @@ HELD: Final = 64 * 1024 * 1024
 SHORT: Final = 16384
 """A body of at most so many bytes is read in one go, and is not counted as held: how many are sent at a time is bounded."""
 
+LENGTH: Final = 20
+"""Digits of the longest length of a body that is a number at all: 2 to the 64th has as many."""
+
 NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a decoder raises for a body that is no JSON; msgspec.ValidationError among them is for JSON other than was wanted."""
 
@@ -236,10 +239,10 @@ class _Request:
         stated = self.headers.get("content-length")
         if stated is None:
             return False
-        length = int(stated)  # the HTTP library has refused what is no length
-        if length > self._limit:
+        digits = stated.strip().lstrip("0") or "0"  # the HTTP library has refused what is no length
+        if len(digits) > LENGTH or int(digits) > self._limit:
             raise self._too_large()
-        return length <= SHORT
+        return int(digits) <= SHORT
 
     async def _pieces(self) -> bytes:
         content = bytearray()

@@ -7,6 +7,7 @@ way, from its beginning, and finds there what becomes of it.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
@@ -16,6 +17,7 @@ from pinn_inference.api.http import Answer, Headers
 from pinn_inference.api.limits import Limiter
 from pinn_inference.evaluation import CHUNK
 from pinn_inference.evaluation import Answer as Found
+from pinn_inference.logs import Sparing
 from pinn_inference.monitoring import SOURCES, Metrics, Source
 from pinn_inference.predictor import Predictor
 
@@ -58,6 +60,10 @@ class Exchange(Protocol):
         """It goes the usual way."""
         ...
 
+    def abort(self) -> None:
+        """It will have no answer."""
+        ...
+
 
 class _Waiting(NamedTuple):
     exchange: Exchange
@@ -72,9 +78,11 @@ class Together:
     All of a turn count as one request that is evaluated, since they are; each counts for how many may be inside.
     """
 
-    def __init__(self, readers: Mapping[str, Read], metrics: Metrics, limiter: Limiter) -> None:
+    def __init__(self, readers: Mapping[str, Read], metrics: Metrics, limiter: Limiter, max_body: int) -> None:
+        self._longest = min(PLAIN, max_body)
         self._readers, self._metrics, self._limiter = readers, metrics, limiter
         self._waiting: list[_Waiting] = []
+        self._failures = Sparing()
 
     def take(self, exchange: Exchange) -> bool:
         """Whether it is answered here; else nothing has happened."""
@@ -98,7 +106,7 @@ class Together:
 
     def _read(self, read: Read, exchange: Exchange) -> Asked | None:
         body = exchange.body()
-        if len(body) > PLAIN:
+        if len(body) > self._longest:
             return None
         try:
             return read(exchange.headers, body)
@@ -112,10 +120,14 @@ class Together:
             self._limiter.leave()
         self._limiter.done()
         for one, answer in zip(waiting, answers, strict=True):
-            if answer is None:
-                one.exchange.as_usual()
-            else:
-                self._finish(one, answer)
+            try:
+                if answer is None:
+                    one.exchange.as_usual()
+                else:
+                    self._finish(one, answer)
+            except Exception as error:  # noqa: BLE001 - a bug costs one caller its connection, and no other its answer
+                self._failures.event(f"an answer could not be sent: {error!r}", logging.ERROR, path=one.exchange.path)
+                one.exchange.abort()
 
     def _found(self, waiting: list[_Waiting]) -> list[Found | None]:
         predictor = waiting[0].asked.predictor

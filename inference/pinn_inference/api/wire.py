@@ -19,7 +19,7 @@ import httptools
 from pinn_inference.api.http import Answer, App, ProtocolClosed, failure
 
 HEAD: Final = 64 * 1024
-"""Bytes a head may have, and of a body that may lie here unread."""
+"""Bytes a head may have, or what comes between or behind the chunks of a body; and of a body that may lie here unread."""
 
 SLICE: Final = 8192
 """Bytes parsed at a time: a caller may send many questions without waiting, and each takes more room parsed than sent."""
@@ -72,7 +72,7 @@ class Exchange:
         self.unread = 0
         self.complete = self.broken = False
         self.old = False
-        """Whether it is of HTTP/1.0, which has to be told that its connection is kept."""
+        """Whether it is of HTTP/1.0, which has to be told that its connection is kept, and knows no 100 Continue."""
         self.last: bool | None = None
         """Whether the connection ends with the answer; None while there is none."""
 
@@ -120,6 +120,10 @@ class Exchange:
 
     # ------------------------------------------------------------------- what is answered together asks of it
 
+    def abort(self) -> None:
+        """It will have no answer: its connection ends."""
+        self._connection.abort()
+
     def body(self) -> bytes:
         """All of a body that has come; it stays to be read."""
         self._pieces[:] = [b"".join(self._pieces)]
@@ -137,7 +141,7 @@ class Exchange:
     async def _more(self) -> None:
         if self.broken:
             raise ProtocolClosed
-        if not self._invited and self.headers.get("expect", "").lower() == "100-continue":
+        if not self._invited and not self.old and self.headers.get("expect", "").lower() == "100-continue":
             self._connection.invite()
         self._invited = True
         self._waiter = asyncio.get_running_loop().create_future()
@@ -168,10 +172,10 @@ class Connection(asyncio.Protocol):
         self._asked: deque[Exchange] = deque()
         self._task: asyncio.Task[None] | None = None
         self._rest = b""
-        self._head = 0
+        self._head = 0  # bytes since the last of a body: a head, or what chunks and their end are wrapped in
         self._bodied: Exchange | None = None
         self._busy = False
-        self._over = self._deaf = self._paused = False
+        self._over = self._ended = self._deaf = self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
 
@@ -194,7 +198,7 @@ class Connection(asyncio.Protocol):
         """Nothing more will come; what was asked before is answered. Whether the connection stays open for that."""
         if self._timer is not None or not self._asked:
             return False
-        self._over = True
+        self._over = self._ended = True
         if self._incoming is not None:
             self._incoming.break_off()
         return True
@@ -244,9 +248,11 @@ class Connection(asyncio.Protocol):
         if target[:1] != "/":
             target = _path(target)
         method = parser.get_method().decode("ascii")
-        self._incoming = exchange = Exchange(self, method, target, fields, parser.should_keep_alive())
+        old = parser.get_http_version() == "1.0"
+        keep = parser.should_keep_alive() and not (old and "transfer-encoding" in fields)  # which is none of its time
+        self._incoming = exchange = Exchange(self, method, target, fields, keep)
         self._asked.append(exchange)
-        exchange.old = "connection" in fields and parser.get_http_version() == "1.0"
+        exchange.old = old
         if parser.should_upgrade() and any(name in fields for name in _FRAMES):
             self._bodied = exchange
 
@@ -254,6 +260,7 @@ class Connection(asyncio.Protocol):
         """More of its body."""
         assert self._incoming is not None  # noqa: S101 - a body follows a head
         self._incoming.feed(piece)
+        self._head = 0
 
     def on_message_complete(self) -> None:
         """It is complete."""
@@ -296,9 +303,8 @@ class Connection(asyncio.Protocol):
             raise  # ours, not the caller's
         except httptools.HttpParserError:
             self._break("the request is not HTTP as the standard has it", 400)
-        if self._incoming is not None:
-            self._head = 0
-        elif self._head > HEAD:
+            return
+        if self._head > HEAD:
             self._break(f"the head of the request is longer than {HEAD} bytes", 431)
 
     def _stay(self, exchange: Exchange) -> None:
@@ -352,7 +358,14 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif not exchange.last:
             self.read_on()
-        elif exchange.complete and not self._over:
+        else:
+            self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """That was the last answer: what was asked behind it gets none."""
+        self._asked.clear()
+        self._rest, self._incoming = b"", None
+        if self._ended or (exchange.complete and not self._over):
             self._transport.close()
         else:
             self._part()
@@ -413,10 +426,17 @@ class Connection(asyncio.Protocol):
     def _part(self) -> None:
         """Says that nothing more will be answered, and lets the caller finish: closed on unread bytes, a connection loses the
         answer."""
-        self._rest = b""
+        self._rest, self._since = b"", time.monotonic()
         self._transport.resume_reading()
         self._transport.write_eof()
-        self._timer = self._listener.loop.call_later(LINGER, self._transport.abort)
+        self._timer = self._listener.loop.call_later(LINGER, self._parted)
+
+    def _parted(self) -> None:
+        """It has had its time: longer where it still reads an answer, but no longer than a connection may be idle."""
+        if self._transport.get_write_buffer_size() and time.monotonic() - self._since < self._listener.idle:
+            self._timer = self._listener.loop.call_later(LINGER, self._parted)
+        else:
+            self._transport.abort()
 
 
 class Listener:
@@ -426,8 +446,9 @@ class Listener:
         self.app = app
         self.loop = asyncio.get_running_loop()
         self.closing = False
-        self._idle, self._most = idle, most
+        self.idle, self._most = idle, most
         self._connections: set[Connection] = set()
+        self._refused: set[Connection] = set()
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._date, self._second = "", 0
@@ -449,24 +470,25 @@ class Listener:
         for connection in tuple(self._connections):
             connection.leave()
         try:
-            if self._connections:
+            if self._connections or self._refused:
                 await asyncio.wait_for(self._empty.wait(), seconds)
         except TimeoutError:
-            for connection in tuple(self._connections):
+            for connection in (*self._connections, *self._refused):
                 connection.abort()
             return False
         return True
 
     def enter(self, connection: Connection) -> bool:
-        """Whether there is room for one more."""
+        """Whether there is room for one more; one that is refused takes none while it reads why."""
         room = len(self._connections) < self._most
-        self._connections.add(connection)
+        (self._connections if room else self._refused).add(connection)
         return room
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""
         self._connections.discard(connection)
-        if self.closing and not self._connections:
+        self._refused.discard(connection)
+        if self.closing and not self._connections and not self._refused:
             self._empty.set()
 
     def date(self) -> str:
@@ -477,8 +499,8 @@ class Listener:
         return self._date
 
     def _look(self) -> None:
-        self._timer = self.loop.call_later(self._idle / LOOKS, self._look)
-        moment = time.monotonic() - self._idle
+        self._timer = self.loop.call_later(self.idle / LOOKS, self._look)
+        moment = time.monotonic() - self.idle
         for connection in tuple(self._connections):
             connection.end_if_idle_since(moment)
 

@@ -38,7 +38,7 @@ class Exchange:
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self._body = asked if isinstance(asked, bytes) else msgspec.json.encode(OPTION if asked is None else asked)
         self.came: Answer | None = None
-        self.usual = False
+        self.usual = self.aborted = False
 
     def body(self) -> bytes:
         return self._body
@@ -49,6 +49,9 @@ class Exchange:
     def as_usual(self) -> None:
         self.usual = True
 
+    def abort(self) -> None:
+        self.aborted = True
+
     @property
     def json(self) -> Any:
         assert self.came is not None
@@ -58,12 +61,13 @@ class Exchange:
 class Desk:
     """The way together over one model, and what it counted."""
 
-    def __init__(self, model: Model, concurrency: int = 64, queue: int = 256) -> None:
+    def __init__(self, model: Model, concurrency: int = 64, queue: int = 256, max_body: int = 65536) -> None:
         self.metrics, self.limiter = Metrics(), Limiter(concurrency, queue)
         self.codec = Codec(model)
         self.endpoint = PredictEndpoint(lambda: self.codec, self.metrics, 100)
         infer = v2.InferEndpoint(lambda: model.tensors, self.metrics, 100)
-        self.together = Together({"/predict": self.endpoint.read, INFER: infer.read}, self.metrics, self.limiter)
+        readers = {"/predict": self.endpoint.read, INFER: infer.read}
+        self.together = Together(readers, self.metrics, self.limiter, max_body)
 
     async def asked(self, *exchanges: Exchange) -> list[bool]:
         """Which of them were taken; the turn is over then, and nothing is held."""
@@ -148,6 +152,12 @@ async def test_what_is_no_plain_question_goes_the_usual_way(desk: Desk, exchange
     assert desk.metrics.requests.counts["ok", "live"] == 2
 
 
+async def test_what_is_longer_than_a_body_may_be_goes_the_usual_way(model: Model) -> None:
+    most = len(msgspec.json.encode(OPTION))
+    assert await Desk(model, max_body=most).asked(Exchange()) == [True]
+    assert await Desk(model, max_body=most - 1).asked(Exchange()) == [False]
+
+
 async def test_where_no_turn_is_free_nothing_is_taken(model: Model) -> None:
     desk = Desk(model, concurrency=1)
     assert desk.limiter.take()
@@ -211,3 +221,19 @@ async def test_an_answer_that_cannot_be_written_goes_the_usual_way(desk: Desk, m
     assert await desk.asked(exchange) == [True]
     assert exchange.usual
     assert desk.metrics.requests.counts["ok", "live"] == 0
+
+
+@pytest.mark.parametrize("way", ["answered", "as_usual"])
+async def test_an_answer_that_cannot_be_sent_costs_nobody_else_theirs(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("the connection is gone")
+
+    first, second, third = Exchange(), Exchange(), Exchange()
+    monkeypatch.setattr(second, way, broken)
+    if way == "as_usual":
+        monkeypatch.setattr(desk.codec, "reply", broken)
+    assert await desk.asked(first, second, third) == [True] * 3
+    assert [one.came is not None or one.usual for one in (first, second, third)] == [True, False, True]
+    assert [one.aborted for one in (first, second, third)] == [False, True, False]

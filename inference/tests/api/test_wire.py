@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
+import pytest
 from pinn_inference.api import wire
 from pinn_inference.api.http import Answer, App, Request, State, ok
 from pinn_inference.api.wire import HEAD, Listener
@@ -12,6 +13,8 @@ from pinn_inference.api.wire import HEAD, Listener
 GET = b"GET /here HTTP/1.1\r\nhost: pinn\r\n"
 POST = b"POST /echo HTTP/1.1\r\nhost: pinn\r\n"
 PATIENCE = 120.0
+LONG = 20_000_000
+"""Bytes that do not fit on the way: who is to get them has to read."""
 
 Endpoint = Callable[[Request], Awaitable[Answer]]
 
@@ -55,6 +58,23 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def long_answer(_: Request) -> Answer:
+    return Answer(200, b"x" * LONG)
+
+
+async def lingers(listener: Listener) -> None:
+    """An answer has been written that its caller does not read, some turns of the loop ago."""
+    await until(lambda: any(connection._deaf for connection in listener._connections))
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+
+
+async def length(reader: asyncio.StreamReader) -> int:
+    """Bytes that come until the end."""
+    async with asyncio.timeout(PATIENCE):
+        return len(await reader.read())
 
 
 async def test_a_request_is_the_same_in_whatever_pieces_it_comes() -> None:
@@ -143,6 +163,93 @@ async def test_what_is_asked_before_nonsense_is_answered() -> None:
     assert answer.endswith(b'"here"')
 
 
+@pytest.mark.parametrize("endless", [b"1\r\nx\r\n0\r\nx-a: ", b"1;"], ids=["trailer", "extension"])
+async def test_what_surrounds_a_body_in_chunks_has_an_end(endless: bytes) -> None:
+    async with listening() as (_, port):
+        answer = await said(port, POST + b"transfer-encoding: chunked\r\n\r\n" + endless, b"a" * 3 * HEAD)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_body_may_be_longer_than_what_surrounds_it() -> None:
+    chunks = b"1;a=b\r\nx\r\n" * HEAD + b"%x\r\n%s\r\n0\r\n\r\n" % (2 * HEAD, b"x" * 2 * HEAD)
+    async with listening() as (_, port):
+        answer = await said(port, POST + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n", chunks)
+    assert answer.endswith(b'["' + b"x" * 3 * HEAD + b'","",null]')
+
+
+async def test_a_head_that_is_too_long_and_wrong_is_refused_once() -> None:
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+    async with listening() as (_, port):
+        answer = await said(port, GET + b"x: " + b"a" * (HEAD + 500) + b"\r\nwrong field\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 4") == 1
+    assert not raised
+
+
+async def test_nobody_answers_what_follows_the_last_answer() -> None:
+    """Not even when the caller reads late, and what followed lies here already."""
+    asked = 0
+
+    async def long(request: Request) -> Answer:
+        nonlocal asked
+        asked += 1
+        return await long_answer(request)
+
+    question = POST + b"content-length: 0\r\n\r\n"
+    async with listening(long) as (listener, port):
+        listener.app.state.parting = True
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(question + question + b"nonsense\r\n\r\n")
+        await until(lambda: any(connection._deaf for connection in listener._connections))
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.read()
+        writer.close()
+        await until(lambda: not listener._connections)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert asked == 1
+
+
+async def test_who_has_sent_all_gets_a_long_answer_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.001)
+    go_on = asyncio.Event()
+
+    async def long(request: Request) -> Answer:
+        await go_on.wait()
+        return await long_answer(request)
+
+    async with listening(long) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\n\r\n")
+        await until(lambda: any(connection._asked for connection in listener._connections))
+        writer.write_eof()
+        await until(lambda: any(connection._over for connection in listener._connections))
+        go_on.set()
+        await lingers(listener)
+        assert await length(reader) > LONG
+        writer.close()
+
+
+async def test_an_answer_before_nonsense_is_not_cut_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.001)
+    async with listening(long_answer) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\n\r\nnonsense\r\n\r\n")
+        await lingers(listener)
+        assert await length(reader) > LONG
+        writer.close()
+
+
+async def test_who_never_reads_such_an_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 0.001)
+    async with listening(long_answer) as (listener, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\n\r\nnonsense\r\n\r\n")
+        await lingers(listener)
+        listener.idle = 0.0  # it has been silent for so long now
+        await until(lambda: not listener._connections)
+        writer.close()
+
+
 async def test_a_connection_too_many_is_told_to_come_back() -> None:
     async with listening(most=1) as (listener, port):
         _, first = await asyncio.open_connection("127.0.0.1", port)
@@ -151,6 +258,56 @@ async def test_a_connection_too_many_is_told_to_come_back() -> None:
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 1\r\n" in answer
         first.close()
+
+
+async def test_a_refused_connection_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LINGER", 10 * PATIENCE)
+    async with listening(most=1) as (listener, port):
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(listener._connections) == 1)
+        reader, refused = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
+        for _ in range(3):  # the refused one has not gone
+            first.close()
+            await until(lambda: not listener._connections)
+            reader, first = await asyncio.open_connection("127.0.0.1", port)
+            first.write(GET + b"\r\n")
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        first.close()
+        refused.close()
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [(b"0" * 5000 + b"3", b"200"), (b"0" * 5000, b"200"), (b"0" * 5000 + b"9" * 19, b"413")]
+)
+async def test_a_length_may_have_zeros_before_it(length: bytes, status: bytes) -> None:
+    head = POST + b"connection: close\r\ncontent-length: " + length + b"\r\n\r\n"
+    async with listening() as (_, port):
+        answer = await said(port, head, b"abc" if length.endswith(b"3") else b"")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_an_older_client_is_not_told_to_go_on() -> None:
+    head = POST.replace(b"1.1", b"1.0") + b"expect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+    async with listening() as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        await until(lambda: any(connection._busy for connection in listener._connections))
+        await asyncio.sleep(0)
+        writer.write(b"abc")
+        async with asyncio.timeout(PATIENCE):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+
+
+async def test_chunks_from_an_older_client_end_its_connection() -> None:
+    head = POST.replace(b"1.1", b"1.0") + b"connection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with listening() as (_, port):
+        answer = await said(port, head + b"3\r\nabc\r\n0\r\n\r\n")
+    assert b"connection: close\r\n" in answer
+    assert answer.endswith(b'["abc","",null]')
 
 
 async def test_a_silent_connection_is_closed_and_one_whose_answer_takes_long_is_not() -> None:

@@ -62,12 +62,19 @@ async def _tick(
     checked, replayed = Measured(), ""
     if asks and sla.promote.physics_violation_rate != OFF:
         checked = await check(servers, stable, canary, token, seed=seed)
-    if asks and journal.quiet and sla.evidence == "LiveOrShadow":
+    if asks and sla.evidence == "LiveOrShadow" and _users_are_few(seen, journal):
         replayed = await replay(servers, stable, canary, token, requests=REPLAYED, seed=seed)
     renewed = await renew(servers, stable, token) if _has_just_given_up_a_share(seen, journal) else ""
     read = await _read(servers, seen, [*stable, *canary], kube)
     trouble = "; ".join(filter(None, (checked.trouble, replayed, renewed)))
     return replace(read, shadow=checked.shadow, trouble=trouble)
+
+
+def _users_are_few(seen: Observed, journal: Journal) -> bool:
+    """Known an interval after the share has risen: before that a slow canary has answered nobody, and requests replayed to it
+    would hold up the readings that show it."""
+    interval = seconds(seen.resource.spec.metrics.interval)
+    return journal.quiet and seen.now.timestamp() - journal.rose_at >= interval
 
 
 def is_first_in_interval(seen: Observed, journal: Journal) -> bool:

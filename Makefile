@@ -33,8 +33,8 @@ docs: ## The documents as a site in build/site; a broken link or a page in no li
 	@echo "[docs] build/site" >&2
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 
-unit: venv ## Unit tests
-	@$(PY) -m pytest $(PYTEST_ARGS)
+unit: venv ## Unit tests, one process a core (PYTEST_ARGS='-n0 -k name' for one by one)
+	@$(PY) -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-gpu: ## Unit tests that need a GPU, on a machine that has one (no part of make test)
 	@hack/test_gpu $(PYTEST_ARGS)

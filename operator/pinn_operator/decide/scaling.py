@@ -116,12 +116,15 @@ def _by_in_flight(seen: Observed, scaling: Autoscaling) -> bool:
 
 
 def _standby(seen: Observed, revision: Revision, scaling: Autoscaling) -> int:
-    """Who takes part in a rollout, or has until a moment ago, keeps what it has."""
+    """Who takes part in a rollout, or has until a moment ago, keeps what it has. While one goes on, stable has no fewer than the
+    canary: that one may have grown with the day's traffic, and a rollback brings all of it back at once."""
     journal = _journal(seen)
     takes_part = journal is not None and revision.name in (journal.stable.revision, journal.canary.revision)
     if journal is None or not takes_part or (journal.ending and not _standby_left(seen)):
         return scaling.min_replicas
-    return _has(seen, revision) or journal.servers
+    own = _has(seen, revision) or journal.servers
+    canary = seen.revisions.get(journal.canary.revision)
+    return own if journal.ending or canary is None else max(own, _has(seen, canary))
 
 
 def _has(seen: Observed, revision: Revision) -> int:

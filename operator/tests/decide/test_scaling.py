@@ -158,6 +158,18 @@ def test_stable_does_not_shrink_while_a_rollout_goes_on_and_for_five_minutes_aft
     assert (cluster.bounds[one], plan.look_again) == ((2, 10), None)
 
 
+def test_in_the_bake_stable_grows_with_the_canary_so_that_a_rollback_lands_on_enough_servers() -> None:
+    cluster = _scaled_cluster(4)
+    one, cluster.version = cluster.named("1.0.0"), "2.0.0"
+    cluster.until(lambda plan: plan.phase is Phase.BAKING)
+    assert cluster.sizes[one] == 4
+    cluster.scale(cluster.wanted, 9)
+    cluster.until(lambda plan: cluster.sizes[one] == 9)
+    cluster.annotations = {"pinn.dev/abort": f"{cluster.wanted}@1"}
+    cluster.until(lambda plan: plan.phase is Phase.ROLLED_BACK)
+    assert cluster.sizes[one] == 9
+
+
 def test_a_stable_that_grows_takes_no_share_away_from_the_canary() -> None:
     cluster, shares = rolling(step=2, autoscaling=BETWEEN), list[int]()
     cluster.scale(cluster.named("1.0.0"), 9)

@@ -24,6 +24,7 @@ MEASUREMENTS = {
     "server": "server_figures:measure",
     "engines": "engine_figures:measure",
     "peers": "peer_figures:measure",
+    "rpc": "rpc_figures:measure",
     "bounds": "bounds_figures:measure",
     "growth": "growth_figures:measure",
     "stress": "stress_figures:measure",

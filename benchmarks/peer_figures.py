@@ -125,7 +125,7 @@ def take_turn(contender: Contender, pools: Pools) -> Turn:
 def same_engine() -> None:
     """Raises RuntimeError when an environment has another engine than ours: the comparison would be of engines."""
     ours = importlib.metadata.version(ENGINE)
-    for name in ("bench-mlserver", "bench-fastapi", "bench-mosec"):
+    for name in sorted({f"bench-{peer.package}" for peer in PEERS}):
         if (theirs := version(environment(name), ENGINE)) != ours:
             raise RuntimeError(f"{name} has {ENGINE} {theirs}, this environment {ours}: run `make lock`")
 

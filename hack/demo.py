@@ -78,7 +78,8 @@ def apply_sample(cluster: Cluster, began: float) -> float:
 def price(cluster: Cluster) -> None:
     """A few options through the Service, beside what the closed formula says."""
     with step("four options, priced through the Service"):
-        answers = json.loads(client(cluster, "pricer", "-c", ASK, URL, json.dumps(OPTIONS)))
+        said = client(cluster, "pricer", "-c", ASK, URL, json.dumps(OPTIONS))
+        answers = json.loads(said.splitlines()[-1])  # before it stand the attempts that reached nobody yet
     print(f"\n  {'option':34}{'PINN':>12}{'closed formula':>17}{'difference':>14}")
     for option, answer in zip(OPTIONS, answers, strict=True):
         exact = black_scholes(option)

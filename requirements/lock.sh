@@ -14,7 +14,7 @@ lock operator pyproject.toml --extra operator --constraint requirements/dev.txt
 lock server pyproject.toml --extra inference --constraint requirements/dev.txt
 lock inference pyproject.toml --extra inference --extra tensorflow --constraint requirements/dev.txt
 # What `make bench` compares with, each by itself: their dependencies contradict each other, and ours need not agree with theirs.
-for name in bench bench-fastapi bench-mosec bench-mlserver; do lock $name requirements/$name.in; done
+for name in bench bench-fastapi bench-mosec bench-mlserver bench-kserve bench-bentoml bench-litserve bench-ray; do lock $name requirements/$name.in; done
 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
   benchmarks/locust/requirements.in --constraint requirements/bench.txt -o benchmarks/locust/requirements.txt
 # The schemas that our manifests are compared with.

@@ -2,7 +2,9 @@
 
 FastAPI: uvicorn with uvloop and httptools, one worker, no access log. Mosec: one worker process, JSON by msgspec, once with
 its dynamic batching and once without. MLServer: no pool of worker processes (a hop that costs more than this model), neither
-debug nor access log, no gzip, no metrics; its adaptive batching was slower than none.
+debug nor access log, no gzip, no metrics; its adaptive batching was slower than none. KServe: its model server with a custom
+predictor, uvloop, no gRPC, no latency log. BentoML, LitServe and Ray Serve: one worker or replica, no access log, each once with
+its batching and once without.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from benchmarks.load.processes import ROOT, free_port, pinn_server
 from benchmarks.peers.environments import environment, version
 
 BATCH: Final = 32
-"""Requests Mosec may take together. Of 1, 8, 32 and 64 the fastest but the last, which gains nothing more and waits longer."""
+"""Requests Mosec may take together, and those that batch as it does. Of 1, 8, 32 and 64 it is Mosec's fastest but the last, which
+gains nothing more and waits longer."""
 
+OWN: Final = "pinn-operator"
 V2_NAME: Final = "black-scholes"
 IMPORTS: Final = {"PYTHONPATH": f"{ROOT}:{ROOT / 'inference'}", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -34,6 +38,8 @@ class Launch:
     url: str
     ready: str
     admin: str | None = None
+    rpc: str | None = None
+    """Host and port of its gRPC, where it has been started with it."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,31 @@ class Contender:
     name: str
     launch: Callable[[int, Path], Launch]
     path: str
-    version: Callable[[], str]
+    package: str
+    """What is installed, in an environment bench-PACKAGE unless it is ours."""
     question: Callable[[Option], Any] = field(default=lambda option: option)
     answer: Callable[[Any], Mapping[str, Any]] = field(default=lambda document: document)
     v2: bool = False
     """Whether it is asked in the Open Inference Protocol, version 2."""
 
+    def version(self) -> str:
+        """Of what is measured."""
+        if self.package == OWN:
+            return importlib.metadata.version(OWN)
+        return version(environment(f"bench-{self.package}"), self.package)
 
-def _ours(port: int, _: Path) -> Launch:
-    admin = free_port()
-    command, env = pinn_server(port, admin, drain="0s")
-    url = f"http://127.0.0.1:{port}"
-    return Launch(command, env, url, f"{url}/v2/health/ready", f"http://127.0.0.1:{admin}")
+
+def ours(*, rpc: bool = False) -> Callable[[int, Path], Launch]:
+    """This server, with gRPC or without."""
+
+    def launch(port: int, _: Path) -> Launch:
+        admin, second = free_port(), free_port()
+        command, env = pinn_server(port, admin, drain="0s", **({"grpc_port": str(second)} if rpc else {}))
+        url = f"http://127.0.0.1:{port}"
+        target = f"127.0.0.1:{second}" if rpc else None
+        return Launch(command, env, url, f"{url}/v2/health/ready", f"http://127.0.0.1:{admin}", target)
+
+    return launch
 
 
 def _fastapi(port: int, _: Path) -> Launch:
@@ -86,12 +105,14 @@ def _mosec(batch: int) -> Callable[[int, Path], Launch]:
     return launch
 
 
-def _mlserver(port: int, folder: Path) -> Launch:
+def mlserver(port: int, folder: Path) -> Launch:
+    """With gRPC: it cannot be started without."""
+    second = free_port()
     settings = {
         "debug": False,
         "host": "127.0.0.1",
         "http_port": port,
-        "grpc_port": free_port(),
+        "grpc_port": second,
         "metrics_endpoint": None,
         "parallel_workers": 0,
         "gzip_enabled": False,
@@ -101,14 +122,63 @@ def _mlserver(port: int, folder: Path) -> Launch:
     (folder / "model-settings.json").write_text(json.dumps(model))
     command = [str(environment("bench-mlserver") / "bin" / "mlserver"), "start", str(folder)]
     url = f"http://127.0.0.1:{port}"
-    return Launch(command, IMPORTS, url, f"{url}/v2/models/{V2_NAME}/ready")
+    ready = f"{url}/v2/models/{V2_NAME}/ready"
+    return Launch(command, IMPORTS, url, ready, rpc=f"127.0.0.1:{second}")
+
+
+def kserve(*, rpc: bool = False) -> Callable[[int, Path], Launch]:
+    """Its model server, with gRPC or without."""
+
+    def launch(port: int, folder: Path) -> Launch:
+        second, quiet = free_port(), folder / "logging.json"
+        quiet.write_text(json.dumps({"version": 1, "disable_existing_loggers": False, "root": {"level": "WARNING"}}))
+        command = [str(environment("bench-kserve") / "bin" / "python"), "-m", "benchmarks.peers.kserve_app"]
+        command += ["--http_port", str(port), "--enable_grpc", str(rpc).lower(), "--grpc_port", str(second)]
+        command += ["--enable_latency_logging", "false", "--event-loop", "uvloop", "--log_config_file", str(quiet)]
+        url = f"http://127.0.0.1:{port}"
+        target = f"127.0.0.1:{second}" if rpc else None
+        return Launch(command, IMPORTS, url, f"{url}/v2/models/{V2_NAME}/ready", rpc=target)
+
+    return launch
+
+
+def _bentoml(port: int, folder: Path) -> Launch:
+    bentoml = str(environment("bench-bentoml") / "bin" / "bentoml")
+    command = [bentoml, "serve", "benchmarks.peers.bentoml_app:Prices", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    env = {**IMPORTS, "BENTOML_HOME": str(folder), "BENTOML_DO_NOT_TRACK": "True"}
+    return Launch(command, env, url, f"{url}/readyz")
+
+
+def _litserve(batch: int) -> Callable[[int, Path], Launch]:
+    def launch(port: int, _: Path) -> Launch:
+        python = str(environment("bench-litserve") / "bin" / "python")
+        url = f"http://127.0.0.1:{port}"
+        env = {**IMPORTS, "LITSERVE_BATCH": str(batch)}
+        return Launch([python, "-m", "benchmarks.peers.litserve_app", str(port)], env, url, f"{url}/health")
+
+    return launch
+
+
+def _ray(batch: int) -> Callable[[int, Path], Launch]:
+    def launch(port: int, folder: Path) -> Launch:
+        python = str(environment("bench-ray") / "bin" / "python")
+        command = [python, "-m", "benchmarks.peers.ray_app", str(port), str(folder)]
+        env = {**IMPORTS, "RAY_SERVE_BATCH": str(batch), "RAY_USAGE_STATS_ENABLED": "0"}
+        url = f"http://127.0.0.1:{port}"
+        return Launch(command, env, url, f"{url}/-/healthz")
+
+    return launch
+
+
+def row(option: Option) -> list[float]:
+    """The seven numbers that an option is to a peer."""
+    names = ("spot", "strike", "maturity", "rate", "dividend_yield", "volatility")
+    return [*(option[name] for name in names), 1.0 if option["kind"] == "call" else -1.0]
 
 
 def _tensor(option: Option) -> dict[str, Any]:
-    sign = 1.0 if option["kind"] == "call" else -1.0
-    names = ("spot", "strike", "maturity", "rate", "dividend_yield", "volatility")
-    data = [*(option[name] for name in names), sign]
-    return {"inputs": [{"name": "option", "shape": [1, 7], "datatype": "FP64", "data": data}]}
+    return {"inputs": [{"name": "option", "shape": [1, 7], "datatype": "FP64", "data": row(option)}]}
 
 
 def _from_tensor(document: Any) -> dict[str, Any]:
@@ -126,20 +196,28 @@ def _from_tensors(document: Any) -> dict[str, Any]:
     return {output["name"]: output["data"][0] for output in document["outputs"]}
 
 
-def _contender(name: str, package: str, launch: Callable[[int, Path], Launch], path: str, **form: Any) -> Contender:
-    return Contender(name, launch, path, lambda: version(environment(f"bench-{package}"), package), **form)
+def _list_of_one(option: Option) -> dict[str, Any]:
+    return {"options": [option]}
 
 
-def _own(name: str, path: str, **form: Any) -> Contender:
-    return Contender(name, _ours, path, lambda: importlib.metadata.version("pinn-operator"), **form)
+def _only_one(document: Any) -> dict[str, Any]:
+    (found,) = document
+    return dict(found)
 
 
 INFER: Final = f"/v2/models/{V2_NAME}/infer"
-OURS: Final = _own("pinn-server", "/predict")
-OURS_V2: Final = _own("pinn-server, v2", INFER, question=_tensors, answer=_from_tensors, v2=True)
+OURS: Final = Contender("pinn-server", ours(), "/predict", OWN)
+OURS_V2: Final = Contender("pinn-server, v2", ours(), INFER, OWN, question=_tensors, answer=_from_tensors, v2=True)
 PEERS: Final = (
-    _contender("MLServer", "mlserver", _mlserver, INFER, question=_tensor, answer=_from_tensor, v2=True),
-    _contender("FastAPI", "fastapi", _fastapi, "/predict"),
-    _contender("Mosec", "mosec", _mosec(1), "/inference"),
-    _contender("Mosec, batching", "mosec", _mosec(BATCH), "/inference"),
+    Contender("MLServer", mlserver, INFER, "mlserver", question=_tensor, answer=_from_tensor, v2=True),
+    Contender("FastAPI", _fastapi, "/predict", "fastapi"),
+    Contender("Mosec", _mosec(1), "/inference", "mosec"),
+    Contender("Mosec, batching", _mosec(BATCH), "/inference", "mosec"),
+    Contender("KServe", kserve(), INFER, "kserve", question=_tensor, answer=_from_tensor, v2=True),
+    Contender("BentoML", _bentoml, "/one", "bentoml", question=lambda option: {"option": option}),
+    Contender("BentoML, batching", _bentoml, "/many", "bentoml", question=_list_of_one, answer=_only_one),
+    Contender("LitServe", _litserve(1), "/predict", "litserve"),
+    Contender("LitServe, batching", _litserve(BATCH), "/predict", "litserve"),
+    Contender("Ray Serve", _ray(1), "/predict", "ray"),
+    Contender("Ray Serve, batching", _ray(BATCH), "/predict", "ray"),
 )

@@ -32,8 +32,11 @@ class Pricer:
 
     def many(self, options: Sequence[Option]) -> list[Greeks]:
         """Six numbers each."""
-        batch = Option(*np.array(options).T.copy())
-        reduced = black_scholes.reduce(batch)
-        points = np.stack(black_scholes.network_point(reduced), axis=1)
-        answer = black_scholes.greeks(batch, reduced, self._engine.jets(points))
+        answer = self.columns(Option(*np.array(options).T.copy()))
         return [Greeks(*row) for row in np.stack(answer, axis=1).tolist()]
+
+    def columns(self, options: Option) -> Greeks:
+        """Six columns for seven."""
+        reduced = black_scholes.reduce(options)
+        points = np.stack(black_scholes.network_point(reduced), axis=1)
+        return black_scholes.greeks(options, reduced, self._engine.jets(points))

@@ -1,0 +1,223 @@
+"""The open protocol over gRPC: single options, and batches of 10,000 as raw tensors, beside MLServer and KServe.
+
+As in peer_figures: the same network on the same engine behind each, in turns, one core for the server and another for the load,
+answers checked against the closed formula first. The batch is also held against the engine alone, asked for as many points on the
+server's core in the same run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pinn_inference.oip import messages
+
+from benchmarks.load import rpc, wrk
+from benchmarks.load.options import OUTPUTS, Option, mistakes, random_options
+from benchmarks.load.processes import free_port, started, wait_until_ready
+from benchmarks.peers import catalogue
+from benchmarks.peers.catalogue import Contender, Launch, kserve, mlserver, ours
+
+CALLS: Final = 100
+ROUNDS: Final = int(os.environ.get("BENCH_ROUNDS", "5"))
+SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "10"))
+WARM_UP_SECONDS: Final = 3.0
+POOL: Final = 60_000
+BATCH: Final = 10_000
+BATCHES: Final = 8
+CHECKED: Final = 100
+SERVER_CORE, LOAD_CORE = 0, 1
+
+Read = Callable[[Any], list[Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """How one server is started and spoken to: `asked` makes a request of options, `read` has the answers of a response."""
+
+    contender: Contender
+    asked: Callable[[Sequence[Option], bool], bytes]
+    read: Read
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One server, once."""
+
+    per_second: float
+    per_cpu_second: float
+    p50_ms: float
+    p99_ms: float
+    failed: int
+    generator_busy: float
+    batch_ms: float
+    batch_failed: int
+    resident_mib: float
+
+
+def measure() -> dict[str, Any]:
+    """All figures."""
+    wrk.require()
+    turns: dict[str, list[Turn]] = {peer.contender.name: [] for peer in PEERS}
+    alone = list[float]()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(ROUNDS):
+            alone.append(engine_alone_ms())
+            for peer in PEERS:
+                turn = take_turn(peer, Path(folder), number)
+                turns[peer.contender.name].append(turn)
+                line = f"{turn.per_second:7.0f}/s, {turn.per_cpu_second:.0f} a CPU second; batch {turn.batch_ms:.1f} ms"
+                print(f"  {number + 1}/{ROUNDS} {peer.contender.name:12} {line}", file=sys.stderr, flush=True)
+    medians = {name: {key: median(of, key) for key in asdict(of[0])} for name, of in turns.items()}
+    mine, theirs = medians[PEERS[0].contender.name], medians[PEERS[1].contender.name]
+    engine = round(statistics.median(alone), 2)
+    return {
+        "setting": f"{CALLS} calls in flight, {ROUNDS} rounds of {SECONDS:.0f} s, one core each for server and load",
+        "times_mlservers_rate": round(mine["per_second"] / theirs["per_second"], 2),
+        "times_mlservers_rate_per_cpu_second": round(mine["per_cpu_second"] / theirs["per_cpu_second"], 2),
+        "engine_alone_batch_ms": engine,
+        "batch_share_of_the_engines_speed": f"{100 * engine / mine['batch_ms']:.0f} %",
+        "failed": sum(turn.failed + turn.batch_failed for of in turns.values() for turn in of),
+        "versions": {peer.contender.name: peer.contender.version() for peer in PEERS},
+        "medians": medians,
+        "turns": {name: [asdict(turn) for turn in of] for name, of in turns.items()},
+    }
+
+
+def take_turn(peer: Peer, folder: Path, number: int) -> Turn:
+    """Starts one server, checks its answers, times single options and then batches, ends it."""
+    with tempfile.TemporaryDirectory() as own, tempfile.TemporaryFile() as log:
+        launch = peer.contender.launch(free_port(), Path(own))
+        with started(launch.command, log, SERVER_CORE, launch.env) as program:
+            wait_until_ready(launch.ready, program)
+            target = _target(launch)
+            check(peer, target, list(islice(random_options(3000 + number), CHECKED)), together=False)
+            check(peer, target, list(islice(random_options(4000 + number), BATCH)), together=True)
+            pool = folder / "pool"
+            rpc.write_pool(pool, (peer.asked([one], False) for one in islice(random_options(2000 + number), 10_000)))
+            rpc.run(target, pool, WARM_UP_SECONDS, CALLS, LOAD_CORE)
+            rpc.write_pool(pool, (peer.asked([one], False) for one in islice(random_options(1000 + number), POOL)))
+            cpu = program.cpu_seconds()
+            single = rpc.run(target, pool, SECONDS, CALLS, LOAD_CORE)
+            busy = (program.cpu_seconds() - cpu) / single.seconds
+            batches = [list(islice(random_options(5000 + 100 * number + i), BATCH)) for i in range(BATCHES)]
+            rpc.write_pool(pool, (peer.asked(batch, True) for batch in batches))
+            batch = rpc.run(target, pool, SECONDS / 2, 1, LOAD_CORE)
+            memory = program.memory()
+    return Turn(
+        per_second=single.per_second,
+        per_cpu_second=single.per_second / busy,
+        p50_ms=single.p50_ms,
+        p99_ms=single.p99_ms,
+        failed=single.failed,
+        generator_busy=single.generator_busy,
+        batch_ms=batch.p50_ms,
+        batch_failed=batch.failed,
+        resident_mib=memory.resident_mib,
+    )
+
+
+def check(peer: Peer, target: str, options: Sequence[Option], *, together: bool) -> None:
+    """Every answer is right, or the run ends here. Raises RuntimeError."""
+    groups = [options] if together else [[one] for one in options]
+    for group in groups:
+        answer = asyncio.run(rpc.ask(target, peer.asked(group, together)))
+        found = peer.read(messages.ModelInferResponse.FromString(answer))
+        if len(found) != len(group):
+            raise RuntimeError(f"{peer.contender.name} answers {len(found)} of {len(group)} options")
+        for option, values in zip(group, found, strict=True):
+            if wrong := mistakes(option, values):
+                raise RuntimeError(f"{peer.contender.name} is wrong: {wrong[0]}")
+
+
+def engine_alone_ms() -> float:
+    """Milliseconds of the engine for a batch, on the server's core, in a process of its own with one thread."""
+    code = (
+        "from benchmarks.engine_figures import MODEL, best, points\n"
+        "from pinn_inference.engines.litert import LiteRtEngine\n"
+        "engine, asked = LiteRtEngine((MODEL / 'model.tflite').read_bytes()), points(10_000)\n"
+        "print(best(lambda: engine.jets(asked)) / 1e3)"
+    )
+    command = ["taskset", "--cpu-list", str(SERVER_CORE), sys.executable, "-c", code]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
+    return float(done.stdout)
+
+
+def median(turns: Sequence[Turn], key: str) -> float:
+    """Of one figure over the rounds."""
+    found: float = statistics.median(getattr(turn, key) for turn in turns)
+    return round(found, 3)
+
+
+def _target(launch: Launch) -> str:
+    if launch.rpc is None:
+        raise ValueError("a server of this comparison has to be started with gRPC")
+    return launch.rpc
+
+
+# --- What each is asked, and how its answer is read ------------------------------------------------------------------
+
+
+def _by_name(options: Sequence[Option], raw: bool) -> bytes:
+    """A tensor an input, as this server describes itself."""
+    message = messages.ModelInferRequest(model_name=catalogue.V2_NAME)
+    for name in options[0]:
+        values = [option[name] for option in options]
+        kind = "BYTES" if name == "kind" else "FP64"
+        tensor = message.inputs.add(name=name, datatype=kind, shape=[len(values)])
+        if raw and kind == "FP64":
+            message.raw_input_contents.append(np.array(values).tobytes())
+        elif raw:
+            message.raw_input_contents.append(b"".join(len(v).to_bytes(4, "little") + v.encode() for v in values))
+        elif kind == "FP64":
+            tensor.contents.fp64_contents.extend(values)
+        else:
+            tensor.contents.bytes_contents.extend(v.encode() for v in values)
+    return bytes(message.SerializeToString())
+
+
+def _of_names(message: Any) -> list[Mapping[str, float]]:
+    raw = list(message.raw_output_contents)
+    columns = {
+        output.name: np.frombuffer(raw[at]) if raw else output.contents.fp64_contents
+        for at, output in enumerate(message.outputs)
+        if output.datatype == "FP64" and (raw or output.contents.fp64_contents)
+    }
+    count = len(columns["price"])
+    return [{name: float(values[i]) for name, values in columns.items()} for i in range(count)]
+
+
+def _as_rows(options: Sequence[Option], raw: bool) -> bytes:
+    """One tensor of seven numbers an option."""
+    data = np.array([catalogue.row(option) for option in options])
+    message = messages.ModelInferRequest(model_name=catalogue.V2_NAME)
+    tensor = message.inputs.add(name="option", datatype="FP64", shape=data.shape)
+    if raw:
+        message.raw_input_contents.append(data.tobytes())
+    else:
+        tensor.contents.fp64_contents.extend(data.ravel())
+    return bytes(message.SerializeToString())
+
+
+def _of_rows(message: Any) -> list[Mapping[str, float]]:
+    raw = list(message.raw_output_contents)
+    values = np.frombuffer(raw[0]) if raw else np.array(message.outputs[0].contents.fp64_contents)
+    return [dict(zip(OUTPUTS, row, strict=True)) for row in values.reshape(-1, len(OUTPUTS)).tolist()]
+
+
+PEERS: Final = (
+    Peer(Contender("pinn-server", ours(rpc=True), catalogue.INFER, catalogue.OWN), _by_name, _of_names),
+    Peer(Contender("MLServer", mlserver, catalogue.INFER, "mlserver"), _as_rows, _of_rows),
+    Peer(Contender("KServe", kserve(rpc=True), catalogue.INFER, "kserve"), _as_rows, _of_rows),
+)

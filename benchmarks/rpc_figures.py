@@ -170,8 +170,10 @@ def _target(launch: Launch) -> str:
 
 
 def _by_name(options: Sequence[Option], raw: bool) -> bytes:
-    """A tensor an input, as this server describes itself."""
+    """A tensor an input, as this server describes itself; a batch past the cache, which the peers do not have."""
     message = messages.ModelInferRequest(model_name=catalogue.V2_NAME)
+    if raw:
+        message.parameters["exact"].bool_param = True
     for name in options[0]:
         values = [option[name] for option in options]
         kind = "BYTES" if name == "kind" else "FP64"

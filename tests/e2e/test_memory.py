@@ -31,6 +31,7 @@ def sent_back(service: Service, old: str, pods: set[str]) -> Object:
     return report
 
 
+@pytest.mark.full
 def test_a_version_whose_servers_come_to_hold_too_much_is_sent_back_in_its_next_step(service: Service) -> None:
     old = service.starts(replicas=1, sla=only(memory="140Mi"))
     pods = service.pods(old)

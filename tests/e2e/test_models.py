@@ -161,6 +161,7 @@ def test_a_config_map_changed_in_place_reaches_nobody(namespace: str) -> None:
     assert digest_served(namespace, serving) == digest_of("1.0.0")
 
 
+@pytest.mark.full
 def test_a_missing_config_map_is_said_in_the_words_of_the_kubelet_and_heals_when_it_is_made(namespace: str) -> None:
     apply(pricer("configmap://bs"), namespace)
     expect_trouble(namespace, "FailedMount", 'configmap "bs" not found')

@@ -85,6 +85,7 @@ def route_weights(namespace: str) -> tuple[int, ...]:
     return tuple(one["weight"] for one in rule["backendRefs"])
 
 
+@pytest.mark.full
 def test_in_a_route_that_the_user_owns_nothing_but_the_weights_is_changed_and_nobody_notices(
     namespace: str, gateway: Gateway
 ) -> None:

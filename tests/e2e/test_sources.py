@@ -43,6 +43,7 @@ def gates(service: Service) -> dict[str, Any]:
     return {one["name"]: one for one in service.status.get("rollout", {}).get("gates", ())}
 
 
+@pytest.mark.full
 def test_a_version_is_judged_by_a_prometheus_and_by_a_gate_of_one_s_own(service: Service, asked: Object) -> None:
     of = f'namespace="{service.namespace}",pod=~"pricer-{{{{revision}}}}-.*",source="live"'
     gate = {

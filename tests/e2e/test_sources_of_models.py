@@ -68,7 +68,8 @@ def expect_trouble(namespace: str, *fragments: str, seconds: float = 120.0) -> N
 
 
 @pytest.mark.parametrize(
-    ("scheme", "version"), [("oci", "1.0.0"), ("s3", "1.0.0"), ("s3", "2.0.0"), ("https", "1.0.0")]
+    ("scheme", "version"),
+    [("oci", "1.0.0"), pytest.param("s3", "1.0.0", marks=pytest.mark.full), ("s3", "2.0.0"), ("https", "1.0.0")],
 )
 def test_a_private_model_is_served_and_only_the_container_that_fetches_has_the_key(
     namespace: str, stores: Stores, scheme: str, version: str
@@ -85,6 +86,7 @@ def test_a_private_model_is_served_and_only_the_container_that_fetches_has_the_k
     assert load_report(namespace)["failed"] == 0
 
 
+@pytest.mark.full
 def test_a_new_version_is_rolled_out_of_the_registry_and_no_request_is_lost(namespace: str, stores: Stores) -> None:
     stores.secret("oci", namespace)
     apply(pricer(stores.uri("oci")), namespace)

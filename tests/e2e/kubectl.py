@@ -189,4 +189,10 @@ def load_report(namespace: str, seconds: float = 120.0) -> Object:
     """What the requests came to, once they are over."""
     over = ["--for=jsonpath={.status.phase}=Succeeded", f"--timeout={seconds:.0f}s"]
     kubectl("-n", namespace, "wait", "pod/load", *over, limit=seconds + 10)
-    return dict(json.loads(kubectl("-n", namespace, "logs", "load")))
+    return report_in(kubectl("-n", namespace, "logs", "load"))
+
+
+def report_in(log: str) -> Object:
+    """The report in the log of a pod that sent requests. A kubelet may add why a log ends: it finds the container no more."""
+    (line,) = [line for line in log.splitlines() if line.startswith("{")]
+    return dict(json.loads(line))

@@ -31,6 +31,7 @@ from tests.e2e.kubectl import (
     patch,
     pinn,
     read,
+    report_in,
     revision_of,
     wait_ready,
 )
@@ -181,7 +182,7 @@ class Load:
         assert self.printed is not None
         kubectl("-n", self.namespace, "delete", "pod", "load", "--wait=false", f"--grace-period={END_SECONDS}")
         text, _ = self.printed.communicate(timeout=2 * END_SECONDS)
-        self.report = dict(json.loads(text))
+        self.report = report_in(text)
 
     @property
     def failed(self) -> int:

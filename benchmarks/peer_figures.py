@@ -181,7 +181,7 @@ def summary(turns: dict[str, list[Turn]], versions: dict[str, str]) -> dict[str,
     }
 
 
-def median(turns: Sequence[Turn], key: str) -> float:
+def median(turns: Sequence[Any], key: str) -> float:
     """Of one figure over the rounds."""
     return round(statistics.median(getattr(turn, key) or 0.0 for turn in turns), 3)
 

@@ -24,19 +24,24 @@ from pinn_inference.oip import messages
 
 from benchmarks.load import rpc, wrk
 from benchmarks.load.options import OUTPUTS, Option, mistakes, random_options
-from benchmarks.load.processes import free_port, started, wait_until_ready
+from benchmarks.peer_figures import (
+    LOAD_CORE,
+    ROUNDS,
+    SECONDS,
+    SERVER_CORE,
+    WARM_UP_SECONDS,
+    median,
+    running,
+    same_engine,
+)
 from benchmarks.peers import catalogue
 from benchmarks.peers.catalogue import Contender, Launch, kserve, mlserver, ours
 
 CALLS: Final = 100
-ROUNDS: Final = int(os.environ.get("BENCH_ROUNDS", "5"))
-SECONDS: Final = float(os.environ.get("BENCH_SECONDS", "10"))
-WARM_UP_SECONDS: Final = 3.0
 POOL: Final = 60_000
 BATCH: Final = 10_000
 BATCHES: Final = 8
 CHECKED: Final = 100
-SERVER_CORE, LOAD_CORE = 0, 1
 
 Read = Callable[[Any], list[Mapping[str, float]]]
 
@@ -68,6 +73,7 @@ class Turn:
 def measure() -> dict[str, Any]:
     """All figures."""
     wrk.require()
+    same_engine()
     turns: dict[str, list[Turn]] = {peer.contender.name: [] for peer in PEERS}
     alone = list[float]()
     with tempfile.TemporaryDirectory() as folder:
@@ -96,24 +102,21 @@ def measure() -> dict[str, Any]:
 
 def take_turn(peer: Peer, folder: Path, number: int) -> Turn:
     """Starts one server, checks its answers, times single options and then batches, ends it."""
-    with tempfile.TemporaryDirectory() as own, tempfile.TemporaryFile() as log:
-        launch = peer.contender.launch(free_port(), Path(own))
-        with started(launch.command, log, SERVER_CORE, launch.env) as program:
-            wait_until_ready(launch.ready, program)
-            target = _target(launch)
-            check(peer, target, list(islice(random_options(3000 + number), CHECKED)), together=False)
-            check(peer, target, list(islice(random_options(4000 + number), BATCH)), together=True)
-            pool = folder / "pool"
-            rpc.write_pool(pool, (peer.asked([one], False) for one in islice(random_options(2000 + number), 10_000)))
-            rpc.run(target, pool, WARM_UP_SECONDS, CALLS, LOAD_CORE)
-            rpc.write_pool(pool, (peer.asked([one], False) for one in islice(random_options(1000 + number), POOL)))
-            cpu = program.cpu_seconds()
-            single = rpc.run(target, pool, SECONDS, CALLS, LOAD_CORE)
-            busy = (program.cpu_seconds() - cpu) / single.seconds
-            batches = [list(islice(random_options(5000 + 100 * number + i), BATCH)) for i in range(BATCHES)]
-            rpc.write_pool(pool, (peer.asked(batch, True) for batch in batches))
-            batch = rpc.run(target, pool, SECONDS / 2, 1, LOAD_CORE)
-            memory = program.memory()
+    with running(peer.contender) as (program, launch):
+        target = _target(launch)
+        check(peer, target, list(islice(random_options(3000 + number), CHECKED)), together=False)
+        check(peer, target, list(islice(random_options(4000 + number), BATCH)), together=True)
+        pool = folder / "pool"
+        rpc.write_pool(pool, (peer.asked([one], False) for one in islice(random_options(2000 + number), 10_000)))
+        rpc.run(target, pool, WARM_UP_SECONDS, CALLS, LOAD_CORE)
+        rpc.write_pool(pool, (peer.asked([one], False) for one in islice(random_options(1000 + number), POOL)))
+        cpu = program.cpu_seconds()
+        single = rpc.run(target, pool, SECONDS, CALLS, LOAD_CORE)
+        busy = (program.cpu_seconds() - cpu) / single.seconds
+        batches = [list(islice(random_options(5000 + 100 * number + i), BATCH)) for i in range(BATCHES)]
+        rpc.write_pool(pool, (peer.asked(batch, True) for batch in batches))
+        batch = rpc.run(target, pool, SECONDS / 2, 1, LOAD_CORE)
+        memory = program.memory()
     return Turn(
         per_second=single.per_second,
         per_cpu_second=single.per_second / busy,
@@ -152,12 +155,6 @@ def engine_alone_ms() -> float:
     env = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
     return float(done.stdout)
-
-
-def median(turns: Sequence[Turn], key: str) -> float:
-    """Of one figure over the rounds."""
-    found: float = statistics.median(getattr(turn, key) for turn in turns)
-    return round(found, 3)
 
 
 def _target(launch: Launch) -> str:

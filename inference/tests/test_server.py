@@ -139,9 +139,11 @@ async def test_a_rolling_update_loses_no_request() -> None:
 
 
 async def test_what_is_in_flight_is_finished_even_without_a_drain() -> None:
-    body = json.dumps([OPTION] * 10_000).encode()
+    """Five hundred puts for the solver, a millisecond each, so that the signal comes while the first of them are being solved."""
+    body = json.dumps([OPTION | {"volatility": 0.9 + i / 10_000} for i in range(500)]).encode()
     head = b"POST /predict HTTP/1.1\r\nhost: pinn\r\ncontent-length: %d\r\n\r\n" % len(body)
-    with ServerProcess.started(drain="0") as server:
+    put = ("--model-name", "american-put", "--model-version", "1.0.0")
+    with ServerProcess.started(*put, drain="0", timeout="30s") as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(head + body)
         await writer.drain()

@@ -1,4 +1,4 @@
-"""Writes what follows from rules.yaml and dashboards.py into manifests/components/monitoring: PrometheusRule and Grafana JSON.
+"""Writes what follows from rules.yaml and dashboards.py: PrometheusRule and Grafana JSON of the kit, and the chart's copies.
 
 `python -m hack.monitoring` writes them, `--check` says which are out of date. Neither is edited by hand.
 """
@@ -16,6 +16,7 @@ from hack.dashboards import EVERY, rendered
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 KIT: Final = ROOT / "manifests/components/monitoring"
+CHART: Final = ROOT / "charts/pinn-operator/files"
 RULES: Final = KIT / "rules.yaml"
 HEAD: Final = "# Generated from rules.yaml by `make generate`: do not edit.\n"
 
@@ -50,8 +51,12 @@ def prometheus_rule() -> dict[str, Any]:
 def files() -> dict[Path, str]:
     """What each generated file should hold."""
     rule = HEAD + yaml.dump(prometheus_rule(), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
-    boards = {KIT / f"dashboards/{one.uid}.json": json.dumps(rendered(one), indent=1) + "\n" for one in EVERY}
-    return {KIT / "prometheusrule.yaml": rule, **boards}
+    boards = {f"dashboards/{one.uid}.json": json.dumps(rendered(one), indent=1) + "\n" for one in EVERY}
+    return {
+        KIT / "prometheusrule.yaml": rule,
+        CHART / "rules.yaml": RULES.read_text(),
+        **{folder / name: text for folder in (KIT, CHART) for name, text in boards.items()},
+    }
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,9 @@ NAMESPACE = "pinn-system"
 ITS_OWN = ("app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart")
 """Labels that say that Helm put an object there."""
 KEEP = "helm.sh/resource-policy"
+PARTS = ("serviceMonitor", "podMonitor", "prometheusRule", "dashboards")
+MONITORING = tuple(word for part in PARTS for word in ("--set", f"monitoring.{part}.enabled=true"))
+"""Options that switch on all of the monitoring kit."""
 
 
 class HelmError(Exception):

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.chart import CHART, KEEP, HelmError, differences, helm, kustomize, template, without_helm
+from tests.e2e.chart import (
+    CHART,
+    KEEP,
+    MONITORING,
+    PARTS,
+    HelmError,
+    differences,
+    helm,
+    kustomize,
+    template,
+    without_helm,
+)
 from tests.e2e.kubectl import MANIFESTS
 
 pytestmark = pytest.mark.e2e
@@ -33,11 +44,21 @@ def test_the_chart_installs_what_the_kustomization_installs(way: str) -> None:
     assert not found, "change charts/pinn-operator/templates or manifests/:\n" + "\n".join(found)
 
 
+def test_the_chart_watches_what_the_kit_watches() -> None:
+    """Monitors, rules and dashboards; the headless Service beside them is all that the rest of the chart has more."""
+    without, whole = template(), template(*MONITORING)
+    charts = {name: without_helm(obj) for name, obj in whole.items() if name not in without}
+    found = differences(kustomize(MANIFESTS / "monitoring"), charts, NAMES)
+    assert not found, (
+        "change charts/pinn-operator/templates/monitoring.yaml or manifests/components/monitoring:\n" + "\n".join(found)
+    )
+
+
 def test_a_difference_is_named_by_object_and_field() -> None:
     """The comparison itself: one field, one object more, one variable more."""
     changed = ("--set", "replicas=3", "--set", "settings.passes=4", "--set", "monitoring.podMonitor.enabled=true")
     assert [line for line in compared("", *changed) if line not in compared("")] == [
-        "PodMonitor/pinn-system/pinn-operator: only in the chart",
+        "PodMonitor/pinn-system/pinn-operator-servers: only in the chart",
         "Deployment/pinn-system/pinn-operator: spec.replicas: 2 in manifests/, 3 in the chart",
         "Deployment/pinn-system/pinn-operator: spec.template.spec.containers.[operator].env.[PINN_OPERATOR_PASSES]: "
         "only in the chart: {'name': 'PINN_OPERATOR_PASSES', 'value': '4'}",
@@ -145,7 +166,7 @@ def test_everything_at_once_is_well_formed(tmp_path: Path) -> None:
         "settings": {"resyncSeconds": 60, "passes": 4, "leaseSeconds": 15, "logLevel": "debug", "logFormat": "console"},
         "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
         "podDisruptionBudget": {"maxUnavailable": "50%"},
-        "monitoring": {"podMonitor": {"enabled": True, "labels": {"release": "kube-prometheus-stack"}}},
+        "monitoring": {part: {"enabled": True, "labels": {"release": "kube-prometheus-stack"}} for part in PARTS},
         "annotations": {"a": "b"},
         "podAnnotations": {"c": "d"},
         "podLabels": {"e": "f"},
@@ -165,5 +186,9 @@ def test_everything_at_once_is_well_formed(tmp_path: Path) -> None:
         assert pod[field] == values[field]
     assert "topologySpreadConstraints" not in pod
     assert {"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"} in pod["containers"][0]["env"]
-    assert found["PodMonitor/pinn-system/physics"]["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    watching = ("ServiceMonitor", "PodMonitor", "PrometheusRule", "ConfigMap")
+    labelled = [obj for obj in found.values() if obj["kind"] in watching]
+    assert len(labelled) == len(PARTS)
+    assert {obj["metadata"]["labels"]["release"] for obj in labelled} == {"kube-prometheus-stack"}
+    assert found["PodMonitor/pinn-system/physics-servers"]["spec"]["namespaceSelector"] == {"matchNames": ["desk-a"]}
     assert found["PodDisruptionBudget/pinn-system/physics"]["spec"]["maxUnavailable"] == "50%"

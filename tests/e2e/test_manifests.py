@@ -11,7 +11,7 @@ import yaml
 from pinn_operator.api import names
 from pinn_operator.api.generate import crd
 
-from tests.e2e.chart import CHART, helm
+from tests.e2e.chart import CHART, MONITORING, helm
 from tests.e2e.cluster.cache import Cache
 from tests.e2e.kubectl import MANIFESTS
 from tests.e2e.tools import build
@@ -33,7 +33,7 @@ def sources() -> dict[str, str]:
     }
     found |= {file.name: file.read_text() for file in sorted((MANIFESTS / "samples").glob("*.yaml"))}
     found["the chart"] = helm("template", "pinn-operator", str(CHART), "--namespace", "pinn-system")
-    options = ("--set", "namespaces={a,b}", "--set", "monitoring.podMonitor.enabled=true", "--set", "port=9090")
+    options = ("--set", "namespaces={a,b}", "--set", "port=9090", *MONITORING)
     found["the chart with options"] = helm("template", "other", str(CHART), "--namespace", "other", *options)
     return found
 

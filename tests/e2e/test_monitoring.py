@@ -56,7 +56,7 @@ def kit() -> Iterator[None]:
 def test_the_kit_is_taken_as_it_is_and_its_selectors_find_what_they_are_to_find() -> None:
     kinds = "servicemonitors,podmonitors,prometheusrules"
     assert len(json.loads(kubectl("-n", SYSTEM, "get", kinds, "-o", "json"))["items"]) == 3
-    boards = get("configmap", "pinn-dashboards", SYSTEM)
+    boards = get("configmap", "pinn-operator-dashboards", SYSTEM)
     assert boards["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert {json.loads(text)["uid"] for text in boards["data"].values()} == {"pinn-server", "pinn-operator"}
 

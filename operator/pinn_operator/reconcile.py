@@ -15,6 +15,7 @@ from pinn_operator.api.journal import Journal
 from pinn_operator.api.observed import Key, Observed
 from pinn_operator.api.outcome import Filed
 from pinn_operator.api.plan import Plan
+from pinn_operator.api.status import LastHandled
 from pinn_operator.build import build, metadata_of
 from pinn_operator.decide import decide
 from pinn_operator.errors import NotUnderstood
@@ -75,6 +76,8 @@ async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass
         log.log(
             level, "wrote", object=str(key), verb=write.verb, child=str(write.child), why=write.why or plan.sentence
         )
+    if not outcome.is_stored:
+        plan = _as_stored(plan, seen)
     filed = await _file(context.kube, seen, plan.finished) if plan.finished else None
     if not plan.release:
         await write_status(context.kube, status_of(seen, plan, outcome, filed), seen, outcome.resource_version)
@@ -84,6 +87,12 @@ async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass
     await announce(context.kube, told, seen, context.instance)
     healed = any(write.verb == "Healed" for write in outcome.writes)
     return Pass(seen, plan, _soonest(plan.look_again, REFUSED_AGAIN if outcome.refusals else None), healed)
+
+
+def _as_stored(plan: Plan, seen: Observed) -> Plan:
+    """What the memory has not stored has not happened: the next pass decides it again, so it is not reported or told, and what a
+    person asked for is not acted upon yet."""
+    return replace(plan, memory=seen.memory, finished=None, rejected=None, handled=LastHandled())
 
 
 def _soonest(*waits: float | None) -> float | None:

@@ -54,6 +54,15 @@ def test_the_chart_watches_what_the_kit_watches() -> None:
     )
 
 
+def test_the_runbooks_of_the_alerts_are_at_the_address_given() -> None:
+    base = "https://git.example.com/pinn/blob/main/"
+    found = template(*MONITORING, "--set", f"monitoring.prometheusRule.runbooks={base}")
+    groups = found["PrometheusRule/pinn-system/pinn-operator"]["spec"]["groups"]
+    pages = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert pages
+    assert all(page.startswith(f"{base}docs/runbooks/PINN") for page in pages)
+
+
 def test_a_difference_is_named_by_object_and_field() -> None:
     """The comparison itself: one field, one object more, one variable more."""
     changed = ("--set", "replicas=3", "--set", "settings.passes=4", "--set", "monitoring.podMonitor.enabled=true")
@@ -81,6 +90,10 @@ NONSENSE = {
     "a tag with a colon": ("serverImage.tag=a:b", "/serverImage/tag"),
     "a lease too short": ("settings.leaseSeconds=1", "/settings/leaseSeconds"),
     "a switch that is no boolean": ("crds.keep=perhaps", "/crds/keep"),
+    "an address without a slash at its end": (
+        "monitoring.prometheusRule.runbooks=https://x",
+        "/prometheusRule/runbooks",
+    ),
 }
 
 

@@ -43,20 +43,34 @@ async def act(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed,
     """
     version = seen.resource.metadata.resource_version
     if finalizer and not plan.teardown and not seen.has_finalizer:
-        version = await _add_finalizer(kube, seen)
+        try:
+            version = await _add_finalizer(kube, seen)
+        except Refused as error:
+            refused = Refusal(ChildId(PINN_DEPLOYMENT.kind, seen.key.name), error.reason, error.message)
+            return Outcome(refusals=(refused,), resource_version=version)
+    return replace(await _act_on_children(kube, plan, objects, seen), resource_version=version)
+
+
+async def _act_on_children(kube: Kube, plan: Plan, objects: Sequence[Object], seen: Observed) -> Outcome:
+    """Shares change when what is known of them is stored, and the Service when the labels that it selects by are written."""
     children = [obj for obj in objects if not _divides(obj, seen)]
     outcome = await _write_all(kube, children, seen)
     if _is_unknown(plan, outcome):
-        return replace(outcome, resource_version=version)
-    await mark(kube, plan, seen)
+        return outcome
+    marked = await mark(kube, plan, seen)
+    if marked.refusals:
+        return _together(outcome, marked)
     weighed = await weigh(kube, plan, seen)
     divided = await _write_all(kube, [obj for obj in objects if obj not in children], seen)
     removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
     if plan.release and seen.has_finalizer:
         await release(kube, seen.key, seen.resource.metadata.resource_version, seen.resource.metadata.finalizers)
-    parts = (outcome, weighed, divided, removed)
+    return _together(outcome, weighed, divided, removed)
+
+
+def _together(*parts: Outcome) -> Outcome:
     writes = tuple(write for part in parts for write in part.writes)
-    return Outcome(writes, tuple(refusal for part in parts for refusal in part.refusals), version)
+    return Outcome(writes, tuple(refusal for part in parts for refusal in part.refusals))
 
 
 def _divides(obj: Mapping[str, Any], seen: Observed) -> bool:
@@ -67,8 +81,7 @@ def _divides(obj: Mapping[str, Any], seen: Observed) -> bool:
 def _is_unknown(plan: Plan, outcome: Outcome) -> bool:
     """Whether the canary would get a share that the next pass knows nothing of, as what is known could not be stored. It may lose
     its share all the same."""
-    refused = any(refusal.child.kind == "ConfigMap" for refusal in outcome.refusals)
-    return refused and plan.canary is not None and plan.weight_of(plan.canary.name) > 0
+    return not outcome.is_stored and plan.canary is not None and plan.weight_of(plan.canary.name) > 0
 
 
 async def release(kube: Kube, key: Key, resource_version: str, finalizers: Sequence[str]) -> None:

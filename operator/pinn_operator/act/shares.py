@@ -16,18 +16,22 @@ from pinn_operator.kube import HTTP_ROUTE, POD, Kube
 PATH = f"/metadata/labels/{LABEL_SERVING.replace('/', '~1')}"
 
 
-async def mark(kube: Kube, plan: Plan, seen: Observed) -> None:
-    """Give the label to the servers that are to serve, then take it off the others. A pod that has gone meanwhile is no error."""
+async def mark(kube: Kube, plan: Plan, seen: Observed) -> Outcome:
+    """Give the label to the servers that are to serve, then take it off the others: none is taken off after a refusal, or the
+    Service might have nobody. A pod that has gone meanwhile is no error."""
     if plan.traffic is None or plan.traffic.selected is not None:
-        return
+        return Outcome()
     changed = [server for server in seen.servers if server.serving != (server.pod in plan.traffic.labelled)]
     for server in sorted(changed, key=lambda one: one.serving):
         operation = {"op": "remove", "path": PATH} if server.serving else {"op": "add", "path": PATH, "value": "true"}
         try:
             await kube.patch(POD, server.pod, seen.key.namespace, [operation])
+        except Refused as error:
+            return Outcome(refusals=(Refusal(ChildId("Pod", server.pod), error.reason, error.message),))
         except ApiError as error:
             if error.status != 404:
                 raise
+    return Outcome()
 
 
 async def weigh(kube: Kube, plan: Plan, seen: Observed) -> Outcome:

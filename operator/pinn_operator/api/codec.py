@@ -10,21 +10,23 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from math import isfinite
+from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 Loader = Callable[[Any], Any]
+NOT_FINITE: Final = ("inf", "-inf", "nan")
 
 
 def dump(value: Any) -> Any:
-    """What `json.dumps` takes."""
+    """What `json.dumps` takes. JSON has no number for what is not finite: "inf", "-inf" and "nan" stand for those."""
     if names := _names(cast(Any, type(value))):
         return {name: dump(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
         return {str(key): dump(one) for key, one in value.items()}
     if isinstance(value, tuple | list):
         return [dump(one) for one in value]
-    return value
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def load(kind: type[T], value: Any) -> T:
@@ -55,7 +57,7 @@ def _loader(kind: Any) -> Loader:
         item = _loader(args[1])
         return lambda value: {key: item(one) for key, one in _of(dict, value).items()}
     if kind is float:
-        return lambda value: float(_of((int, float), value))
+        return lambda value: float(value if value in NOT_FINITE else _of((int, float), value))
     return (lambda value: _of(kind, value)) if isinstance(kind, type) else (lambda value: value)
 
 

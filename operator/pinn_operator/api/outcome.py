@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pinn_operator.api.names import KIND
 from pinn_operator.api.observed import ChildId
 
 Verb = Literal["Created", "Updated", "Healed", "Deleted"]
@@ -39,6 +40,12 @@ class Outcome:
     refusals: tuple[Refusal, ...] = ()
     resource_version: str = field(default="", compare=False)
     contested: bool = False
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the next pass will know what this one decided: not when the rollout's memory was refused, nor when the
+        finalizer was, before which nothing is written."""
+        return all(refusal.child.kind not in ("ConfigMap", KIND) for refusal in self.refusals)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from pinn_operator.decide.scaling import needed_for, whole
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
 from pinn_operator.decide.watch import (
     RETRY_SECONDS,
+    awaited,
     dumped,
     interval_of,
     ledger_of,
@@ -259,7 +260,7 @@ def _untried(case: Case, measured: Measured) -> str:
     nothing is judged there is only the warming, which is done as well as it can be."""
     if not case.rules.gates:
         return ""
-    unread = [pod for pod in measured.pods if pod.counts is None]
+    unread = [pod for pod in awaited(case.seen, case.stable.name) if pod.counts is None]
     if measured.trouble or not measured.pods:
         return measured.trouble or "no server was read"
     return f"the metrics of pod {unread[0].process} cannot be read: {unread[0].trouble}" if unread else ""
@@ -278,7 +279,9 @@ def _try(case: Case) -> Plan:
     journal = to_measure(case.journal, "preflight", case.now + (RETRY_SECONDS if trouble else 0.0))
     said = f"cannot be tried yet: {trouble}" if trouble else "is being warmed and tried"
     case = replace(case, journal=journal)
-    return _held(case, Phase.STEPPING, f"{called(case.wanted)} {said}", RETRY_SECONDS if trouble else 0.0)
+    plan = _held(case, Phase.STEPPING, f"{called(case.wanted)} {said}", RETRY_SECONDS if trouble else 0.0)
+    verdict = "NoMetrics" if trouble else None
+    return replace(plan, rollout=_row(case, None).model_copy(update={"verdict": verdict}))
 
 
 def _gross(case: Case, journal: Journal) -> str | None:
@@ -347,14 +350,8 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     began = case.journal.step_began
     if case.journal.crashed:
         return _withdrawn(case, traffic, verdict)
-    if weight < case.step.weight:
-        count = f"{_reachable_servers(case)} of {case.needed} servers"
-        said = f"{called(case.wanted)} has {count}: {weight} % of the traffic"
-        return _on(case, traffic, verdict, _phase(case), said)
-    if began is None:
-        trouble = case.seen.route.trouble if case.seen.route else ""
-        said = f"{called(case.wanted)} is to get {weight} % of the traffic; not in force yet"
-        return _on(case, traffic, verdict, _phase(case), f"{said}: {trouble}" if trouble else said)
+    if weight < case.step.weight or began is None:
+        return _not_begun(case, traffic, verdict, weight)
     over = case.now >= began + seconds(case.step.hold)
     if verdict.verdict == "Passing" and over:
         if paused:
@@ -376,6 +373,23 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     return _on(case, traffic, verdict, _phase(case), _outlook(case, verdict))
 
 
+def _not_begun(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) -> Plan:
+    """The traffic of the step is not in force, for want of servers or of a gateway that takes the route: it has as long to come
+    as the step has to end, and no less than servers have to start."""
+    if weight < case.step.weight:
+        count = f"{_reachable_servers(case)} of {case.needed} servers"
+        said = f"{called(case.wanted)} has {count}: {weight} % of the traffic"
+    else:
+        trouble = case.seen.route.trouble if case.seen.route else ""
+        said = f"{called(case.wanted)} is to get {weight} % of the traffic; not in force yet"
+        said = f"{said}: {trouble}" if trouble else said
+    began = max((entry.at for entry in case.journal.timeline if entry.what == "Step"), default=case.now)
+    limit = max(_max_hold(case), _deadline(case))
+    if case.now < began + limit or case.seen.resource.spec.rollout.paused:
+        return _on(case, traffic, verdict, _phase(case), said)
+    return _without_verdict(case, traffic, verdict, said, limit)
+
+
 def _withdrawn(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
     """All its servers were gone and one had crashed. It cannot pass in this step any more, so no user is sent to it again; what
     the operator sends it while users send nothing tells whether it crashes once more."""
@@ -385,12 +399,13 @@ def _withdrawn(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
     return _without_verdict(case, traffic, verdict, said)
 
 
-def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict, why: str) -> Plan:
-    """The step had its time and silence is no consent."""
-    said = f"no verdict within {_max_hold(case):.0f} s; {why}"
+def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict, why: str, limit: float | None = None) -> Plan:
+    """The step had its time, maxHold or what is given, and silence is no consent."""
+    said = f"no verdict within {_max_hold(case) if limit is None else limit:.0f} s; {why}"
     if case.seen.resource.spec.rollout.when_undecided == "RollBack":
         return ended(case, "RolledBack", "Undecided", said, verdict=verdict)
-    requests = ["abort"] if case.journal.crashed and case.bakes else ["promote", "abort"]
+    cannot_serve_all = case.bakes and (case.journal.crashed or _allowed(case) < case.step.weight)
+    requests = ["abort"] if cannot_serve_all else ["promote", "abort"]
     how = " or ".join(f"pinn.dev/{request}={case.wanted.name}@TOKEN" for request in requests)
     return _on(case, traffic, verdict, Phase.UNDECIDED, f"{said}; annotate it with {how}")
 

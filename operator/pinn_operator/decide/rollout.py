@@ -243,30 +243,32 @@ def _stay(seen: Observed, wanted: Revision, stable: Revision, said: str) -> Plan
 
 
 def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Journal) -> Plan:
-    """All traffic is on its way to stable, or there: then stable is asked, and the report is written. Until then the servers of
-    the canary stay, for their logs."""
+    """All traffic is on its way to stable, which is asked once whether it answers; when it is there the report is written.
+    Until then the servers of the canary stay, for their logs."""
     traffic, now = all_to(stable), now_of(seen)
     there = in_force(seen, traffic)
+    trouble = "" if there or seen.route is None else seen.route.trouble
     smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
     if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
         smoke = (False, f"{called(stable)} could not be asked within {SMOKE_SECONDS:.0f} s")
-    if smoke and there:
-        journal = replace(journal, smoke=smoke[1])
-    elif journal.measure != "smoke":
+    if smoke and not journal.smoke:
+        journal = replace(journal, smoke=smoke[1], measure="")
+    elif not journal.smoke and journal.measure != "smoke":
         journal = to_measure(journal, "smoke", now)
+    said = (journal.sentence, journal.smoke, f"the traffic is not back yet: {trouble}" if trouble else "")
     canary = seen.revisions.get(journal.canary.revision)
     remains = [canary] if canary and canary.name in seen.workloads else []
     return Plan(
         phase=Phase.ROLLING_BACK,
-        sentence=f"{journal.sentence}; {journal.smoke}" if journal.smoke else journal.sentence,
+        sentence="; ".join(filter(None, said)),
         wanted=wanted.name,
         run=runs(seen, [stable, *remains, *still_served(seen, stable)]),
         stable=stable,
         canary=canary,
         traffic=traffic,
         memory=Memory(journal, seen.memory.ledger if seen.memory else {}, handled(seen)),
-        finished=journal if journal.smoke else None,
-        look_again=0.5,
+        finished=journal if journal.smoke and there else None,
+        look_again=ROUTE_SECONDS if trouble else 0.5,
     )
 
 

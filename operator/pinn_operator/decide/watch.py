@@ -13,7 +13,7 @@ from pinn_operator.api.codec import dump, load
 from pinn_operator.api.journal import MOST_MINUTES, Journal, Measurement, Minute
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.placement import Placement
-from pinn_operator.api.readings import Checked, Measured
+from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
 from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, take
@@ -79,7 +79,7 @@ def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tupl
     """One reading more. Without one, what the API server says still counts."""
     measured = seen.measured or Measured()
     journal = _with_live(seen, with_checks(journal, measured), measured)
-    samples = _samples(journal, measured, rules, now_of(seen))
+    samples = _samples(seen, journal, rules)
     if not samples:
         return journal, take(ledger, rules, reading(seen, journal, (), {}))
     interval = interval_of(seen.resource.spec)
@@ -147,16 +147,25 @@ def _gpus(seen: Observed, journal: Journal) -> Mapping[Role, float]:
 
 def _users(seen: Observed, journal: Journal) -> tuple[Sample, ...]:
     """What stable's servers say of the answers to users."""
-    pods = seen.measured.pods if seen.measured else ()
+    stable = journal.stable.revision
     return tuple(
-        Sample("stable", pod.process, pod.at, pod.users) for pod in pods if pod.revision == journal.stable.revision
+        Sample("stable", pod.process, pod.at, pod.users) for pod in awaited(seen, stable) if pod.revision == stable
     )
 
 
-def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> tuple[Sample, ...]:
+def awaited(seen: Observed, stable: str) -> tuple[PodMetrics, ...]:
+    """The pods without whose counters nothing is counted: of stable none that is neither ready nor read. It answers nobody, and
+    what it counted before is added when it can be read again; to wait for it would leave the canary unwatched."""
+    away = {server.process for server in seen.servers if server.revision == stable and not server.ready}
+    pods = seen.measured.pods if seen.measured else ()
+    return tuple(pod for pod in pods if pod.counts is not None or pod.process not in away)
+
+
+def _samples(seen: Observed, journal: Journal, rules: Rules) -> tuple[Sample, ...]:
     """The counters by arm; what the operator counted itself is one more pod of each."""
     roles: dict[str, Role] = {journal.canary.revision: "canary", journal.stable.revision: "stable"}
-    pods = [pod for pod in measured.pods if pod.revision in roles]
+    now = now_of(seen)
+    pods = [pod for pod in awaited(seen, journal.stable.revision) if pod.revision in roles]
     if not pods:
         return ()
     found = [

@@ -49,7 +49,7 @@ REASONS: Final[Mapping[str, Remedy]] = {
     ),
     "PodsNotStarting": Remedy("a pod was created and does not start", (PODS, LOGS, UNDO)),
     "ProgressDeadlineExceeded": Remedy(
-        "the servers were not ready in time; the operator goes on trying and what serves goes on serving",
+        "the servers were not ready in time, and there is nothing to go back to; the operator goes on trying",
         (PODS, LOGS, "if they only need longer: raise spec.rollout.progressDeadline", UNDO),
     ),
     "NotSupported": Remedy(
@@ -88,7 +88,7 @@ REASONS: Final[Mapping[str, Remedy]] = {
     "Step": Remedy("a new revision is on its way"),
     "Baking": Remedy("the new revision has all of the traffic; it is promoted at the end of the hold, if nothing breaks"),
     "Draining": Remedy("the traffic changes over"),
-    "RollingBack": Remedy("all traffic goes back to stable; the report is being written"),
+    "RollingBack": Remedy("all traffic goes back to stable; then the report is written"),
     "Serving": Remedy("the stable revision serves"),
     "Deleting": Remedy("the children are being removed"),
     "NoStatus": Remedy(

@@ -11,11 +11,10 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from pinn_operator.api.codec import dump
 from pinn_operator.api.journal import MOST_MINUTES, Arm, Entry, GateRecord, Journal, Minute
 from pinn_operator.api.names import API_VERSION, GROUP, MAX_NAME
 from pinn_operator.api.observed import Observed
@@ -155,7 +154,7 @@ def _document(seen: Observed, journal: Journal, release: str) -> Document:
         "rollout": _as_written(seen.resource.spec.rollout),
         "limits": _as_written(seen.resource.spec.sla),
         "evidence": [_gate(gate) for gate in journal.gates],
-        "shadow": {name: {**dump(found), "said": _said(found.said)} for name, found in journal.shadow.items()},
+        "shadow": {name: {**asdict(found), "said": _said(found.said)} for name, found in journal.shadow.items()},
         "warmedKeys": journal.warmed,
         "neighbours": _neighbours(seen),
         "timeline": timeline,
@@ -182,8 +181,7 @@ def _entry(entry: Entry) -> Document:
 
 
 def _gate(gate: GateRecord) -> Document:
-    found: Document = dump(gate)
-    return {**found, "sentence": _said(gate.sentence)}
+    return {**asdict(gate), "sentence": _said(gate.sentence)}
 
 
 def _minute(minute: Minute) -> Document:

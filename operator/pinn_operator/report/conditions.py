@@ -53,7 +53,15 @@ def trouble_of(seen: Observed, plan: Plan, outcome: Outcome) -> Trouble | None:
             return Trouble("PodsRefused", f"pods of revision {run.revision.name} are refused: {workload.not_created}")
         if workload.not_starting:
             return Trouble("PodsNotStarting", f"a pod of revision {run.revision.name}: {workload.not_starting}")
-    return None
+    return Trouble("RollingBack", plan.sentence) if _is_late_to_go_back(seen, plan) else None
+
+
+def _is_late_to_go_back(seen: Observed, plan: Plan) -> bool:
+    """A rollback was decided and its traffic is still not on stable, as when no gateway takes the route."""
+    journal = plan.memory.journal if plan.memory else None
+    if plan.phase is not Phase.ROLLING_BACK or plan.finished or journal is None or journal.ended is None:
+        return False
+    return seen.now.timestamp() - journal.ended > seconds(seen.resource.spec.rollout.rollback_within)
 
 
 def contest_of(seen: Observed, outcome: Outcome) -> Trouble | None:

@@ -11,7 +11,7 @@ from pinn_operator.act.children import act, release
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FIELD_MANAGER, FINALIZER, LABEL_OBJECT, LABEL_REVISION
 from pinn_operator.api.observed import ChildId, Key, Observed
-from pinn_operator.api.outcome import Outcome
+from pinn_operator.api.outcome import Outcome, Refusal
 from pinn_operator.api.plan import Plan, Traffic
 from pinn_operator.build import build
 from pinn_operator.decide import decide
@@ -271,6 +271,17 @@ async def test_the_finalizers_of_an_object_that_has_changed_are_left_alone() -> 
         await act(kube, plan, build(plan, seen), seen)
     assert (kube.peek("PinnDeployment", "pricer") or {})["metadata"]["finalizers"] == []
     assert kube.writes() == [("patch", "PinnDeployment", "pricer")]
+
+
+async def test_where_the_finalizer_is_refused_it_is_reported_and_nothing_is_written() -> None:
+    """A child of an object without it could outlive the object."""
+    kube = FakeKube(_object(finalizers=("a/b",)))
+    live = kube.peek("PinnDeployment", "pricer") or {}
+    kube.before = _refuse(("patch", "PinnDeployment"), error=Refused(422, "Invalid", "a policy"))
+    outcome, _ = await _pass(kube)
+    assert outcome == Outcome(refusals=(Refusal(ChildId("PinnDeployment", "pricer"), "Invalid", "a policy"),))
+    assert outcome.resource_version == live["metadata"]["resourceVersion"]
+    assert kube.writes() == []
 
 
 async def test_a_refused_removal_is_reported_and_the_others_go_on() -> None:

@@ -11,7 +11,7 @@ from pinn_operator.api.journal import Arm, Journal
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
 from pinn_operator.api.observed import ChildId, Key, Observed
-from pinn_operator.api.outcome import Outcome
+from pinn_operator.api.outcome import Outcome, Refusal
 from pinn_operator.api.plan import Phase, Plan, Run, Traffic
 from pinn_operator.api.readings import Server
 from pinn_operator.build import build
@@ -270,4 +270,51 @@ async def test_a_busy_api_server_ends_the_pass_before_the_service_is_turned() ->
     kube.before = busy
     with pytest.raises(Unavailable):
         await _act(kube, _plan(50, None, ("a", "b"), memory=_memory(2.0)))
+    assert (kube.peek("Service", "pricer") or {})["spec"]["selector"].get(LABEL_REVISION) == ONE.name
+
+
+REFUSALS = [
+    Refused(403, "Forbidden", "a role"),
+    Refused(422, "Invalid", "a policy"),
+    Refused(500, "InternalError", "failed calling webhook"),
+]
+
+
+def _refuse_to_label(kube: FakeKube, pod: str, error: Refused) -> None:
+    async def refuse(verb: str, kind: str, name: str) -> None:
+        if (verb, kind, name) == ("patch", "Pod", pod):
+            raise error
+
+    kube.before = refuse
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=str)
+async def test_a_refused_label_is_reported_and_neither_turns_the_service_nor_removes_anything(error: Refused) -> None:
+    """The Service would select by labels that are not there, and what is removed may be what still serves."""
+    kube = _kube(_pod("a", ONE.name), _pod("b", TWO.name))
+    await _act(kube, _plan(0, run=(Run(OLD, 1), Run(ONE, 1), Run(TWO, 1))))
+    _refuse_to_label(kube, "b", error)
+    outcome = await _act(kube, _plan(50, None, ("a", "b"), memory=_memory(2.0)))
+    assert outcome.refusals == (Refusal(ChildId("Pod", "b"), error.reason, error.message),)
+    assert [(write.verb, write.child.kind) for write in outcome.writes] == [("Updated", "ConfigMap")]
+    assert _shared(kube) == [("apply", "ConfigMap", "pricer-rollout"), ("patch", "Pod", "a")]
+    assert (kube.peek("Service", "pricer") or {})["spec"]["selector"].get(LABEL_REVISION) == ONE.name
+
+
+async def test_after_a_refused_label_none_is_taken_off() -> None:
+    """Else the Service might have nobody."""
+    servers = [_server("a", ONE.name, True), _server("b", ONE.name), _server("c", TWO.name)]
+    kube = FakeKube(*(_pod(one.pod, one.revision, one.serving) for one in servers))
+    _refuse_to_label(kube, "b", REFUSALS[0])
+    assert await _marked(kube, servers, _plan(50, None, ("b", "c"))) == []
+    assert _carries(kube, "a")
+
+
+@pytest.mark.parametrize("error", REFUSALS, ids=str)
+async def test_a_label_that_may_not_be_written_does_not_keep_the_traffic_from_stable(error: Refused) -> None:
+    kube = _kube(_pod("a", ONE.name), _pod("b", TWO.name))
+    await _act(kube, _plan(50, None, ("a", "b")))
+    _refuse_to_label(kube, "b", error)
+    outcome = await _act(kube, _plan(0, phase=Phase.ROLLING_BACK, memory=_memory(2.0)))
+    assert outcome.refusals == ()
     assert (kube.peek("Service", "pricer") or {})["spec"]["selector"].get(LABEL_REVISION) == ONE.name

@@ -5,11 +5,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pinn_operator.api.codec import load
 from pinn_operator.api.journal import Journal
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
+from pinn_operator.api.outcome import Outcome
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.decide import decide
 from pinn_operator.decide.canary import QUIET_SECONDS
+from pinn_operator.decide.evidence.memory import Memory as Evidence
+from pinn_operator.report.conditions import conditions_of
 from tests.decide.tiny_cluster import WRITES, Pod, TinyCluster, has_begun, rolling, serving
 from tests.given import ALL_OFF, AT_ONCE, only, revision
 
@@ -768,3 +773,76 @@ def test_a_share_is_made_only_when_the_servers_of_a_rollout_before_have_left_for
     assert f"waits until revision {before.name} has left" in plan.sentence
     cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
     assert before.name not in cluster.pods
+
+
+# --- What must not end in silence ------------------------------------------------------------------------------------
+
+
+def test_what_is_known_of_memory_can_be_stored_at_every_time_of_a_long_step() -> None:
+    """The first look at 15 minutes has three blocks, which exclude no slope at all: its limits are infinite."""
+    cluster = rolling(
+        sla=only(errorRate="1%", memoryGrowthPerHour="10Mi"), steps=[{"weight": 10, "hold": "1h"}, *AT_ONCE]
+    )
+    for _ in range(4):
+        _pass_by(cluster, 600)
+        assert cluster.share == 10
+    ledger = (cluster.remembered or Memory()).ledger
+    assert load(Evidence, ledger["memory"]).look is not None
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_server_of_stable_that_answers_nobody_neither_holds_up_its_cure_nor_hides_a_bad_version(step: int) -> None:
+    cluster = serving() if step == 0 else rolling(step=step)
+    cluster.pods[cluster.named("1.0.0")][0].ill = True
+    cluster.version = "2.0.0"
+    cluster.settle_down()
+    if step:
+        cluster.bad["2.0.0"] = 0.5
+        _rolled_back(cluster)
+    else:
+        cluster.until(lambda plan: has_begun(plan, 1))
+
+
+def test_a_trial_that_cannot_be_made_shows_as_metrics_that_are_missing() -> None:
+    cluster = serving(no_metrics="nobody answers on port 8081")
+    cluster.version = "2.0.0"
+    plan = cluster.until(lambda plan: "cannot be tried yet: nobody answers" in plan.sentence)
+    assert plan.rollout is not None
+    assert plan.rollout.verdict == "NoMetrics"
+
+
+def test_a_rollback_that_no_gateway_takes_says_so_and_asks_stable_only_once() -> None:
+    cluster = rolling(step=2, rollout={"rollbackWithin": "60s"})
+    cluster.bad["2.0.0"] = 0.5
+    cluster.no_gateway = "Gateway web says Accepted is False"
+    cluster.until(_is(Phase.ROLLING_BACK))
+    passes = _pass_by(cluster, 120)
+    seen, plan = passes[-1]
+    assert plan.sentence.endswith("the traffic is not back yet: Gateway web says Accepted is False")
+    assert plan.finished is None
+    assert sum(seen.measured is not None for seen, _ in passes) <= 1
+    assert len(passes) < 30
+    ready = {one.type: one for one in conditions_of(seen, plan, Outcome())}["Ready"]
+    assert (ready.status, ready.reason) == ("False", "RollingBack")
+    cluster.no_gateway = ""
+    _rolled_back(cluster)
+
+
+@pytest.mark.parametrize("undecided", ["Pause", "RollBack"])
+def test_a_bake_that_lacks_a_server_for_good_does_not_last_for_ever(undecided: str) -> None:
+    cluster = rolling(step=3, rollout={"whenUndecided": undecided, "progressDeadline": "60s"})
+    cluster.pods[cluster.wanted][0].ill = True
+    plan = cluster.until(_is(Phase.UNDECIDED if undecided == "Pause" else Phase.ROLLING_BACK), 600)
+    assert "has 1 of 2 servers" in plan.sentence
+    assert cluster.at < 3600
+    if undecided == "Pause":
+        assert "pinn.dev/abort" in plan.sentence
+        assert "pinn.dev/promote" not in plan.sentence
+
+
+def test_a_step_that_no_gateway_takes_does_not_wait_for_ever() -> None:
+    cluster = serving(rollout={"progressDeadline": "60s"})
+    cluster.no_gateway = "Gateway web says Accepted is False"
+    cluster.version = "2.0.0"
+    plan = cluster.until(_is(Phase.UNDECIDED), 600)
+    assert "not in force yet: Gateway web says Accepted is False" in plan.sentence

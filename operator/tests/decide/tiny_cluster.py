@@ -23,15 +23,18 @@ from tests.given import GATEWAY, NOW, observed, only, ready, resource
 
 WRITES = ("records", "workloads", "memory", "labels", "route", "service", "removals", "report", "status")
 STEPS = [{"weight": 10, "hold": "30s"}, {"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "60s"}]
+RESIDENT = 1e8
+"""Bytes of a server."""
 COUNTED = ("requests", "errors", "timed", "slower_than_5")
 
 
 @dataclass
 class Pod:
-    """One server. `container` goes up with each restart."""
+    """One server. `container` goes up with each restart. One that is ill is not ready, and nobody can read it."""
 
     name: str
     ready: bool = False
+    ill: bool = False
     restarts: int = 0
     serving: bool = False
     counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTED, 0.0))
@@ -46,7 +49,7 @@ class Pod:
 @dataclass
 class TinyCluster:
     """What the API server keeps of one object, and its servers. By version: which never start, and of how many requests each
-    fails. `rate` is the users' requests a second, `spec` the rest of the spec."""
+    fails. `rate` is the users' requests a second, `spec` the rest of the spec, `no_gateway` why none takes the route."""
 
     version: str
     replicas: int = 2
@@ -62,6 +65,7 @@ class TinyCluster:
     violating: dict[str, float] = field(default_factory=dict)
     rate: float = 100.0
     no_metrics: str = ""
+    no_gateway: str = ""
     deleted_for: int | None = None
     autoscaling: dict[str, Any] | None = None
     cache: dict[str, Any] = field(default_factory=dict)
@@ -153,7 +157,7 @@ class TinyCluster:
     def _route(self) -> Route | None:
         if not self.has_gateway or self.weights is None:
             return None
-        return Route(self.weights, self.weights == self.taken)
+        return Route(self.weights, self.weights == self.taken, trouble=self.no_gateway)
 
     def _measured(self, seen: Observed) -> Measured | None:
         """As observe/measure.py: what the journal asks for, when its time has come."""
@@ -175,7 +179,8 @@ class TinyCluster:
         if self.no_metrics or not pod.ready:
             return PodMetrics(server.revision, server.process, seen.now.timestamp(), None, trouble=self.no_metrics)
         counts = dict(pod.counts)
-        return PodMetrics(server.revision, server.process, seen.now.timestamp(), counts, live=counts["requests"])
+        now, live = seen.now.timestamp(), counts["requests"]
+        return PodMetrics(server.revision, server.process, now, counts, live=live, memory=RESIDENT)
 
     def _checked(self, name: str, count: int) -> Checked:
         share = self.violating.get(self.versions.get(name, ""), 0.0)
@@ -296,10 +301,10 @@ class TinyCluster:
         self.lingering = chosen
         self.autoscale()
         self.behind = {name: sum(pod.ready for pod in pods) for name, pods in self.pods.items()}
-        self.taken = dict(self.weights or {})
+        self.taken = self.taken if self.no_gateway else dict(self.weights or {})
         for name, pods in self.pods.items():
             for pod in pods:
-                pod.ready = self.versions[name] not in self.broken
+                pod.ready = self.versions[name] not in self.broken and not pod.ill
 
     def shares(self) -> dict[str, float]:
         """Where the next request goes, by revision, as the gateway or the Service has it; they sum to 1 or are empty."""

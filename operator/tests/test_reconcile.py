@@ -1,0 +1,215 @@
+"""Whole passes against an API server in a dict, some of whose writes a policy, a role or a webhook is in the way of."""
+
+from typing import Any
+
+import pytest
+from pinn_operator.act.children import act
+from pinn_operator.api.journal import Arm, Entry, Journal
+from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import API_VERSION, FINALIZER, KIND, LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
+from pinn_operator.api.observed import Key
+from pinn_operator.api.plan import Phase, Plan, Run, Traffic
+from pinn_operator.build import build
+from pinn_operator.errors import Refused
+from pinn_operator.observe import observe
+from pinn_operator.reconcile import Context, Pass, reconcile
+from tests.fake_kube import FakeKube
+from tests.given import ALL_OFF, GATEWAY, IMAGE, NOW, UID, revision, spec_of
+
+Object = dict[str, Any]
+
+KEY = Key("demo", "pricer")
+ONE, TWO = revision("1.0.0", 1), revision("2.0.0", 2)
+ASKED = f"{TWO.name}@1"
+MEMORY, POD_LABEL, FINALIZERS = ("apply", "ConfigMap"), ("patch", "Pod"), ("patch", KIND)
+
+
+async def _rolling(weight: int = 10, **spec: Any) -> FakeKube:
+    """1.0.0 serves beside 2.0.0, which has this share and is in the first step."""
+    steps = [{"weight": weight, "hold": "1h"}, {"weight": 100, "hold": "1h"}]
+    metadata = {"name": "pricer", "namespace": "demo", "uid": UID, "generation": 1, "finalizers": [FINALIZER]}
+    wanted = spec_of("2.0.0", rollout={"steps": steps}, sla=ALL_OFF, **spec)
+    kube = FakeKube({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": wanted})
+    kube.put(_pod("a", ONE.name))
+    kube.put(_pod("b", TWO.name))
+    kube.put(_endpoints(f"pricer-{ONE.name}", "a"))
+    kube.put(_endpoints(f"pricer-{TWO.name}", "b"))
+    kube.put(_endpoints("pricer", "a"))
+    journal = Journal(
+        Arm(TWO.name, "2.0.0"), Arm(ONE.name, "1.0.0"), NOW.timestamp(), step=1, weight=weight,
+        timeline=(Entry(NOW.timestamp(), "Began", "it begins"),),
+    )  # fmt: skip
+    shares = {ONE.name: 100 - weight, TWO.name: weight} if "traffic" in spec else {ONE.name: 100}
+    plan = Plan(
+        Phase.STEPPING, "because", TWO.name, run=(Run(ONE, 1), Run(TWO, 1)), stable=ONE, canary=TWO,
+        traffic=Traffic(shares, ONE.name), memory=Memory(journal),
+    )  # fmt: skip
+    seen = await observe(kube, KEY, now=NOW, server_image=IMAGE)
+    assert seen is not None
+    await act(kube, plan, build(plan, seen), seen)
+    _edit(kube, status={"stable": {"revision": ONE.name}, "canary": {"revision": TWO.name}})
+    return kube
+
+
+def _pod(name: str, of: str) -> Object:
+    metadata = {"name": name, "namespace": "demo", "labels": {LABEL_OBJECT: "pricer", LABEL_REVISION: of}}
+    return {"kind": "Pod", "metadata": metadata, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+
+
+def _endpoints(service: str, pod: str) -> Object:
+    labels = {LABEL_OBJECT: "pricer", "kubernetes.io/service-name": service}
+    endpoints = [{"targetRef": {"name": pod}, "conditions": {"ready": True}}]
+    metadata = {"name": service, "namespace": "demo", "labels": labels}
+    return {"kind": "EndpointSlice", "metadata": metadata, "endpoints": endpoints}
+
+
+def _object(kube: FakeKube) -> Object:
+    return kube.peek(KIND, "pricer") or {}
+
+
+def _edit(kube: FakeKube, *, annotations: dict[str, str] | None = None, **parts: Any) -> None:
+    """As a person would."""
+    live = _object(kube)
+    kube.put({**live, **parts, "metadata": {**live["metadata"], "annotations": annotations or {}}})
+
+
+def _refuse(kube: FakeKube, *what: tuple[str, str]) -> None:
+    async def before(verb: str, kind: str, _name: str) -> None:
+        if (verb, kind) in what:
+            raise Refused(403, "Forbidden", "a policy is in the way")
+
+    kube.before = before
+
+
+async def _pass(kube: FakeKube) -> Pass:
+    finished = await reconcile(Context(kube, IMAGE, "test"), KEY)
+    assert finished is not None
+    return finished
+
+
+def _ready(kube: FakeKube) -> Object:
+    conditions = _object(kube)["status"]["conditions"]
+    return next(one for one in conditions if one["type"] == "Ready")
+
+
+def _handled(kube: FakeKube) -> Object:
+    return dict(_object(kube)["status"].get("lastHandled", {}))
+
+
+def _told(kube: FakeKube, reason: str) -> int:
+    return sum(kind == "Event" and event["reason"] == reason for (kind, _, _), event in kube.objects.items())
+
+
+def _reports(kube: FakeKube) -> list[str]:
+    return [name for kind, _, name in kube.objects if kind == "ConfigMap" and name != "pricer-rollout"]
+
+
+async def _canary_share(kube: FakeKube) -> int:
+    seen = await observe(kube, KEY, now=NOW, server_image=IMAGE)
+    return seen.route.weights.get(TWO.name, 0) if seen and seen.route else 0
+
+
+async def test_an_abort_that_could_not_be_stored_is_asked_for_again_by_every_pass_until_it_is() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/abort": ASKED})
+    _refuse(kube, MEMORY)
+    for _ in range(3):
+        finished = await _pass(kube)
+        assert finished.plan.phase is Phase.ROLLING_BACK
+        assert await _canary_share(kube) == 0
+        assert _handled(kube) == {}
+        assert "rejected" not in _object(kube)["status"]
+        assert "ConfigMap/pricer-rollout was refused" in _ready(kube)["message"]
+    kube.before = None
+    assert (await _pass(kube)).plan.phase is Phase.ROLLING_BACK
+    assert _handled(kube) == {"abort": ASKED}
+    assert [one["revision"] for one in _object(kube)["status"]["rejected"]] == [TWO.name]
+
+
+async def test_a_rollback_that_could_not_be_stored_is_told_once_when_it_is() -> None:
+    """Passes follow each other within a second: an Event of each would bury all others."""
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/abort": ASKED})
+    _refuse(kube, MEMORY)
+    for _ in range(3):
+        await _pass(kube)
+    assert _told(kube, "RolledBack") == 0
+    kube.before = None
+    await _pass(kube)
+    await _pass(kube)
+    assert _told(kube, "RolledBack") == 1
+
+
+async def test_a_promote_that_could_not_be_stored_is_not_taken_for_done() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/promote": ASKED})
+    _refuse(kube, MEMORY)
+    for _ in range(2):
+        await _pass(kube)
+        assert _handled(kube) == {}
+    kube.before = None
+    await _pass(kube)
+    assert _handled(kube) == {"promote": ASKED}
+
+
+async def test_a_rollout_whose_end_could_not_be_stored_is_reported_once_when_it_is() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, spec=spec_of("1.0.0", traffic=GATEWAY))
+    _refuse(kube, MEMORY)
+    for _ in range(3):
+        finished = await _pass(kube)
+        assert finished.plan.finished is None
+        assert "history" not in _object(kube)["status"]
+        assert _reports(kube) == []
+    kube.before = None
+    for _ in range(3):
+        await _pass(kube)
+    assert [one["outcome"] for one in _object(kube)["status"]["history"]] == ["Superseded"]
+    assert _reports(kube) == [_object(kube)["status"]["history"][0]["report"]]
+
+
+async def test_an_abort_is_not_taken_for_done_by_a_pass_that_may_write_nothing() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/abort": ASKED})
+    _object(kube)["metadata"]["finalizers"] = []
+    _refuse(kube, FINALIZERS)
+    await _pass(kube)
+    assert _handled(kube) == {}
+    kube.before = None
+    await _pass(kube)
+    assert (_handled(kube), await _canary_share(kube)) == ({"abort": ASKED}, 0)
+
+
+async def test_a_refused_finalizer_is_said_in_the_status_and_in_one_event() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _object(kube)["metadata"]["finalizers"] = []
+    _refuse(kube, FINALIZERS)
+    assert (await _pass(kube)).look_again is not None
+    await _pass(kube)
+    assert _ready(kube)["reason"] == "ChildRefused"
+    assert "PinnDeployment/pricer was refused (Forbidden): a policy is in the way" in _ready(kube)["message"]
+    assert _told(kube, "ChildRefused") == 1
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+async def test_a_refused_label_is_said_in_the_status_and_in_one_event_and_no_share_rises(passes: int) -> None:
+    kube = await _rolling(50)
+    _refuse(kube, POD_LABEL)
+    for _ in range(passes):
+        await _pass(kube)
+    assert _ready(kube)["reason"] == "ChildRefused"
+    assert "Pod/a was refused (Forbidden): a policy is in the way" in _ready(kube)["message"]
+    assert _told(kube, "ChildRefused") == 1
+    selector = (kube.peek("Service", "pricer") or {})["spec"]["selector"]
+    assert selector == {LABEL_OBJECT: "pricer", LABEL_REVISION: ONE.name}
+
+
+async def test_once_the_labels_may_be_written_the_share_is_made() -> None:
+    kube = await _rolling(50)
+    _refuse(kube, POD_LABEL)
+    await _pass(kube)
+    kube.before = None
+    await _pass(kube)
+    selector = (kube.peek("Service", "pricer") or {})["spec"]["selector"]
+    assert selector == {LABEL_OBJECT: "pricer", LABEL_SERVING: "true"}
+    assert "ChildRefused" not in _ready(kube)["reason"]

@@ -6,6 +6,7 @@ and no more is read than is to be answered next.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 import httptools
 
 from pinn_inference.api.http import Answer, App, ProtocolClosed, failure
+from pinn_inference.logs import Sparing
 
 HEAD: Final = 64 * 1024
 """Bytes a head may have, or what comes between or behind the chunks of a body; and of a body that may lie here unread."""
@@ -29,6 +31,9 @@ LINGER: Final = 2.0
 
 LOOKS: Final = 20
 """So many times in the time a connection may be idle it is looked for those that were."""
+
+UNSENT: Final = 64 * 1024 * 1024
+"""Bytes of answers that callers who do not read them may leave here together: a bound on memory, whoever asks."""
 
 _FRAMES: Final = ("content-length", "transfer-encoding")
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -216,10 +221,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The caller does not read its answers: it gets no further ones until it does."""
         self._deaf, self._since = True, time.monotonic()
+        self._listener.keep_unsent(self, self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """It reads again."""
         self._deaf = False
+        self._listener.forget_unsent(self)
         self.read_on()
 
     # --------------------------------------------------------------------------------- what the parser calls
@@ -410,6 +417,10 @@ class Connection(asyncio.Protocol):
         """At once, whatever is under way."""
         self._transport.abort()
 
+    def waited(self) -> float:
+        """Seconds since the caller has had its turn."""
+        return time.monotonic() - self._since
+
     def end_if_idle_since(self, moment: float) -> None:
         """Ends it where the caller has had its turn since then: to send a head or the rest of a body, or to read an answer."""
         waits = not self._busy or self._deaf or (self._incoming is not None and not self._incoming.complete)
@@ -449,6 +460,10 @@ class Listener:
         self.idle, self._most = idle, most
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
+        self._unsent: dict[Connection, int] = {}  # of those that do not read, the one that has not for longest first
+        self._unsent_bytes = 0
+        self._cuts = Sparing()
+        self._port = 0
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._date, self._second = "", 0
@@ -458,6 +473,7 @@ class Listener:
     async def open(cls, app: App, sock: Any, *, backlog: int, idle: float, most: int) -> "Listener":
         """Listens on a bound socket. Connections end that are `idle` for so many seconds; beyond `most` they are refused."""
         listener = cls(app, idle, most)
+        listener._port = sock.getsockname()[1]
         listener._server = await listener.loop.create_server(lambda: Connection(listener), sock=sock, backlog=backlog)
         return listener
 
@@ -488,8 +504,30 @@ class Listener:
         """It is closed."""
         self._connections.discard(connection)
         self._refused.discard(connection)
+        self.forget_unsent(connection)
         if self.closing and not self._connections and not self._refused:
             self._empty.set()
+
+    def keep_unsent(self, connection: Connection, size: int) -> None:
+        """It does not read so many bytes. Those that have not read for longest are cut off to make room for them.
+
+        They count in full until the last is read: so long an answer lies here whole.
+        """
+        self._unsent[connection] = size
+        self._unsent_bytes += size
+        while self._unsent_bytes > UNSENT and (longest := next(iter(self._unsent))) is not connection:
+            self._cut(longest)
+
+    def forget_unsent(self, connection: Connection) -> None:
+        """It has read all, or is closed."""
+        self._unsent_bytes -= self._unsent.pop(connection, 0)
+
+    def _cut(self, connection: Connection) -> None:
+        said = "a connection is cut: its caller does not read its answer, and too much lies unread already"
+        size, waited = self._unsent[connection], round(connection.waited(), 3)
+        self._cuts.event(said, logging.WARNING, port=self._port, waited=waited, bytes=size)
+        self.forget_unsent(connection)
+        connection.abort()
 
     def date(self) -> str:
         """The time as HTTP writes it."""

@@ -49,13 +49,12 @@ _DAMAGE: Final = (
 )
 
 
-def unpack(archive: Path, into: Path, most: int) -> None:
-    """Writes the files of a .tar, .tar.gz or .zip below `into`, which exists, `most` bytes of them at most.
+def unpack(archive: Path, room: "Room") -> None:
+    """Writes the files of a .tar, .tar.gz or .zip into the folder of `room`, as far as there is room left.
 
     Which of the three it is its first bytes say. Raises ModelError, "holds ..." or "is ...", for all that is not simply a folder
     of files; OSError when they cannot be written.
     """
-    room = _Room(into, most)
     try:
         with archive.open("rb") as file:
             start = file.read(512)
@@ -137,8 +136,8 @@ class _Shelf(_Counted):
         self.files[path.as_posix()] = bytes(found)
 
 
-class _Room(_Counted):
-    """The folder that is filled."""
+class Room(_Counted):
+    """A folder that exists and is filled: `most` bytes at most, and MOST_ENTRIES, of all archives together."""
 
     def __init__(self, folder: Path, most: int) -> None:
         super().__init__(most)
@@ -218,7 +217,7 @@ def too_large(most: int) -> str:
     return f"has more than {most} bytes unpacked; the setting PINN_SERVER_MODEL_MAX_BYTES may allow more"
 
 
-def _reader(start: bytes) -> Callable[[IO[bytes], _Room], None]:
+def _reader(start: bytes) -> Callable[[IO[bytes], Room], None]:
     if start.startswith(_ZIP):
         return _zip
     if start.startswith(_GZIP):
@@ -229,12 +228,12 @@ def _reader(start: bytes) -> Callable[[IO[bytes], _Room], None]:
     raise ModelError(f"is neither .tar, .tar.gz nor .zip{page}")
 
 
-def _tar_gz(file: IO[bytes], room: _Room) -> None:
+def _tar_gz(file: IO[bytes], room: Room) -> None:
     with GzipFile(fileobj=file) as plain:
         _tar(cast(IO[bytes], plain), room)
 
 
-def _tar(file: IO[bytes], room: _Room) -> None:
+def _tar(file: IO[bytes], room: Room) -> None:
     careful = _Careful(file, room)
     with tarfile.open(fileobj=cast(IO[bytes], careful), mode="r:") as tar:
         member = tar.next()
@@ -245,7 +244,7 @@ def _tar(file: IO[bytes], room: _Room) -> None:
             member = tar.next()
 
 
-def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, room: _Room) -> None:
+def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, room: Room) -> None:
     content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
     if content is not None:
         room.file(member.name, content)
@@ -255,7 +254,7 @@ def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, room: _Room) -> N
         raise ModelError(_no_file(member.name))
 
 
-def _zip(file: IO[bytes], room: _Room | _Shelf) -> None:
+def _zip(file: IO[bytes], room: Room | _Shelf) -> None:
     careful = _Careful(file, room)
     with zipfile.ZipFile(cast(IO[bytes], careful)) as packed:
         careful.reads()
@@ -263,7 +262,7 @@ def _zip(file: IO[bytes], room: _Room | _Shelf) -> None:
             _zip_member(packed, member, room)
 
 
-def _zip_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, room: _Room | _Shelf) -> None:
+def _zip_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, room: Room | _Shelf) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if member.is_dir():
         room.folder(member.filename)

@@ -41,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _fetch(chosen: settings.Settings, arguments: argparse.Namespace) -> None:
     from pinn_inference.artifacts import remote
-    from pinn_inference.artifacts.download import Limits, shown
+    from pinn_inference.artifacts.address import shown
+    from pinn_inference.artifacts.download import Limits
 
     limits = Limits(chosen.model_max_bytes, chosen.model_fetch_timeout)
     wish = remote.Wish(chosen.model_uri, chosen.model_digest, chosen.model_credentials, limits)

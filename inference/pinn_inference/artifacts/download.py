@@ -32,6 +32,7 @@ from urllib3.exceptions import (
 from urllib3.util import Timeout, make_headers
 
 from pinn_inference import __version__
+from pinn_inference.artifacts.address import shown
 from pinn_inference.errors import ModelError
 
 ATTEMPTS: Final = 6
@@ -347,13 +348,6 @@ def _shown_more(question: Question, url: str, answer: BaseHTTPResponse) -> bool:
     if _origin(url) != _origin(question.url):
         return False
     return question.auth.challenged(answer.headers.get("www-authenticate", ""))
-
-
-def shown(url: str) -> str:
-    """An address without what may be secret in it: user, password and query."""
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = re.split("[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def _remedy(status: int) -> str:

@@ -16,8 +16,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 
 from pinn_inference.artifacts import archive
+from pinn_inference.artifacts.address import shown
 from pinn_inference.artifacts.credentials import DOCKER_HUB, Credentials, Login
-from pinn_inference.artifacts.download import Client, Question, shown
+from pinn_inference.artifacts.download import Client, Question
 from pinn_inference.errors import ModelError
 
 TITLE: Final = "org.opencontainers.image.title"
@@ -124,8 +125,13 @@ def fetch(uri: str, into: Path, client: Client, credentials: Credentials) -> Non
     layers = _layers(uri, where, client, token)
     if sum(layer.size for layer in layers) > client.most:
         raise ModelError(f"{uri} {archive.too_large(client.most)}")
+    room = archive.Room(into, client.most)
     for number, layer in enumerate(layers):
-        _fetch_layer(where, layer, number, into, client, token)
+        place, packed = _place_of(layer, number, into)
+        question = Question(where.url("blobs", layer.digest), token, unchanging=True)
+        client.save(question, place, digest=layer.digest.removeprefix("sha256:"))
+        if packed:
+            _unpack(place, layer.says(TITLE) or layer.digest, room)
 
 
 def parsed(uri: str) -> Repository:
@@ -165,14 +171,11 @@ def _check(uri: str, layers: tuple[_Layer, ...]) -> None:
             raise ModelError(f"{uri} has a layer without a sha256 digest and a size; push it again")
 
 
-def _fetch_layer(where: Repository, layer: _Layer, number: int, into: Path, client: Client, token: Token) -> None:
+def _place_of(layer: _Layer, number: int, into: Path) -> tuple[Path, bool]:
+    """Where a layer is put, and whether it is an archive that is unpacked there."""
     title = layer.says(TITLE)
     packed = not title or layer.says(UNPACK) == "true"
-    place = into / f".layer-{number}" if packed else _place(into, title)
-    question = Question(where.url("blobs", layer.digest), token, unchanging=True)
-    client.save(question, place, digest=layer.digest.removeprefix("sha256:"))
-    if packed:
-        _unpacked(place, into, title or layer.digest, client)
+    return into / f".layer-{number}" if packed else _place(into, title), packed
 
 
 def _place(into: Path, title: str) -> Path:
@@ -186,9 +189,9 @@ def _place(into: Path, title: str) -> Path:
     return into / path
 
 
-def _unpacked(layer: Path, into: Path, said: str, client: Client) -> None:
+def _unpack(layer: Path, said: str, room: archive.Room) -> None:
     try:
-        archive.unpack(layer, into, client.most)
+        archive.unpack(layer, room)
     except ModelError as error:
         raise ModelError(f"the layer {said[: archive.LONGEST]!r} {error}") from None
     finally:

@@ -14,8 +14,9 @@ from typing import Final
 from pinn_inference.artifacts import archive, oci, s3
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import folder as folders
+from pinn_inference.artifacts.address import shown
 from pinn_inference.artifacts.credentials import Credentials
-from pinn_inference.artifacts.download import Anonymous, Client, Limits, Question, shown
+from pinn_inference.artifacts.download import Anonymous, Client, Limits, Question
 from pinn_inference.errors import ModelError
 
 Get = Callable[[str, Path, Client, Credentials], None]
@@ -114,7 +115,7 @@ def _opened(wish: Wish, come: Path) -> Path:
     unpacked = come.parent / "unpacked"
     unpacked.mkdir()
     try:
-        archive.unpack(files[0], unpacked, wish.limits.most)
+        archive.unpack(files[0], archive.Room(unpacked, wish.limits.most))
     except ModelError as error:
         raise ModelError(f"what lies at {shown(wish.uri)} {error}") from None
     return unpacked

@@ -14,9 +14,10 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from pinn_inference.artifacts import folder as folders
+from pinn_inference.artifacts.address import shown
 from pinn_inference.artifacts.credentials import FIELD, Credentials, S3Keys
 from pinn_inference.artifacts.digest import MANIFEST
-from pinn_inference.artifacts.download import Anonymous, Auth, Client, Question, Refused, shown
+from pinn_inference.artifacts.download import Anonymous, Auth, Client, Question, Refused
 from pinn_inference.errors import ModelError
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import manifest as manifests
+from pinn_inference.artifacts.address import shown
 from pinn_inference.artifacts.manifest import Manifest
 from pinn_inference.errors import ModelError
 
@@ -62,14 +63,15 @@ def locate(uri: str, name: str, version: str, models: Path) -> Path:
     if parts.scheme == "file":
         return _local(uri)
     if parts.scheme in MOUNTED:
-        raise ModelError(f"{uri!r} is for the operator, which mounts it; give this server file:///path of the folder")
+        raise ModelError(
+            f"{shown(uri)!r} is for the operator, which mounts it; give this server file:///path of the folder"
+        )
     if parts.scheme in FETCHED:
-        where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         said = (
             "`pinn-server models fetch` with it and --to FOLDER first, and give this server file:///path of that folder"
         )
-        raise ModelError(f"{where!r} is not read directly: run {said}")
-    raise ModelError(f"{uri!r} has a scheme this server does not read; it reads builtin:// and file:///path")
+        raise ModelError(f"{shown(uri)!r} is not read directly: run {said}")
+    raise ModelError(f"{shown(uri)!r} has a scheme this server does not read; it reads builtin:// and file:///path")
 
 
 def available(models: Path) -> tuple[list[Manifest], list[str]]:
@@ -91,7 +93,7 @@ def available(models: Path) -> tuple[list[Manifest], list[str]]:
 def _local(uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.netloc or not parts.path:
-        raise ModelError(f"{uri!r} must have three slashes and a path, as in file:///models/black-scholes/2.0.0")
+        raise ModelError(f"{shown(uri)!r} must have three slashes and a path, as in file:///models/black-scholes/2.0.0")
     if parts.query or parts.fragment:
         raise ModelError(f"{uri!r}: write a question mark in a path as %3F and a number sign as %23")
     return Path(unquote(parts.path))

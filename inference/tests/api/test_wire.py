@@ -1,6 +1,7 @@
 """A connection as its caller sees it: what is kept, what is closed, what waits, and how a request is read off it."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -248,6 +249,77 @@ async def test_who_never_reads_such_an_answer_is_cut_off(monkeypatch: pytest.Mon
         listener.idle = 0.0  # it has been silent for so long now
         await until(lambda: not listener._connections)
         writer.close()
+
+
+def unsent(listener: Listener) -> int:
+    """Bytes of answers that lie there unread."""
+    return sum(connection._transport.get_write_buffer_size() for connection in listener._connections)
+
+
+async def deaf(listener: Listener, port: int) -> tuple[wire.Connection, asyncio.StreamWriter]:
+    """The connection of a caller who asks for a long answer and does not read it, and the caller's end of it."""
+    before = set(listener._connections)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(POST + b"content-length: 0\r\n\r\n")
+    await until(lambda: any(connection._deaf for connection in listener._connections - before))
+    (found,) = listener._connections - before
+    return found, writer
+
+
+async def test_who_has_not_read_for_longest_is_cut_off_where_too_much_lies_unread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(wire, "UNSENT", 3 * LONG)
+    caplog.set_level(logging.WARNING)
+    async with listening(long_answer) as (listener, port):
+        callers = []
+        for _ in range(6):
+            callers.append(await deaf(listener, port))
+            await until(lambda: unsent(listener) <= wire.UNSENT)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            assert await length(reader) > LONG
+            writer.close()
+        left = [connection in listener._connections for connection, _ in callers]
+        assert left == sorted(left)  # those that came first are cut
+        assert 2 <= sum(left) <= 3
+        for _, writer in callers:
+            writer.close()
+    cuts = [record for record in caplog.records if "does not read its answer" in record.getMessage()]
+    assert [record.__dict__["fields"]["port"] for record in cuts] == [port] * left.count(False)
+
+
+async def test_an_answer_of_which_a_rest_is_unread_counts_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies in memory whole until all of it is on its way."""
+    async with listening(long_answer) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(POST + b"content-length: 0\r\n\r\n")
+        await lingers(listener)
+        (first,) = listener._connections
+        written = unsent(listener)
+        while unsent(listener) > written // 2:
+            await reader.read(100_000)
+        monkeypatch.setattr(wire, "UNSENT", unsent(listener) + LONG)
+        second, other = await deaf(listener, port)
+        await until(lambda: first not in listener._connections)
+        assert listener._connections == {second}
+        other.close()
+        writer.close()
+
+
+async def test_who_has_read_all_or_is_gone_takes_no_room_and_a_single_answer_may_take_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "UNSENT", 1)
+    async with listening(long_answer) as (listener, port):
+        for _ in range(3):
+            answer = await said(port, POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            assert len(answer) > LONG
+            await until(lambda: not listener._connections)
+            _, writer = await deaf(listener, port)
+            writer.close()
+            await until(lambda: not listener._connections)
+            assert not listener._unsent_bytes
 
 
 async def test_a_connection_too_many_is_told_to_come_back() -> None:

@@ -63,7 +63,7 @@ class Place:
     def unpack(self, content: bytes, most: int = MOST) -> dict[str, bytes]:
         self.file.write_bytes(content)
         self.into.mkdir()
-        archive.unpack(self.file, self.into, most)
+        archive.unpack(self.file, archive.Room(self.into, most))
         return self.found()
 
     def found(self) -> dict[str, bytes]:

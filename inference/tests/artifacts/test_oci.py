@@ -3,15 +3,17 @@
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pinn_inference.artifacts import oci
+from pinn_inference.artifacts import archive, oci, remote
 from pinn_inference.artifacts.credentials import Credentials
 from pinn_inference.artifacts.download import Client, Limits, Refused
+from pinn_inference.artifacts.remote import Wish
 from pinn_inference.errors import ModelError
 
 from .far import Asked, Reply, Site, site
@@ -248,6 +250,36 @@ def test_a_title_that_leads_elsewhere_is_refused(certificate: Path, tmp_path: Pa
     with pytest.raises(ModelError, match="the artefact holds"):
         fetched(Registry([(b"evil", {oci.TITLE: title})], scheme=""), certificate, into)
     assert list(tmp_path.rglob("*")) == [into]
+
+
+def packed_layers(certificate: Path, secret: Path, to: Path, *layers: dict[str, bytes]) -> None:
+    """Fetches an artefact of these archives, of which 100,000 bytes may come out."""
+    registry = Registry([(tar_of(files), {}) for files in layers], scheme="")
+    with site(registry, certificate) as there:
+        remote.fetch(Wish(f"oci://{there.host}/models/bs:1", None, secret, Limits(100_000, 60)), to)
+
+
+def test_layers_that_are_too_large_together_are_refused(certificate: Path, secret: Path, tmp_path: Path) -> None:
+    to = tmp_path / "to/model"
+    layers = [{f"{number}": bytes(30_000)} for number in range(4)]
+    packed_layers(certificate, secret, to, MODEL, *layers[:3])
+    shutil.rmtree(to)
+    with pytest.raises(
+        ModelError,
+        match=r"the layer 'sha256:\w+' has more than 100000 bytes unpacked; the setting PINN_SERVER_MODEL_MAX_BYTES",
+    ):
+        packed_layers(certificate, secret, to, MODEL, *layers)
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+def test_layers_with_too_many_files_together_are_refused(
+    certificate: Path, secret: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_ENTRIES", 5)
+    layers = [{f"{number}/{name}": b"" for name in "abc"} for number in range(2)]
+    with pytest.raises(ModelError, match="holds more than 5 files and folders"):
+        packed_layers(certificate, secret, tmp_path / "to/model", *layers)
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_a_title_that_comes_twice_is_refused(certificate: Path, tmp_path: Path) -> None:

@@ -98,6 +98,24 @@ def test_what_the_operator_mounts_is_said_to_be_for_the_operator(uri: str) -> No
         source.locate(uri, "black-scholes", "2.0.0", Path("/models"))
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user:hush@models.example/m.tgz?X-Amz-Signature=abc",
+        "user:hush@models.example/m.tgz?X-Amz-Signature=abc",
+        "https:/user:hush@models.example/m.tgz?X-Amz-Signature=abc#x",
+        "//user:hush@models.example/m.tgz?X-Amz-Signature=abc",
+        "pvc://user:hush@models.example/m.tgz?X-Amz-Signature=abc",
+        "file://user:hush@models.example/m.tgz?X-Amz-Signature=abc",
+    ],
+)
+def test_what_is_secret_in_an_address_that_is_not_read_is_not_repeated(uri: str) -> None:
+    with pytest.raises(ModelError, match=r"models\.example/m\.tgz") as said:
+        source.locate(uri, "black-scholes", "2.0.0", Path("/models"))
+    assert "hush" not in str(said.value)
+    assert "abc" not in str(said.value)
+
+
 @pytest.mark.parametrize("uri", ["file:///models/a?b", "file:///models/a#b"])
 def test_a_path_that_a_uri_would_cut_short_is_refused(uri: str) -> None:
     with pytest.raises(ModelError, match="%3F"):

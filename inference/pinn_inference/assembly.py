@@ -4,6 +4,7 @@ The problem's formulas get the model's ranges and error table, the predictor get
 wire gets a codec. Nothing here runs; server.py does.
 """
 
+import asyncio
 import zipfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,12 @@ from pinn_inference.settings import Settings
 
 WEIGHTS: Final = "weights.npz"
 
+SHARE: Final = 0.9
+"""Of a request's time, what the engines may take: it ends with an error of theirs, which says more than that time is up."""
+
+SHARE_BEFORE_SOLVER: Final = 0.5
+"""The same of engines with nothing but the solver behind them: it needs time too."""
+
 
 @dataclass(frozen=True)
 class _Label:
@@ -42,6 +49,28 @@ class _Label:
     name: str
     version: str
     predictor: Predictor
+
+
+class Uses:
+    """Counts who works with a model for as long as that takes, which no time limit of requests bounds: `with` it."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._over = asyncio.Event()
+        self._over.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._over.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._over.set()
+
+    async def over(self) -> None:
+        """Waits until there is none."""
+        await self._over.wait()
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,7 @@ class Model:
     predictor: Predictor
     offered: openapi.Offered
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    uses: Uses = field(default_factory=Uses)
 
     @property
     def name(self) -> str:
@@ -139,6 +169,7 @@ def _engines(artifact: Artifact, problem: Formulation, settings: Settings) -> En
             policy=settings.gpu_policy,
             from_batch=settings.xla_from_batch,
             cpu_fallback=settings.fallback_cpu,
+            solver_fallback=settings.fallback_solver,
         )
         engines = Engines(content, _weights(artifact), options)
         _fits(engines, problem)
@@ -221,8 +252,14 @@ def _predictor(
         observer=observer,
         bins=bins.Bins(bins.chosen(problem.inputs, problem.bins, settings.cache_bin_widths)),
         cache=ResultCache(size, settings.cache_max_bytes) if size else None,
-        timeout=settings.timeout,
+        timeout=_time_for(engines, settings),
     )
     fallback = Fallback(problem.solve, problem.solvable, settings.fallback_solver, problem.solver_is_slow)
     gathering = Gathering(evaluation.one, evaluation.few) if engines.here else evaluation.asked
     return Predictor(evaluation, fallback, gathering)
+
+
+def _time_for(engines: Engines | FarEngines, settings: Settings) -> float:
+    """Seconds in which they must have answered, always before the request is over. Those here keep half for who follows."""
+    alone = engines.here or not settings.fallback_solver
+    return settings.timeout * (SHARE if alone else SHARE_BEFORE_SOLVER)

@@ -17,7 +17,7 @@ PinnError
 │   ├── Unauthorized          401: a token is missing or wrong
 │   └── Forbidden             403: switched off until a person configures it
 ├── BenchError            bench.py: nothing could be measured
-├── Timeout               the answer took longer than the limit: 504
+├── Timeout               the answer, or an engine without anything behind it, took longer than the limit: 504
 ├── EngineError           an engine could not evaluate: falls back for `reason`, the label of pinn_fallback_total
 └── PredictionError       ours: answered with 500 and counted under `error_type`
 """
@@ -88,6 +88,8 @@ class TooLarge(RequestError):
 
 class PredictionError(PinnError):
     """The model could not answer a valid question."""
+
+    status: ClassVar[int] = 500
 
     def __init__(self, sentence: str, error_type: str) -> None:
         super().__init__(sentence)

@@ -71,7 +71,10 @@ class Silent:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluates points within the trained domain. Without a `cache` every one is evaluated."""
+    """Evaluates points within the trained domain. Without a `cache` every one is evaluated.
+
+    `timeout`: seconds the engines have for a call, from its beginning.
+    """
 
     problem: Formulation
     engines: Engines
@@ -150,6 +153,10 @@ class Evaluation:
 
     async def many(self, points: Sequence[Any], exact: bool) -> list[Answer | EngineError]:
         """The same for any number, by the best engine for it, giving way to other requests on the way."""
+        return await self._many(points, exact, asyncio.get_running_loop().time() + self.timeout)
+
+    async def _many(self, points: Sequence[Any], exact: bool, ends: float) -> list[Answer | EngineError]:
+        """One time for all of it: who waits in vain for another's evaluation, or evaluates twice, has no more than others."""
         parts = [points[start : start + CHUNK] for start in range(0, len(points), CHUNK)]
         batches = [self.problem.stack(part) for part in parts]
         found = await self._all_looked_up(batches, exact)
@@ -157,20 +164,20 @@ class Evaluation:
             await asyncio.gather(*(event.wait() for event in others))
             found = await self._all_looked_up(batches, exact)
         with self._announced([key for jets in found if jets.indices is not None for key in jets.missing]):
-            await self._evaluate([(b, f) for b, f in zip(batches, found, strict=True) if f.missing])
+            await self._evaluate([(b, f) for b, f in zip(batches, found, strict=True) if f.missing], ends)
         answers: list[Answer | EngineError | None] = []
         for batch, jets, part in zip(batches, found, parts, strict=True):
             answers += self._finished(batch, jets, part)
             await asyncio.sleep(0)
-        return await self._completed(answers, points)
+        return await self._completed(answers, points, ends)
 
     async def _completed(
-        self, answers: list[Answer | EngineError | None], points: Sequence[Any]
+        self, answers: list[Answer | EngineError | None], points: Sequence[Any], ends: float
     ) -> list[Answer | EngineError]:
         """With those that no bin could answer evaluated at the points themselves."""
         places = [place for place, answer in enumerate(answers) if answer is None]
         if places and not self.engines.here:
-            again = await self.many([points[place] for place in places], True)
+            again = await self._many([points[place] for place in places], True, ends)
         else:
             again = [self._again(points[place]) for place in places]
         for place, answer in zip(places, again, strict=True):
@@ -197,12 +204,13 @@ class Evaluation:
                     del self._under_way[key]
             done.set()
 
-    async def _evaluate(self, lacking: list[tuple[Any, "_Jets"]]) -> None:
+    async def _evaluate(self, lacking: list[tuple[Any, "_Jets"]], ends: float) -> None:
         """What the cache did not have, of all parts in one batch."""
         if not lacking:
             return
         places = [self._centres(batch, jets) for batch, jets in lacking]
-        done = await self.engines.jets(np.concatenate(places), self.timeout)
+        left = max(0.0, ends - asyncio.get_running_loop().time())
+        done = await self.engines.jets(np.concatenate(places), left)
         start = 0
         for (_, jets), at in zip(lacking, places, strict=True):
             self._fill(jets, at, done.jets[:, start : start + len(at)], done.engine, done.reason)

@@ -8,17 +8,17 @@ import asyncio
 import struct
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pinn_inference.errors import InvalidInput, OutOfDomain, PinnError, PredictionError
+from pinn_inference.errors import InvalidInput, OutOfDomain, PinnError, PredictionError, Timeout
 
 KEPT_SECONDS: Final = 10.0
 KEPT_ANSWERS: Final = 1024
 SOLVERS: Final = 2
-"""Slow solutions at a time; further ones wait, and the request's time limit bounds how long."""
+"""Slow solutions at a time; further ones wait, and are forgotten when nobody waits for them any more."""
 
 REASONS: Final = (
     "gpu_oom",
@@ -34,6 +34,15 @@ Solved = tuple[Any, Any]
 """The outputs, and the bounds of their errors."""
 
 
+@dataclass(eq=False)
+class _Solution:
+    """Of one question, for all who ask it meanwhile."""
+
+    task: asyncio.Task[Solved]
+    waiters: int = 0
+    begun: bool = False
+
+
 @dataclass
 class Fallback:
     """Answers by the reference solver. `solver`: whether it may. `slow`: whether a solution takes long enough for a thread."""
@@ -44,23 +53,28 @@ class Fallback:
     slow: bool = False
     clock: Callable[[], float] = time.monotonic
     _kept: OrderedDict[bytes, tuple[float, Solved]] = field(default_factory=OrderedDict)
-    _running: dict[bytes, asyncio.Future[Solved]] = field(default_factory=dict)
+    _running: dict[bytes, _Solution] = field(default_factory=dict)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SOLVERS))
     _threads: ThreadPoolExecutor | None = None
 
     async def __call__(self, point: Any, reason: str, cause: PinnError) -> Solved:
-        """The solver's answer. Raises `cause` as the caller's mistake, or PredictionError, where there may be none."""
+        """The solver's answer. Raises `cause` as the caller's mistake, PredictionError or Timeout, where there may be none."""
         if not self.solver:
             raise _as_error(cause, reason)
         self._check(point, cause)
         key = struct.pack(f"{len(point)}d", *point)  # the exact question, bit by bit
         if (known := self._kept.get(key)) and known[0] > self.clock():
             return known[1]
-        solved = self.solve(point) if not self.slow else await self._in_thread(key, point)
+        if self.slow:
+            return await self._in_thread(key, point)
+        solved = self.solve(point)
         self._keep(key, solved)
         return solved
 
     def close(self) -> None:
-        """Lets the threads go; a solution that runs is not waited for."""
+        """Lets the threads go; a solution that runs is not waited for, and none is begun any more."""
+        for key in [key for key, solution in self._running.items() if not solution.begun]:
+            self._running.pop(key).task.cancel()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -73,14 +87,37 @@ class Fallback:
             raise PredictionError(str(cause), "model_error") from cause
 
     async def _in_thread(self, key: bytes, point: Any) -> Solved:
-        """One solution for all who ask the same at the same time."""
-        running: Awaitable[Solved] | None = self._running.get(key)
-        if running is None:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(SOLVERS, thread_name_prefix="solver")
-            running = self._running[key] = asyncio.wrap_future(self._threads.submit(self.solve, point))
-            self._running[key].add_done_callback(lambda _: self._running.pop(key, None))
-        return await asyncio.shield(running)
+        """One solution for all who ask the same meanwhile. It is forgotten when the last of them leaves before it began."""
+        solution = self._running.get(key) or self._asked(key, point)
+        solution.waiters += 1
+        try:
+            return await asyncio.shield(solution.task)
+        finally:
+            solution.waiters -= 1
+            if not solution.waiters and not solution.begun and self._running.get(key) is solution:
+                del self._running[key]  # at once: who asks again before the task has ended gets another
+                solution.task.cancel()
+
+    def _asked(self, key: bytes, point: Any) -> _Solution:
+        """It waits here and not in the threads' own queue, which has no bound and lets nothing go."""
+        solution = self._running[key] = _Solution(asyncio.create_task(self._solved(key, point)))
+        return solution
+
+    async def _solved(self, key: bytes, point: Any) -> Solved:
+        """In a thread, when one is free. Once begun it is kept, though all who asked may have left: they will ask again."""
+        async with self._turns:
+            self._running[key].begun = True
+            try:
+                solved = await asyncio.get_running_loop().run_in_executor(self._executor(), self.solve, point)
+            finally:
+                del self._running[key]
+        self._keep(key, solved)
+        return solved
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(SOLVERS, thread_name_prefix="solver")
+        return self._threads
 
     def _keep(self, key: bytes, solved: Solved) -> None:
         self._kept[key] = (self.clock() + KEPT_SECONDS, solved)
@@ -91,4 +128,6 @@ class Fallback:
 
 def _as_error(cause: PinnError, reason: str) -> PinnError:
     """Out of the domain is the caller's mistake; everything else is ours."""
-    return cause if isinstance(cause, InvalidInput | PredictionError) else PredictionError(str(cause), reason)
+    if isinstance(cause, InvalidInput | PredictionError):
+        return cause
+    return Timeout(str(cause)) if reason == "timeout" else PredictionError(str(cause), reason)

@@ -5,7 +5,6 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -21,7 +20,7 @@ from pinn_inference.api.limits import Limiter, Limits, guarded
 from pinn_inference.api.predict import Codec, PredictEndpoint, counted, shadowed
 from pinn_inference.api.together import Together
 from pinn_inference.artifacts.source import Artifact
-from pinn_inference.assembly import Model
+from pinn_inference.assembly import Model, Uses
 from pinn_inference.errors import EngineError, PinnError
 from pinn_inference.evaluation import Evaluation
 from pinn_inference.logs import event
@@ -129,9 +128,10 @@ class Service:
             return
         started = time.perf_counter()
         try:
-            async with asyncio.timeout(warmup.LIMIT):
-                token = settings.admin_token.get_secret_value()
-                count = await warmup.run(self.model.codec, settings.warm_up, settings.warm_up_keys, token)
+            model, token = self.model, settings.admin_token.get_secret_value()
+            with model.uses:
+                async with asyncio.timeout(warmup.LIMIT):
+                    count = await warmup.run(model.codec, settings.warm_up, settings.warm_up_keys, token)
         except Exception as error:  # noqa: BLE001 - whatever the other server says, this one serves
             known = isinstance(error, PinnError | OSError)
             said = (str(error) if known else repr(error)) or f"it took longer than {warmup.LIMIT:g} s"
@@ -217,14 +217,27 @@ class Service:
 
     async def _retire(self, old: Model) -> None:
         """Ends the workers of a model that was replaced, once its last requests are answered, and frees its memory."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._settings.timeout)
+        await self._unused(old.uses)
         old.predictor.fallback.close()
         await old.engines.close()
         if old.predictor.cache is not None:
             old.predictor.cache.clear()
         del old
         memory.settle()  # the collector's own next turn might be hours away
+
+    async def _unused(self, uses: Uses) -> None:
+        """Waits as long as requests may take, and for the admin's work, which may take longer; no longer than this serves."""
+
+        async def over() -> None:
+            await asyncio.sleep(self._settings.timeout)
+            await uses.over()
+
+        waiting = [asyncio.create_task(over()), asyncio.create_task(self._closing.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
@@ -339,10 +352,11 @@ class Service:
 
     async def _warm(self, items: list[object]) -> int:
         """Fills the cache with what somebody knows to be wanted; counted as one call with source warmup."""
-        codec, since = self.model.codec, time.perf_counter()
-        if codec.predictor.cache is None:
+        model, since = self.model, time.perf_counter()
+        if model.predictor.cache is None:
             return 0
-        answers = await warmup.warm(codec, items)
+        with model.uses:
+            answers = await warmup.warm(model.codec, items)
         made = counting.many(self._metrics, answers, True, "warmup") if answers else ""
         counting.answered(self._metrics, made, "warmup", since)
         return sum(answer.method != "solver" for answer in answers)
@@ -350,10 +364,11 @@ class Service:
     async def _shadow(self, items: list[object], solver: bool) -> dict[str, Any]:
         """Items as the model answers them, past the cache and apart from live traffic, and as the solver does."""
         model = self.model  # a reload on the way changes nothing here
-        questions, answers = await shadowed(_with_solver(model.codec), items, self._metrics)
-        replies = cast("list[Any]", answers)
-        solved = await self._solved(model, questions) if solver else None
-        violations = await _violations(model.predictor.evaluation, questions, [reply.reason for reply in replies])
+        with model.uses:
+            questions, answers = await shadowed(_with_solver(model.codec), items, self._metrics)
+            replies = cast("list[Any]", answers)
+            solved = await self._solved(model, questions) if solver else None
+            violations = await _violations(model.predictor.evaluation, questions, [reply.reason for reply in replies])
         return {"answers": replies, "solver": solved, "violations": violations, **_label(model)}
 
     async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, Any]]:

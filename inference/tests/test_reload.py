@@ -1,16 +1,20 @@
 """A reload leaves nothing behind, however many are asked for at once, and nobody waits for what it clears away."""
 
 import asyncio
+import threading
 import weakref
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pinn_inference import memory, settings
+from pinn_inference import memory, settings, warmup
 from pinn_inference.api.http import State
+from pinn_inference.api.predict import Codec
 from pinn_inference.engines.choice import Engines
 from pinn_inference.errors import EngineError
+from pinn_inference.fallback import Fallback
 from pinn_inference.service import Service
 
 from .rewritten import rewritten
@@ -129,6 +133,96 @@ async def test_a_reload_is_answered_before_the_old_model_is_cleared_away_and_clo
         assert ended == []
         await service.close()
     assert len(ended) == 2
+
+
+# ------------------------------------------------------------------------------- the admin's work and a reload
+
+BEYOND: list[dict[str, float]] = [
+    {"spot": 100, "strike": 105, "maturity": maturity, "rate": 0.03, "volatility": 0.2} for maturity in (4.0, 5.0)
+]
+"""Outside the trained ranges: the solver's."""
+
+Work = Callable[[Service], Awaitable[Any]]
+
+
+class Slow:
+    """A solver that waits until it may go on."""
+
+    def __init__(self, fallback: Fallback) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self._solve, fallback.solve, fallback.slow = fallback.solve, self, True
+
+    def __call__(self, point: Any) -> Any:
+        self.begun.set()
+        assert self.go.wait(20)
+        return self._solve(point)
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> list[Fallback]:
+    """Whose threads were let go, in this order."""
+    found: list[Fallback] = []
+    close = Fallback.close
+
+    def closing(self: Fallback) -> None:
+        found.append(self)
+        close(self)
+
+    monkeypatch.setattr(Fallback, "close", closing)
+    return found
+
+
+@pytest.fixture
+def _warmed_from_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(codec: Codec, *_: object) -> int:
+        return len(await codec.predictor.many(codec.converted(list[object](BEYOND))))
+
+    monkeypatch.setattr(warmup, "run", run)
+
+
+@pytest.mark.usefixtures("_warmed_from_beyond")
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda service: service._shadow(BEYOND, False),
+        lambda service: service._warm(BEYOND),
+        lambda service: service.warm_up(),
+    ],
+    ids=["shadow", "warm", "warm_up"],
+)
+async def test_a_model_that_was_replaced_stays_whole_while_the_admin_works_with_it(
+    place: Place, closed: list[Fallback], caplog: pytest.LogCaptureFixture, work: Work
+) -> None:
+    service = await place.service(warm_up="synthetic")
+    old = service.model.predictor.fallback
+    slow = Slow(old)
+    working = asyncio.ensure_future(work(service))
+    await _until(slow.begun.is_set)
+    place.put()
+    assert (await service.reload())["result"] == "swapped"
+    await asyncio.sleep(0.1)  # ten times as long as requests may take
+    assert closed == []
+    slow.go.set()
+    await working
+    assert "the cache starts cold" not in caplog.text
+    await _until(lambda: closed == [old])
+    await service.close()
+
+
+async def test_closing_does_not_wait_for_the_admins_work(place: Place, closed: list[Fallback]) -> None:
+    service = await place.service()
+    old = service.model.predictor.fallback
+    slow = Slow(old)
+    working = asyncio.ensure_future(service._shadow(list(BEYOND), False))
+    await _until(slow.begun.is_set)
+    place.put()
+    await service.reload()
+    async with asyncio.timeout(4):
+        await service.close()
+    assert closed[0] is old
+    working.cancel()
+    slow.go.set()
+    await asyncio.wait([working])
 
 
 async def test_whether_the_cache_is_on_is_said_of_the_model_in_use(place: Place) -> None:

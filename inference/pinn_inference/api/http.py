@@ -169,9 +169,8 @@ class App:
         except RequestError as error:
             return self._refuse(error, path, method)
         except (PredictionError, Timeout) as error:
-            status = error.status if isinstance(error, Timeout) else 500
-            self._failures.event(str(error), logging.WARNING, method=method, path=path, status=status)
-            return failure(status, str(error))
+            self._failures.event(str(error), logging.WARNING, method=method, path=path, status=error.status)
+            return failure(error.status, str(error))
         except Exception:  # noqa: BLE001 - the last line of defence: a bug answers 500 and is logged, it never hangs a caller
             log.exception("a request failed in a way nobody foresaw")
             return failure(500, "internal error; the server's log says more")

@@ -49,6 +49,7 @@ class Options:
     """What a person decides. `from_batch`: the smallest batch for a worker, None to measure it.
 
     `cpu_fallback`: whether the CPU answers when a GPU cannot; never with the policy `require`.
+    `solver_fallback`: whether the reference solver answers when no engine can, so that time has to be left for it.
     `gpus`, `command`, `free_memory`, `cores`: where a test puts its own.
     """
 
@@ -56,6 +57,7 @@ class Options:
     policy: Policy = "never"
     from_batch: int | None = None
     cpu_fallback: bool = True
+    solver_fallback: bool = False
     gpus: tuple[str, ...] | None = None
     command: Sequence[str] = WORKER
     free_memory: Callable[[], int] = devices.free_memory
@@ -136,10 +138,10 @@ class Engines:
         reason, pool = self._why_no_gpu(len(points)), self._worker_for(len(points))
         if pool:
             falls = self._falls_back(pool)
+            # Half the time for the worker where the CPU or the solver may follow, so that there is some left for them.
+            share = deadline_s / 2 if falls or self.options.solver_fallback else deadline_s
             try:
-                # Half the time for the worker, so that there is some left to answer without it.
-                jets = await pool.jets(points, deadline_s / 2 if falls else deadline_s)
-                return Evaluated(jets, pool.name, reason)
+                return Evaluated(await pool.jets(points, share), pool.name, reason)
             except EngineError as error:
                 if not falls:
                     raise

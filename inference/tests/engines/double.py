@@ -1,4 +1,5 @@
-"""A worker that speaks the real protocol, evaluates with NumPy, and fails on request: a point with z >= FIRST is a fault.
+"""A worker that speaks the real protocol, evaluates with NumPy, and fails on request: a point with z >= FIRST is a fault,
+and with a file `hang` in its folder every batch hangs.
 
 It is a process of its own, so that what a server sees of a fault is what it would see of a real one.
 """
@@ -48,6 +49,8 @@ class Double:
     def evaluate(self, points: Array) -> Array:
         with Path(self._arguments.folder, "batches").open("a") as journal:
             journal.write(f"{len(points)}\n")
+        if Path(self._arguments.folder, "hang").exists():
+            self._fail(Fault.HANG)
         for fault in sorted({int(z) for z in points[:, 0] if z >= min(Fault)}):
             self._fail(Fault(fault))
         return self._engine.jets(points)

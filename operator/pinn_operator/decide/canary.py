@@ -260,7 +260,7 @@ def _untried(case: Case, measured: Measured) -> str:
     nothing is judged there is only the warming, which is done as well as it can be."""
     if not case.rules.gates:
         return ""
-    unread = [pod for pod in awaited(case.seen, case.stable.name) if pod.counts is None]
+    unread = [pod for pod in awaited(case.seen, case.stable.name, case.ledger) if pod.counts is None]
     if measured.trouble or not measured.pods:
         return measured.trouble or "no server was read"
     return f"the metrics of pod {unread[0].process} cannot be read: {unread[0].trouble}" if unread else ""

@@ -24,6 +24,8 @@ from pinn_operator.decide.evidence.rules import LIVE
 RETRY_SECONDS: Final = 5.0
 FEW: Final = 5
 """Requests of users in an interval that are next to none."""
+AWAY_SECONDS: Final = 60.0
+"""How long a server of stable that is not ready is waited for since it was read last: Kubernetes has called a node lost by then."""
 
 PHYSICS: Final = ("checked", "violations")
 """Counted by the operator's own questions, not by the servers."""
@@ -77,9 +79,10 @@ def with_checks(journal: Journal, measured: Measured) -> Journal:
 
 def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tuple[Journal, Ledger]:
     """One reading more. Without one, what the API server says still counts."""
-    measured = seen.measured or Measured()
+    measured = replace(seen.measured or Measured(), pods=awaited(seen, journal.stable.revision, ledger))
+    seen = replace(seen, measured=measured)
     journal = _with_live(seen, with_checks(journal, measured), measured)
-    samples = _samples(seen, journal, rules)
+    samples = _samples(journal, measured, rules, now_of(seen))
     if not samples:
         return journal, take(ledger, rules, reading(seen, journal, (), {}))
     interval = interval_of(seen.resource.spec)
@@ -147,25 +150,31 @@ def _gpus(seen: Observed, journal: Journal) -> Mapping[Role, float]:
 
 def _users(seen: Observed, journal: Journal) -> tuple[Sample, ...]:
     """What stable's servers say of the answers to users."""
-    stable = journal.stable.revision
+    pods = seen.measured.pods if seen.measured else ()
     return tuple(
-        Sample("stable", pod.process, pod.at, pod.users) for pod in awaited(seen, stable) if pod.revision == stable
+        Sample("stable", pod.process, pod.at, pod.users) for pod in pods if pod.revision == journal.stable.revision
     )
 
 
-def awaited(seen: Observed, stable: str) -> tuple[PodMetrics, ...]:
-    """The pods without whose counters nothing is counted: of stable none that is neither ready nor read. It answers nobody, and
-    what it counted before is added when it can be read again; to wait for it would leave the canary unwatched."""
-    away = {server.process for server in seen.servers if server.revision == stable and not server.ready}
+def awaited(seen: Observed, stable: str, ledger: Ledger) -> tuple[PodMetrics, ...]:
+    """The pods without whose counters nothing is counted. One of stable that is not ready and has not been read for a minute, or
+    never, is like one that is gone: it keeps its sum. To wait for it would leave the canary unwatched."""
+    known, now = ledger.counters.pods, now_of(seen)
+    away = {
+        server.process
+        for server in seen.servers
+        if server.revision == stable
+        and not server.ready
+        and (server.process not in known or now - known[server.process].at > AWAY_SECONDS)
+    }
     pods = seen.measured.pods if seen.measured else ()
     return tuple(pod for pod in pods if pod.counts is not None or pod.process not in away)
 
 
-def _samples(seen: Observed, journal: Journal, rules: Rules) -> tuple[Sample, ...]:
+def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> tuple[Sample, ...]:
     """The counters by arm; what the operator counted itself is one more pod of each."""
     roles: dict[str, Role] = {journal.canary.revision: "canary", journal.stable.revision: "stable"}
-    now = now_of(seen)
-    pods = [pod for pod in awaited(seen, journal.stable.revision) if pod.revision in roles]
+    pods = [pod for pod in measured.pods if pod.revision in roles]
     if not pods:
         return ()
     found = [

@@ -303,7 +303,7 @@ class SustainedRate(Part):
     """A share of failed requests, kept up for some time."""
 
     above: RateLimit = Field(default="10%", description='The share of failed requests. "Off" switches the gate off.')
-    for_: Duration = Field(default="5m", alias="for", description="How long it must last.")
+    for_: Timeout = Field(default="5m", alias="for", description="How long it must last.")
 
 
 class SustainedLatency(Part):
@@ -312,7 +312,7 @@ class SustainedLatency(Part):
     above: LatencyLimit = Field(
         default="5s", description='The 95th percentile of the latency. "Off" switches the gate off.'
     )
-    for_: Duration = Field(default="10m", alias="for", description="How long it must last.")
+    for_: Timeout = Field(default="10m", alias="for", description="How long it must last.")
 
 
 class Unavailable(Part):
@@ -329,7 +329,7 @@ class SustainedGrowth(Part):
     above: MemoryLimit = Field(
         default="100Mi", description='By how much the memory of a server grows. "Off" switches the gate off.'
     )
-    for_: Duration = Field(default="1h", alias="for", description="Within which time.")
+    for_: Timeout = Field(default="1h", alias="for", description="Within which time; a day at most is looked at.")
 
 
 class Rollback(Part):

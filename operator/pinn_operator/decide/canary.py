@@ -28,6 +28,7 @@ from pinn_operator.decide.shares import all_to, current, divided, in_force, is_t
 from pinn_operator.decide.watch import (
     RETRY_SECONDS,
     awaited,
+    away,
     dumped,
     interval_of,
     ledger_of,
@@ -102,12 +103,15 @@ class Case:
 def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | None) -> Plan:
     """The plan of a pass while `wanted` is on its way to take over from `stable`. Without a journal the rollout begins."""
     fresh = journal is None
+    ledger = Ledger() if fresh else ledger_of(seen)
+    if journal and journal.step_began is not None and not ledger.step_began:
+        journal = replace(journal, step_began=None)  # the evidence is lost: the step begins anew
     case = Case(
         seen=seen,
         wanted=wanted,
         stable=stable,
         journal=aligned(journal, seen.resource.spec.rollout.steps) if journal else begun(seen, wanted, stable),
-        ledger=Ledger() if fresh else ledger_of(seen),
+        ledger=ledger,
         rules=rules_of(seen.resource.spec),
     )
     if request := asked(seen, "abort", wanted.name):
@@ -260,7 +264,7 @@ def _untried(case: Case, measured: Measured) -> str:
     nothing is judged there is only the warming, which is done as well as it can be."""
     if not case.rules.gates:
         return ""
-    unread = [pod for pod in awaited(case.seen, case.stable.name, case.ledger) if pod.counts is None]
+    unread = [pod for pod in awaited(case.seen, [case.stable.name], case.ledger) if pod.counts is None]
     if measured.trouble or not measured.pods:
         return measured.trouble or "no server was read"
     return f"the metrics of pod {unread[0].process} cannot be read: {unread[0].trouble}" if unread else ""
@@ -335,13 +339,22 @@ def _step(case: Case) -> Plan:
     traffic = divided(case.seen, case.stable, case.wanted, weight)
     case = _in_place(case, traffic) if weight == case.step.weight else case
     case = _rising(case, traffic, weight)
-    verdict = judge(case.ledger, case.rules, case.now, _interval(case), _step_ends(case))
+    verdict = _heard_out(case, judge(case.ledger, case.rules, case.now, _interval(case), _step_ends(case)))
     if verdict.verdict == "Failing":
         return ended(case, "RolledBack", _reason(verdict), verdict.sentence, verdict=verdict, blamed=verdict.blamed)
     lacks_servers = case.bakes and weight < case.step.weight
     if (request := asked(case.seen, "promote", case.wanted.name)) and not lacks_servers:
         return _moved_on(case, verdict, ("promote", request))
     return _waiting(case, traffic, verdict, weight)
+
+
+def _heard_out(case: Case, verdict: StepVerdict) -> StepVerdict:
+    """Without what every server of the canary counted it may fail, but not pass."""
+    unheard = away(case.seen, case.wanted.name, case.ledger)
+    if verdict.verdict != "Passing" or not unheard:
+        return verdict
+    said = f"{verdict.sentence}, but what server {min(unheard)} of the canary counted is not known: it is not ready"
+    return replace(verdict, verdict="Undecided", sentence=said)
 
 
 def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) -> Plan:

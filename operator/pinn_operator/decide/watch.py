@@ -5,7 +5,7 @@ What a rollout measures next, and when, is decided here too and stored, so that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +25,7 @@ RETRY_SECONDS: Final = 5.0
 FEW: Final = 5
 """Requests of users in an interval that are next to none."""
 AWAY_SECONDS: Final = 60.0
-"""How long a server of stable that is not ready is waited for since it was read last: Kubernetes has called a node lost by then."""
+"""How long a server that is not ready is waited for since it was read last: by then Kubernetes has called a node lost."""
 
 PHYSICS: Final = ("checked", "violations")
 """Counted by the operator's own questions, not by the servers."""
@@ -79,10 +79,10 @@ def with_checks(journal: Journal, measured: Measured) -> Journal:
 
 def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tuple[Journal, Ledger]:
     """One reading more. Without one, what the API server says still counts."""
-    measured = replace(seen.measured or Measured(), pods=awaited(seen, journal.stable.revision, ledger))
+    measured = replace(seen.measured or Measured(), pods=awaited(seen, _arms(journal), ledger))
     seen = replace(seen, measured=measured)
     journal = _with_live(seen, with_checks(journal, measured), measured)
-    samples = _samples(journal, measured, rules, now_of(seen))
+    samples = _samples(seen, journal, measured, rules)
     if not samples:
         return journal, take(ledger, rules, reading(seen, journal, (), {}))
     interval = interval_of(seen.resource.spec)
@@ -150,29 +150,46 @@ def _gpus(seen: Observed, journal: Journal) -> Mapping[Role, float]:
 
 def _users(seen: Observed, journal: Journal) -> tuple[Sample, ...]:
     """What stable's servers say of the answers to users."""
-    pods = seen.measured.pods if seen.measured else ()
+    pods, started = seen.measured.pods if seen.measured else (), _starts(seen)
     return tuple(
-        Sample("stable", pod.process, pod.at, pod.users) for pod in pods if pod.revision == journal.stable.revision
+        Sample("stable", pod.process, pod.at, pod.users, started.get(pod.process))
+        for pod in pods
+        if pod.revision == journal.stable.revision
     )
 
 
-def awaited(seen: Observed, stable: str, ledger: Ledger) -> tuple[PodMetrics, ...]:
-    """The pods without whose counters nothing is counted. One of stable that is not ready and has not been read for a minute, or
-    never, is like one that is gone: it keeps its sum. To wait for it would leave the canary unwatched."""
+def _starts(seen: Observed) -> Mapping[str, float | None]:
+    return {server.process: server.started for server in seen.servers}
+
+
+def away(seen: Observed, revision: str, ledger: Ledger) -> frozenset[str]:
+    """The servers that run, are not ready, and have not been read for a minute, or never."""
     known, now = ledger.counters.pods, now_of(seen)
-    away = {
+    return frozenset(
         server.process
         for server in seen.servers
-        if server.revision == stable
+        if server.revision == revision
         and not server.ready
+        and server.container
         and (server.process not in known or now - known[server.process].at > AWAY_SECONDS)
-    }
+    )
+
+
+def awaited(seen: Observed, revisions: Collection[str], ledger: Ledger) -> tuple[PodMetrics, ...]:
+    """The pods without whose counters nothing is counted. One of these revisions that is away is like one that is gone: it keeps
+    its sum. To wait for it would leave the canary unwatched."""
+    absent = {process for revision in revisions for process in away(seen, revision, ledger)}
     pods = seen.measured.pods if seen.measured else ()
-    return tuple(pod for pod in pods if pod.counts is not None or pod.process not in away)
+    return tuple(pod for pod in pods if pod.counts is not None or pod.process not in absent)
 
 
-def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> tuple[Sample, ...]:
+def _arms(journal: Journal) -> tuple[str, str]:
+    return journal.canary.revision, journal.stable.revision
+
+
+def _samples(seen: Observed, journal: Journal, measured: Measured, rules: Rules) -> tuple[Sample, ...]:
     """The counters by arm; what the operator counted itself is one more pod of each."""
+    started, now = _starts(seen), now_of(seen)
     roles: dict[str, Role] = {journal.canary.revision: "canary", journal.stable.revision: "stable"}
     pods = [pod for pod in measured.pods if pod.revision in roles]
     if not pods:
@@ -183,6 +200,7 @@ def _samples(journal: Journal, measured: Measured, rules: Rules, now: float) -> 
             pod.process,
             pod.at,
             None if pod.counts is None else {**dict.fromkeys(PHYSICS, 0.0), LIVE: pod.live, **pod.counts},
+            started.get(pod.process),
         )
         for pod in pods
     ]

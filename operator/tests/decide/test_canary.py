@@ -1,11 +1,12 @@
 """One rollout, pass by pass: what makes a weight rise, what holds it, what takes it away, and how it ends."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from pinn_operator.api.codec import load
+from pinn_operator.api.codec import dump, load
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
@@ -15,7 +16,7 @@ from pinn_operator.decide import decide
 from pinn_operator.decide.canary import QUIET_SECONDS
 from pinn_operator.decide.evidence.memory import Memory as Evidence
 from pinn_operator.report.conditions import conditions_of
-from tests.decide.tiny_cluster import WRITES, Pod, TinyCluster, has_begun, rolling, serving
+from tests.decide.tiny_cluster import STEPS, WRITES, Pod, TinyCluster, has_begun, rolling, serving
 from tests.given import ALL_OFF, AT_ONCE, only, revision
 
 
@@ -846,3 +847,44 @@ def test_a_step_that_no_gateway_takes_does_not_wait_for_ever() -> None:
     cluster.version = "2.0.0"
     plan = cluster.until(_is(Phase.UNDECIDED), 600)
     assert "not in force yet: Gateway web says Accepted is False" in plan.sentence
+
+
+def test_evidence_that_is_lost_in_a_step_is_gathered_anew_and_a_bad_version_is_still_sent_back() -> None:
+    cluster = rolling(step=2)
+    memory = cluster.remembered
+    assert memory is not None
+    cluster.memory = json.dumps(dump(replace(memory, ledger={"mass": "half"})))
+    cluster.bad["2.0.0"] = 0.1
+    began = cluster.at
+    _rolled_back(cluster)
+    assert cluster.at - began < 120
+
+
+def test_steps_that_are_changed_in_the_bake_do_not_make_it_blind() -> None:
+    cluster = rolling(step=3, steps=[*STEPS[:2], {"weight": 100, "hold": "2h"}])
+    _pass_by(cluster, 600)
+    cluster.steps = cluster.steps[1:]
+    _pass_by(cluster, 600)
+    cluster.bad["2.0.0"] = 0.1
+    began = cluster.at
+    _rolled_back(cluster)
+    assert cluster.at - began < 120
+
+
+def test_a_server_of_the_canary_that_nobody_can_read_neither_hides_what_the_others_do_nor_lets_the_step_pass() -> None:
+    cluster = rolling(step=1, replicas=3)
+    cluster.pods[cluster.wanted][0].ill = True
+    cluster.settle_down()
+    passes = _pass_by(cluster, 300)
+    assert {plan.weight_of(plan.wanted) for _, plan in passes} == {10}
+    assert any("what server" in plan.sentence and "is not known" in plan.sentence for _, plan in passes)
+    cluster.bad["2.0.0"] = 0.5
+    _rolled_back(cluster)
+
+
+@pytest.mark.parametrize("span", ["0s", "1s"])
+def test_a_hard_limit_for_less_than_two_readings_is_one_for_two(span: str) -> None:
+    rollback = {"errorRate": {"above": "10%", "for": span}}
+    cluster = rolling(step=1, sla=only(latencyP99="5s") | {"rollback": rollback})
+    cluster.bad["2.0.0"] = 0.5
+    assert "rollback.errorRate" in _rolled_back(cluster).sentence

@@ -16,6 +16,10 @@ Counts = Mapping[str, float]
 
 STALE_AFTER: Final = 2.5
 """Intervals after which a sample is no news: one may be missed, not two."""
+CUSTOM: Final = "custom/"
+"""How the counters of a user's own gates begin."""
+CLOCK_SECONDS: Final = 2.0
+"""Kubernetes tells the start of a container in whole seconds, by another clock."""
 KEPT_GONE: Final = 100
 """Readings kept of pods that vanished: one that comes back is not counted again."""
 
@@ -23,12 +27,14 @@ KEPT_GONE: Final = 100
 @dataclass(frozen=True, slots=True)
 class Sample:
     """The counters of one pod that should be readable, and when they were read; None: they could not be. `pod` had better name
-    the container too: a restart is then seen even where the new process has counted beyond the old one."""
+    the container too: a restart is then seen even where the new process has counted beyond the old one. `started` is since when
+    the process runs; None where not known."""
 
     arm: Arm
     pod: str
     at: float
     counts: Counts | None
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +77,9 @@ def advance(
         last = pods.get(sample.pod)
         if last is not None and sample.at <= last.at:
             continue  # the same reading again, or an older one by another way
-        pods[sample.pod] = Known(sample.at, counts)
-        if before.at is not None:
-            for name, more in increments(last.counts if last else {}, counts).items():
+        pods[sample.pod] = Known(sample.at, {**counts, **_never_less(last, counts)})
+        if before.at is not None and (last is not None or _is_new(sample, before.at)):
+            for name, more in increments(last.counts if last else dict.fromkeys(names, 0.0), counts).items():
                 sums[sample.arm][name] += more
     seconds = 0.0 if before.at is None else max(0.0, now - before.at)
     return Counters(now, bounded(pods, {sample.pod for sample in samples})), Increments(
@@ -97,9 +103,28 @@ def trouble_with(sample: Sample, names: Collection[str], now: float, interval: f
 
 
 def increments(before: Counts, now: Counts) -> Counts:
-    """A pod not seen before counts from zero, and so does one of whose counters any has fallen: its process is a new one."""
-    began_anew = any(now[name] < before.get(name, 0.0) for name in now)
-    return {name: value - (0.0 if began_anew else before.get(name, 0.0)) for name, value in now.items()}
+    """A pod of whose counters any has fallen counts from zero: its process is a new one. A counter that was not asked for before
+    begins where it stands. A series of one's own may be missing for a while: that it falls says nothing, and adds nothing."""
+    began_anew = any(now[name] < before.get(name, 0.0) for name in now if not name.startswith(CUSTOM))
+
+    def more(name: str, value: float) -> float:
+        if name not in before:
+            return 0.0
+        return value if began_anew and not name.startswith(CUSTOM) else max(0.0, value - before[name])
+
+    return {name: more(name, value) for name, value in now.items()}
+
+
+def _is_new(sample: Sample, since: float) -> bool:
+    """Whether a pod not known yet counts from zero: a canary, which had nothing to count before, and who began since the last
+    reading. What another did before was not in this rollout."""
+    return sample.arm == "canary" or (sample.started is not None and sample.started >= since - CLOCK_SECONDS)
+
+
+def _never_less(last: Known | None, counts: Counts) -> Counts:
+    """Of the series of one's own the most they have been."""
+    own = (name for name in counts if name.startswith(CUSTOM))
+    return {name: max(counts[name], last.counts.get(name, 0.0) if last else 0.0) for name in own}
 
 
 def bounded(pods: Mapping[str, Known], present: Collection[str]) -> Mapping[str, Known]:

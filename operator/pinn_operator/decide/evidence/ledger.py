@@ -25,6 +25,8 @@ SICK: Final = log(20)
 """Log-evidence above which an arm is taken to be in breach where no alarm hangs on it."""
 SUSPICIOUS: Final = 2
 """Which of the bets tells since when the canary has been suspicious."""
+ENOUGH: Final = 100
+"""Events of stable after which a bound of 1 means that its rate is high, and not that nobody knows it."""
 BURSTY: Final = 2.0
 """Scatter above which bad events are taken to come in bursts."""
 
@@ -167,8 +169,9 @@ class Ledger:
 
 
 def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bake: bool = False) -> Ledger:
-    """A step begins; `steps_left` counts it too. Passing is proven anew, evidence of failing goes on."""
-    share = ledger.mass / max(1, steps_left)
+    """A step begins; `steps_left` counts it too. Passing is proven anew, evidence of failing goes on. The last step
+    leaves a share as well: it begins again when somebody changes the steps."""
+    share = ledger.mass / (1 + max(1, steps_left))
     ledger = replace(ledger, mass=ledger.mass - share, step_mass=share, bake=bake, step_began=now, counted=0.0)
     known = {gate.name: _at_a_new_step(ledger, gate, ledger.gates.get(gate.name, Known())) for gate in rules.gates}
     return replace(
@@ -192,15 +195,17 @@ def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
 
 
 def _raised(ledger: Ledger, known: Known, breach: Breach | None, limit: Limit | None) -> Breach | None:
-    """The breach at a new step; in the bake its limit makes room for what stable did in the steps. That it was asked too little
-    to tell makes no room: a bound of 1, or one that is wide although stable was well, leaves the limit as it is."""
+    """The breach at a new step; in the bake its limit makes room for what stable did in the steps, all the room there is where
+    most of that was bad. That it was asked too little to tell makes none, nor does a bound that is wide although it was well."""
     if breach is None or limit is None:
         return None
     before = known.stable_before
     near = ledger.bake and before.events > 0 and e.PSI * before.bad / before.events > limit.share
     bound = e.PSI * e.upper_bound(before.bad, before.events, BAKE_DOUBT) if near else 0.0
-    share = max(limit.share, bound) if bound < 1 else limit.share
-    return breach.at_a_new_step(ledger.step_mass, share, ledger.bake)
+    told = bound < 1 or before.events >= ENOUGH
+    return breach.at_a_new_step(
+        ledger.step_mass, max(limit.share, min(1.0, bound)) if told else limit.share, ledger.bake
+    )
 
 
 def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
@@ -283,7 +288,7 @@ def _with_limits(ledger: Ledger, gate: Gate, known: Known) -> Known:
         limit is not None and (breach is None or breach.of != identity(limit))
         for breach, limit in ((known.promote, gate.promote), (known.abort, gate.abort))
     ]
-    if known.promote is not None and changed[0]:
+    if changed[0]:
         known = Known(abort=known.abort, apart=Detector(mass=ledger.step_mass))
     return replace(
         known,
@@ -317,7 +322,9 @@ def sum_of(gate: Gate, limit: Limit, counts: Counts) -> Sum:
 
 
 def bets(seen: Sum, share: float) -> list[float]:
-    """Against "at most that share is bad"."""
+    """Against "at most that share is bad"; nothing speaks against all of them."""
+    if share >= 1:
+        return [0.0] * len(e.BETS)
     return [e.log_tick(seen.bad / seen.events, share, bet) for bet in e.BETS]
 
 

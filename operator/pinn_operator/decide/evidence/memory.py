@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from math import inf, sqrt
+from math import inf, isinf, sqrt
 from statistics import NormalDist, fmean, median
 from typing import Final, Literal
 
 BLOCK: Final = 300.0
 FIRST_LOOK: Final = 900.0
-KEPT_BLOCKS: Final = 288
-"""A day of them."""
+LONGEST_SPAN: Final = 86_400.0
+LATE_BLOCKS: Final = 2
+"""By so many a block may be older than the span that growth is asked for."""
+KEPT_BLOCKS: Final = 1 + LATE_BLOCKS + int(LONGEST_SPAN / BLOCK)
+"""A day of them, beside the one that is being filled."""
 KEPT_PODS: Final = 8
 """Pods watched: those seen first, and others where they are gone. A leak is in the program, not in a pod."""
 FEWEST_READINGS: Final = 3
@@ -44,6 +47,11 @@ class Look:
     low: float
     high: float
     verdict: Growth
+
+    @property
+    def tells_nothing(self) -> bool:
+        """So few blocks cannot exclude any slope."""
+        return self.verdict == "Undecided" and isinf(self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +113,9 @@ class Memory:
         while now - self.since >= FIRST_LOOK * 2 ** (self.looks + 1):
             self = replace(self, looks=self.looks + 1)  # looks missed while nobody looked are not made up for
         spent = 1 / ((self.looks + 1) * (self.looks + 2) * max(1, len(self.pods)))
-        found = [
-            self._look(finished(blocks, now), allowed, alpha * spent, beta * spent) for blocks in self.pods.values()
-        ]
-        return replace(self, looks=self.looks + 1, look=max(found, key=_alarming, default=None))
+        there = [blocks for blocks in self.pods.values() if blocks[-1].at >= int(now // BLOCK) - 1]
+        found = [self._look(finished(blocks, now), allowed, alpha * spent, beta * spent) for blocks in there]
+        return replace(self, looks=self.looks + 1, look=max(found, key=_alarming, default=self.look))
 
     def _look(self, blocks: Sequence[Block], allowed: float, alpha: float, beta: float) -> Look:
         slope, low = slope_and_low(blocks, alpha)
@@ -148,11 +155,13 @@ def finished(blocks: Sequence[Block], now: float) -> Sequence[Block]:
 
 
 def growth(blocks: Sequence[Block], span: float) -> float:
-    """The last block against the one a span before it."""
-    if not blocks:
+    """The last whole block against the one a span before it; 0 where there is none of about that age. A span is a day at most."""
+    whole = blocks[:-1]  # the last one is still being filled
+    if not whole:
         return 0.0
-    before = [block for block in blocks if block.at <= blocks[-1].at - span / BLOCK]
-    return blocks[-1].least - before[-1].least if before else 0.0
+    at = whole[-1].at - min(span, LONGEST_SPAN) / BLOCK
+    before = [block for block in whole if at - LATE_BLOCKS <= block.at <= at]
+    return whole[-1].least - before[-1].least if before else 0.0
 
 
 def slope_and_low(blocks: Sequence[Block], doubt: float) -> tuple[float, float]:
@@ -189,5 +198,5 @@ def alikeness(blocks: Sequence[Block], slope: float) -> float:
 
 
 def _alarming(look: Look) -> tuple[int, float]:
-    """The look that counts among those at several pods: the worst."""
-    return ("Steady", "Undecided", "Grows").index(look.verdict), look.slope
+    """The look that counts among those at several pods: the worst of those that tell anything."""
+    return 0 if look.tells_nothing else 1 + ("Steady", "Undecided", "Grows").index(look.verdict), look.slope

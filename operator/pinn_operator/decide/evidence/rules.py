@@ -100,10 +100,13 @@ def rules_of(spec: Spec) -> Rules:
 
 def _hard_limits(spec: Spec) -> Iterator[Sustained]:
     """A hard latency between two bounds of the histogram is judged by the higher one: it must be surely broken."""
-    rollback = spec.sla.rollback
+    rollback, shortest = (
+        spec.sla.rollback,
+        2 * seconds(spec.metrics.interval),
+    )  # a window of less never has events in both of its halves
     if limit := share("errors", rollback.error_rate.above):
-        span = seconds(rollback.error_rate.for_)
+        span = max(shortest, seconds(rollback.error_rate.for_))
         yield Sustained("rollback.errorRate", "errors", "requests", limit.share, span, limit.text)
     if (limit := slow(0.05, rollback.latency_p95.above)) and limit.surely:
-        span = seconds(rollback.latency_p95.for_)
+        span = max(shortest, seconds(rollback.latency_p95.for_))
         yield Sustained("rollback.latencyP95", limit.surely, "timed", limit.share, span, limit.text)

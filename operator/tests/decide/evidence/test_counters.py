@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -145,3 +146,37 @@ def test_whatever_happens_to_the_readings_every_event_that_was_ever_read_counts_
 def counters_of(counters: Counters) -> float:
     known = counters.pods.get("c")
     return known.counts["requests"] if known else 0.0
+
+
+def test_what_a_server_of_stable_did_before_anybody_read_it_is_not_of_this_rollout() -> None:
+    ticks = (0.0, [sample("s", 0, 100)]), (10.0, [sample("s", 10, 110), sample("s-back", 10, 5e6, 2e5)])
+    assert increments(*ticks).stable == {"errors": 0, "requests": 10}
+    assert increments(*ticks, (20.0, [sample("s", 20, 110), sample("s-back", 20, 5e6 + 3, 2e5 + 1)])).stable == {
+        "errors": 1,
+        "requests": 3,
+    }
+
+
+def test_a_server_of_stable_that_began_since_the_last_reading_counts_from_zero() -> None:
+    began = replace(sample("s-new", 10, 7), started=4.0)
+    found = increments((0, [sample("s", 0, 100)]), (10, [sample("s", 10, 100), began]))
+    assert found.stable["requests"] == 7
+
+
+def test_a_counter_that_nobody_asked_for_before_begins_where_it_stands() -> None:
+    """A limit was changed in the middle: it is judged by another bound of the histogram."""
+    counters, _ = after((0, [sample("c", 0, 100)]), (10, [sample("c", 10, 900)]))
+    both = Sample("canary", "c", 20, {"requests": 910.0, "errors": 0.0, "slower_than_2": 500.0})
+    _, found = advance(counters, [both], (*NAMES, "slower_than_2"), 20, INTERVAL)
+    assert isinstance(found, Increments)
+    assert found.canary == {"requests": 10, "errors": 0, "slower_than_2": 0}
+
+
+def test_a_series_of_ones_own_that_is_missing_for_a_while_neither_counts_twice_nor_makes_others_do_so() -> None:
+    names, counters, counted = (*NAMES, "custom/desk/bad"), Counters(), []
+    for at, own in ((0.0, 5000.0), (10.0, 0.0), (20.0, 5003.0)):
+        told = Sample("canary", "c", at, {"requests": 100.0 + at, "errors": 0.0, "custom/desk/bad": own})
+        counters, found = advance(counters, [told], names, at, INTERVAL)
+        assert isinstance(found, Increments)
+        counted.append((found.canary["requests"], found.canary["custom/desk/bad"]))
+    assert counted == [(0, 0), (10, 0), (10, 3)]

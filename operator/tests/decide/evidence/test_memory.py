@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 
 import pytest
-from pinn_operator.decide.evidence.memory import KEPT_BLOCKS, KEPT_PODS, Memory
+from pinn_operator.decide.evidence.memory import BLOCK, KEPT_BLOCKS, KEPT_PODS, Memory
 
 MIB = 2.0**20
 ALLOWED = 10 * MIB
@@ -65,7 +65,8 @@ def test_ten_minutes_tell_nothing() -> None:
 def test_looks_double_their_distance_and_missed_ones_are_not_made_up_for() -> None:
     memory = watched(1, noisy(0, 1))
     assert memory.looks == 3
-    assert memory.looked(memory_at := 3600 * 9, ALLOWED, ALPHA, BETA).looks == 6
+    memory = memory.after(memory_at := 3600 * 9, {"a": 3e8})
+    assert memory.looked(memory_at, ALLOWED, ALPHA, BETA).looks == 6
     assert memory.looked(memory_at, ALLOWED, ALPHA, BETA).looked(memory_at + 60, ALLOWED, ALPHA, BETA).looks == 6
 
 
@@ -104,3 +105,30 @@ def test_what_is_kept_is_bounded() -> None:
     memory = watched(30, noisy(0, 1), tuple(f"p{n}" for n in range(KEPT_PODS + 3)), every=300)
     assert len(memory.pods) == KEPT_PODS
     assert max(len(blocks) for blocks in memory.pods.values()) == KEPT_BLOCKS
+
+
+def test_a_large_request_at_the_beginning_of_five_minutes_is_no_growth() -> None:
+    memory = watched(2, lambda _: 300 * MIB)
+    assert memory.after(2 * 3600 + BLOCK, {"a": 450 * MIB}).grown(3600) == 0
+
+
+def test_growth_is_that_of_the_span_and_not_of_a_longer_time_in_which_nothing_was_read() -> None:
+    memory = watched(1, lambda _: 300 * MIB)
+    memory = memory.after(15 * 3600, {"a": 412 * MIB}).after(15 * 3600 + BLOCK, {"a": 412 * MIB})
+    assert memory.grown(3600) == 0
+
+
+@pytest.mark.parametrize("hours", [1, 24, 72])
+def test_a_leak_is_seen_over_every_span_of_which_a_day_is_looked_at(hours: int) -> None:
+    memory = watched(72, lambda hour: (300 + 50 * hour) * MIB, every=BLOCK)
+    assert memory.grown(hours * 3600) == pytest.approx(50 * min(24, hours) * MIB)
+
+
+@pytest.mark.parametrize("minutes", [4, 30, 60])
+def test_a_server_that_is_gone_keeps_no_verdict_from_those_that_are_there(minutes: int) -> None:
+    memory, steady = Memory(), noisy(0, 3)
+    for minute in range(8 * 60 + 1):
+        there = ["a", "gone"] if minute < minutes else ["a", "its successor"]
+        now = minute * 60.0
+        memory = memory.after(now, {pod: steady(now) for pod in there}).looked(now, ALLOWED, ALPHA, BETA)
+    assert verdict(memory) == "Steady"

@@ -40,7 +40,7 @@ def test_what_comes_in_the_steps_is_during_and_each_answer_counts_once() -> None
     for _ in range(2):
         ledger = after(ledger, 5, stable(1040, 14))
     ledger = stepping(ledger)
-    ledger = after(ledger, 10, stable(1050, 15), stable(7, 1, "stable-1"))
+    ledger = after(ledger, 10, stable(1050, 15), replace(stable(7, 1, "stable-1"), started=BEGIN + 6))
     assert told(ledger.neighbours.before) == (1000, 10)
     assert told(ledger.neighbours.during) == (57, 6)
 

@@ -38,7 +38,7 @@ BY_NAME: Final = {name: v for v, name in NAMES.items()}
 SECONDS: Final = 10
 """One step of time; the interval of readings and the hold of a step, too."""
 OLDEST: Final = 50
-"""Older than every limit of the model: quiet 30 s, smoke 30 s, deadline 20 s, longest hold 20 s, stale after 25 s."""
+"""Older than every limit of the model: quiet 30 s, smoke 30 s, deadline, longest hold and away 20 s, stale after 25 s."""
 AT: Final = NOW.timestamp()
 
 
@@ -149,6 +149,7 @@ class Tiny:
     restarts: Restarts = field(default_factory=Restarts)
     unready: float | None = None
     total: int = 0
+    step_began: float = 0.0
 
 
 class Remembered(NamedTuple):
@@ -190,7 +191,7 @@ def take(ledger: Tiny, rules: Rules, reading: Reading) -> Tiny:
 
 
 def begin_step(ledger: Tiny, rules: Rules, now: float, left: int, *, bake: bool = False) -> Tiny:
-    return replace(ledger, good=0, bad=0, restarts=ledger.restarts.at_a_new_step())
+    return replace(ledger, good=0, bad=0, restarts=ledger.restarts.at_a_new_step(), step_began=1.0)
 
 
 def judge(ledger: Tiny, rules: Rules, now: float, interval: float, step_ends: float | None = None) -> StepVerdict:
@@ -234,6 +235,7 @@ def stand_in() -> Iterator[None]:
             rules_of=lambda _: few,
         ),
         mock.patch.object(watch, "take", take),
+        mock.patch.object(watch, "AWAY_SECONDS", 2 * SECONDS),
         mock.patch("pinn_operator.decide.rollout.wanted_revision", _wanted),
     ):
         yield

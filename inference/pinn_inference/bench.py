@@ -110,11 +110,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measure(target: Target, iterations: int, say: Say = lambda _: None) -> dict[str, Any]:
-    """All four scenarios as the JSON document. Raises BenchError when a call fails."""
+    """All four scenarios as the JSON document. Raises BenchError when a call fails, or memory cannot be read."""
     scenarios = {}
     with closing(Client(target.url)) as client:
         drawing = client.drawing()
         origin = client.predict(next(questions(drawing, seed=0))).answer.get("model")
+        _resident(target)  # what cannot be read is found out now, not after minutes
         for number, (name, (title, scenario)) in enumerate(SCENARIOS.items(), start=1):
             say(f"{number}/{len(SCENARIOS)} {title}")
             scenarios[name] = scenario(client, target, drawing, iterations).document()
@@ -183,11 +184,11 @@ def memory(client: "Client", target: Target, drawing: Drawing, iterations: int) 
     drawn = questions(drawing, seed=4)
     for question in islice(drawn, PREDICTIONS // 10):
         client.predict(question)
-    before = resident_mib(target.admin)
+    before = _resident(target)
     count = max(PREDICTIONS, iterations)
     for question in islice(drawn, count):
         client.predict(question)
-    after = resident_mib(target.admin)
+    after = _resident(target)
     if before is None or after is None:
         reason = (
             f"no process_resident_memory_bytes at {target.admin}" if target.admin else "give --admin-url to judge it"
@@ -201,6 +202,18 @@ def memory(client: "Client", target: Target, drawing: Drawing, iterations: int) 
         "growth_MiB": round(growth, 2),
     }
     return _judged(figures, (Limit("growth_MiB", 50), growth))
+
+
+def _resident(target: Target) -> float | None:
+    """None where nobody said where to ask, and of a server that was started here on a system that does not tell it."""
+    if not target.admin:
+        return None
+    try:
+        return resident_mib(target.admin)
+    except BenchError:
+        if target.started_here:
+            return None
+        raise
 
 
 SCENARIOS: Final[dict[str, tuple[str, Callable[["Client", Target, Drawing, int], Scenario]]]] = {
@@ -261,13 +274,8 @@ class Client:
     """One kept connection."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BenchError(f"{url!r} is no address; give one such as http://127.0.0.1:8080")
-        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._url = url.rstrip("/")
-        self._base = parts.path.rstrip("/")
-        self._connection = connection(parts.hostname, parts.port, timeout=CALL_SECONDS)
+        self._connection, self._base = _connection_to(url, "http://127.0.0.1:8080")
 
     def drawing(self) -> Drawing:
         """What may be asked. Raises BenchError where the server does not say."""
@@ -289,7 +297,7 @@ class Client:
             self._connection.request(method, self._base + path, body, headers)
             response = self._connection.getresponse()
             text = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise BenchError(f"{self._url} does not answer: {str(error) or type(error).__name__}") from None
         seconds = perf_counter() - began
         if response.status != 200:
@@ -299,6 +307,18 @@ class Client:
     def close(self) -> None:
         """Lets the connection go."""
         self._connection.close()
+
+
+def _connection_to(url: str, such_as: str) -> tuple[http.client.HTTPConnection, str]:
+    """A connection that is not open yet, and the path before every other. Raises BenchError for what is no address."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("http or https, and a host")
+        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        return connection(parts.hostname, parts.port, timeout=CALL_SECONDS), parts.path.rstrip("/")
+    except (ValueError, http.client.HTTPException) as error:
+        raise BenchError(f"{url!r} is no address ({error}); give one such as {such_as}") from None
 
 
 def _ask_all(url: str, asked: Sequence[Question]) -> list[Call]:
@@ -326,19 +346,25 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"count": len(ordered), **{name: round(value, 4) for name, value in figures.items()}}
 
 
-def resident_mib(admin: str | None) -> float | None:
-    """What the server says of its own memory; None when it cannot be asked."""
-    parts = urlsplit(admin or "")
-    if not parts.hostname:
-        return None
-    with closing(http.client.HTTPConnection(parts.hostname, parts.port, timeout=CALL_SECONDS)) as connection:
+def resident_mib(admin: str) -> float:
+    """What the server says of its own memory. Raises BenchError with the remedy when it does not."""
+    source = f"{admin.rstrip('/')}/metrics"
+    remedy = "give --admin-url the server's admin port, such as http://127.0.0.1:8081, without a path, or leave it out"
+    connection, base = _connection_to(admin, "http://127.0.0.1:8081")
+    with closing(connection):
         try:
-            connection.request("GET", parts.path.rstrip("/") + "/metrics")
-            lines = connection.getresponse().read().decode(errors="replace").splitlines()
-        except (OSError, http.client.HTTPException):
-            return None
+            connection.request("GET", base + "/metrics")
+            response = connection.getresponse()
+            lines = response.read().decode(errors="replace").splitlines()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise BenchError(f"{source} does not answer: {str(error) or type(error).__name__}; {remedy}") from None
+    if response.status != 200:
+        raise BenchError(f"{source} answers {response.status}; {remedy}")
     values = [line.split()[-1] for line in lines if line.startswith("process_resident_memory_bytes ")]
-    return float(values[0]) / 2**20 if values else None
+    try:
+        return float(values[0]) / 2**20
+    except (IndexError, ValueError):
+        raise BenchError(f"{source} tells no process_resident_memory_bytes; {remedy}") from None
 
 
 # ------------------------------------------------------------------------------------------------- the server

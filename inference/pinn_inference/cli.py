@@ -134,6 +134,7 @@ def _plain(text: str) -> float | str:
 
 
 def _health(arguments: argparse.Namespace) -> int:
+    from http.client import HTTPException
     from urllib.error import HTTPError, URLError
     from urllib.request import ProxyHandler, build_opener
 
@@ -145,9 +146,20 @@ def _health(arguments: argparse.Namespace) -> int:
             print("ready")
             return 0
     except HTTPError as error:
-        return _fail(f"not ready: {url} answers {error.code} {error.read(1000).decode(errors='replace')}")
-    except (URLError, OSError, ValueError) as error:
-        return _fail(f"not ready: {url}: {getattr(error, 'reason', error)}")
+        return _fail(f"not ready: {url} answers {error.code} {_body(error)}")
+    except (URLError, OSError, ValueError, OverflowError, HTTPException) as error:
+        said = " ".join(str(getattr(error, "reason", error)).split())
+        return _fail(f"not ready: {url}: {said or type(error).__name__}")
+
+
+def _body(error: Any) -> str:
+    """What came with an answer that is an error, as far as it came."""
+    from http.client import HTTPException
+
+    try:
+        return str(error.read(1000).decode(errors="replace"))
+    except (OSError, HTTPException):
+        return ""
 
 
 def _bench(arguments: argparse.Namespace) -> int:

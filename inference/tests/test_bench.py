@@ -34,6 +34,7 @@ class Double:
     sources: set[str | None] = field(default_factory=set)
     asked: int = 0
     describes: bool = True
+    tells: str = "process_resident_memory_bytes"
 
     def described(self) -> dict[str, Any]:
         """Two numbers, a multiple and a choice, as a server would say it."""
@@ -53,7 +54,7 @@ class Double:
 
     def metrics(self) -> str:
         resident = 80 * 2**20 + self.grows_mib * 2**20 * self.asked / 1000
-        return f"# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {resident}\n"
+        return f"# TYPE {self.tells} gauge\n{self.tells} {resident}\n"
 
 
 @contextmanager
@@ -70,8 +71,10 @@ def served(double: Double) -> Iterator[str]:
         def do_GET(self) -> None:
             if self.path == "/openapi.json":
                 self._answer(200, json.dumps(double.described()))
-            else:
+            elif self.path == "/metrics":
                 self._answer(200, double.metrics())
+            else:
+                self._answer(404, "Not Found")
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -165,6 +168,40 @@ def test_without_an_admin_port_memory_is_skipped_and_fails_nothing() -> None:
     assert document["scenarios"]["memory"]["reasons"] == ["give --admin-url to judge it"]
 
 
+@pytest.mark.parametrize(
+    ("admin", "said"),
+    [
+        ("http://127.0.0.1:1", "http://127.0.0.1:1/metrics does not answer"),
+        ("{url}/metrics", "{url}/metrics/metrics answers 404"),
+        ("127.0.0.1:8081", "'127.0.0.1:8081' is no address"),
+        ("http://127.0.0.1:99999", "'http://127.0.0.1:99999' is no address (Port out of range"),
+    ],
+)
+def test_an_admin_url_at_which_nothing_can_be_read_is_a_sentence_with_the_remedy_and_1(
+    admin: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(double := Double()) as url:
+        assert bench.run(arguments(url, admin_url=admin.format(url=url))) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert told.err.startswith(said.format(url=url))
+        assert "such as http://127.0.0.1:8081" in told.err
+    assert double.asked == 1, "before minutes of measuring"
+
+
+def test_an_admin_url_of_something_else_is_a_sentence_with_the_remedy_and_1(capsys: pytest.CaptureFixture[str]) -> None:
+    with served(Double(tells="go_goroutines")) as url:
+        assert bench.run(arguments(url)) == 1
+    assert f"{url}/metrics tells no process_resident_memory_bytes; give --admin-url" in capsys.readouterr().err
+
+
+def test_a_server_started_here_that_does_not_tell_its_memory_is_skipped() -> None:
+    """Not every system has it."""
+    with served(Double(tells="go_goroutines")) as url:
+        memory = bench.measure(bench.Target(url, url, started_here=True), 100)["scenarios"]["memory"]
+    assert (memory["passed"], memory["reasons"]) == (None, [f"no process_resident_memory_bytes at {url}"])
+
+
 def test_a_slow_server_fails_on_its_latencies(clock: Clock) -> None:
     clock.step = 1.0
     scenarios = measured(Double())["scenarios"]
@@ -207,7 +244,18 @@ def test_questions_lie_well_inside_the_ranges_and_move_no_farther_than_is_said()
         assert moved == question
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "nonsense", "http://127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "nonsense",
+        "http://127.0.0.1:1",
+        "http://h:99999",
+        "http://h:abc",
+        "http://[::1",
+        "http://" + "h" * 70,
+    ],
+)
 def test_no_server_is_a_sentence_and_1(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.run(arguments(url)) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1

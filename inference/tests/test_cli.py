@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,41 @@ def test_health_says_ready_and_ends_with_0_or_says_why_not_and_ends_with_1() -> 
     assert down.returncode == 1
     assert "not ready" in down.stderr
     assert run("health", "ftp://x").returncode == 1
+
+
+@pytest.mark.parametrize("url", ["http://h:abc", "http://127.0.0.1:99999", "http://127.0.0.1:1"])
+def test_health_of_an_address_that_is_none_is_a_sentence_and_1(url: str) -> None:
+    done = run("health", url)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"not ready: {url}/v2/health/ready: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"SSH-2.0-OpenSSH_9\r\n", "SSH-2.0-OpenSSH_9"),
+        (b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\nwarming", "answers 503"),
+        (b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\nx\r\n", "answers 503"),
+    ],
+    ids=["no http", "cut short", "chunks that are none"],
+)
+def test_health_of_what_is_no_server_is_a_sentence_and_1(answer: bytes, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answers = threading.Thread(target=_answer_once, args=(listening, answer))
+        answers.start()
+        done = run("health", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        answers.join()
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def _answer_once(listening: socket.socket, answer: bytes) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(4096)
+        connection.sendall(answer)
 
 
 def test_models_lists_each_with_its_errors() -> None:

@@ -9,7 +9,7 @@ import kopf
 
 from pinn_operator.api.names import FIELD_MANAGER, GROUP, LABEL_OBJECT, PLURAL, VERSION
 from pinn_operator.api.observed import Key
-from pinn_operator.kube import HTTP_ROUTE, POD, WRITTEN
+from pinn_operator.kube import HTTP_ROUTE, PAGE, POD, WRITTEN
 from pinn_operator.wakeups import Wakeups
 
 WATCHED = (*WRITTEN, POD, HTTP_ROUTE)
@@ -17,6 +17,9 @@ WATCHED = (*WRITTEN, POD, HTTP_ROUTE)
 
 WATCH_SECONDS = 600
 """How long one watch request lasts: as long as between two full lists. The API server takes whole seconds only."""
+
+IDLE_SECONDS = 0.5
+"""How long kopf keeps an object in memory after its event, in case that another follows: at the start each has one."""
 
 
 def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
@@ -45,11 +48,13 @@ def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
 
 
 def settings_of() -> kopf.OperatorSettings:
-    """kopf writes nothing: no finalizer, no annotation, no Event of its own."""
+    """kopf writes nothing: no finalizer, no annotation, no Event of its own. And it never has all objects in memory at once."""
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = "kopf.pinn.dev/unused"
     settings.posting.enabled = False
     settings.watching.server_timeout = WATCH_SECONDS
+    settings.watching.chunk_size = PAGE
+    settings.queueing.idle_timeout = IDLE_SECONDS
     for kind in WATCHED:
         settings.watching.label_selectors[kind.group, kind.api_version.rpartition("/")[2], kind.plural] = LABEL_OBJECT
     return settings

@@ -31,7 +31,8 @@ SERVER = "server"
 
 NOT_OURS = ("typed patch object", "failed calling webhook")
 """What an answer 500 says when a person has to act: a type error in an apply, and an admission webhook that is down."""
-PAGE = 500
+PAGE = 100
+"""Objects read in one request. A record of a revision, 8 KB on the wire, takes 50 KB of memory when it is read."""
 
 CUSTOM_METRICS = "custom.metrics.k8s.io"
 """The metrics of pods, which an adapter serves where there is one."""
@@ -97,17 +98,22 @@ class Kube:
         self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
     ) -> list[Object]:
         """All objects of a kind, page by page; `kind` and `apiVersion` are filled in, as lists leave them out."""
-        found: list[Object] = []
+        return [obj async for page in self.pages(kind, namespace, selector, fields) for obj in page]
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> AsyncIterator[list[Object]]:
+        """The same, for a caller that needs no two pages at once: there may be more objects than memory for them."""
         token: str | None = None
         while True:
             page = await self._call(
                 "get", kind, namespace=namespace, label_selector=selector, field_selector=fields, limit=PAGE,
                 _continue=token,
             )  # fmt: skip
-            found += [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page["items"]]
             token = page["metadata"].get("continue")
+            yield [{"apiVersion": kind.api_version, "kind": kind.kind, **item} for item in page.pop("items")]
             if not token:
-                return found
+                return
 
     async def serves(self, group: str) -> bool:
         """Whether the cluster has this API group. Everybody may ask (system:discovery); who may not, has it not."""

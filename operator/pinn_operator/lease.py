@@ -21,6 +21,10 @@ log = structlog.get_logger()
 
 Object = dict[str, Any]
 
+DEAF_SECONDS = 60.0
+"""A standby that has heard nothing from the API server for so long ends: its next start reads the cluster's CA again, which may
+be another one since."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -44,10 +48,14 @@ class Lease:
         self._kube = kube
         self._terms = terms
         self._seen: tuple[str, float] = ("", 0.0)
+        self._heard = 0.0
 
     async def acquire(self) -> None:
-        """Return when this replica holds it; until then look again and again."""
+        """Return when this replica holds it; until then look again and again. Raises LeaseLost when no look is answered."""
+        self._heard = time.monotonic()
         while not await self._try():
+            if time.monotonic() - self._heard > DEAF_SECONDS:
+                raise LeaseLost(f"the Lease {self._terms.name} could not be looked at for {DEAF_SECONDS:g} s")
             await asyncio.sleep(self._terms.retry)
         log.info("leading", identity=self._terms.identity)
 
@@ -99,7 +107,15 @@ class Lease:
         return True
 
     async def _read(self) -> Object | None:
-        return await self._kube.get(LEASE, self._terms.name, self._terms.namespace)
+        """A refusal and a busy server's answer are heard too; no connection, or a certificate that is not trusted, is silence."""
+        try:
+            live = await self._kube.get(LEASE, self._terms.name, self._terms.namespace)
+        except ApiError as error:
+            if error.status:
+                self._heard = time.monotonic()
+            raise
+        self._heard = time.monotonic()
+        return live
 
     def _may_take(self, live: Object) -> bool:
         holder = _holder(live)

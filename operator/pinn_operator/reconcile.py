@@ -45,12 +45,14 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A finished pass; in how many seconds to look again though nothing happens (None: never); whether it mended something."""
+    """A finished pass; in how many seconds to look again though nothing happens (None: never); whether it mended something, and
+    whether a write was refused."""
 
     observed: Observed
     plan: Plan
     look_again: float | None
     healed: bool = False
+    refused: bool = False
 
 
 async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass | None:
@@ -86,7 +88,8 @@ async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass
         log.log(30 if happening.warning else 20, happening.reason, object=str(key), note=happening.note)
     await announce(context.kube, told, seen, context.instance)
     healed = any(write.verb == "Healed" for write in outcome.writes)
-    return Pass(seen, plan, _soonest(plan.look_again, REFUSED_AGAIN if outcome.refusals else None), healed)
+    refused = bool(outcome.refusals)
+    return Pass(seen, plan, _soonest(plan.look_again, REFUSED_AGAIN if refused else None), healed, refused)
 
 
 def _as_stored(plan: Plan, seen: Observed) -> Plan:

@@ -31,7 +31,7 @@ GUARD_SECONDS = 0.5
 
 
 def main(settings: Settings) -> int:
-    """Run until told to stop. 0 after a signal, 1 when the Lease is lost or the watching ends by itself."""
+    """Run until told to stop. 0 after a signal, 1 when the Lease is lost or cannot be seen, or the watching ends by itself."""
     _configure_logs(settings)
     return asyncio.run(_run(settings))
 
@@ -47,7 +47,12 @@ async def _run(settings: Settings) -> int:
         lease = Lease(kube, Terms(settings.name, settings.namespace, identity, settings.lease_seconds))
         context = Context(kube, settings.server_image, identity, not settings.namespaces, servers)
         installed = Installed(settings.name, settings.namespace, settings.namespaces)
-        if not await _unless(stop, lease.acquire()):
+        try:
+            leads = await _unless(stop, lease.acquire())
+        except LeaseLost as error:
+            log.error("ended", error=str(error), kind=type(error).__name__)
+            return 1
+        if not leads:
             await _leave(context, installed)
             return 0
         monitoring.leading(True)

@@ -1,7 +1,8 @@
 """`pinn-operator verify`: whether a certificate is what was written, and whether its parts agree with one another.
 
 The hash tells a change of the document; where the hash could have been changed as well, it is compared with the one in the
-object's status. What can be computed again from the document is computed again. The file may be anything.
+object's status. What can be computed again from the document is computed again, the page that people read as well. The file may
+be anything.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn
@@ -22,10 +24,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.alias_generators import to_camel
 
 from pinn_operator.api.names import API_VERSION
-from pinn_operator.report.certificate import CERTIFICATE, HASH, KIND, canonical, digest, exposure, name_of
+from pinn_operator.api.spec import Abort, Promote
+from pinn_operator.report.certificate import CERTIFICATE, HASH, KIND, PAGE, canonical, digest, exposure, name_of
+from pinn_operator.report.markdown import markdown
 
 LARGEST_FILE: Final = 4 * 1024 * 1024
 MOST_COMPLAINTS: Final = 20
+ORDER: Final[Mapping[str, tuple[str, ...]]] = {
+    name: tuple(to_camel(field) for field in part.model_fields)
+    for name, part in (("promote", Promote), ("abort", Abort))
+}
+"""Of the limits that the page tells."""
 
 
 class Verdict(IntEnum):
@@ -81,6 +90,7 @@ def _of_found(found: Found, wanted: str | None) -> Iterator[Line]:
         yield from (_complaint(complaint) for complaint in _of_form(error))
         return
     yield from _or_ok("metadata", _config_map(found, form))
+    yield from _or_ok("page", _page(found))
     for name, check in CHECKS:
         yield from _or_ok(name, check(form))
 
@@ -359,6 +369,56 @@ def _config_map(found: Found, form: Form) -> Iterator[Line]:
     for field, want in (("name", name_of(found.document)), ("namespace", form.object.namespace)):
         if said.get(field) != want:
             yield _complaint(f"metadata.{field}: {_shown(said.get(field))}, but the certificate is of {_shown(want)}")
+
+
+def page_of(document: dict[str, Any]) -> str:
+    """The page of a certificate, made again. ValueError where the document is not what this release writes."""
+    return _pages(document)[0]
+
+
+def _pages(document: dict[str, Any]) -> list[str]:
+    """Those that may belong to it. It was made before the keys were sorted: limits are in the order of the spec, of the two
+    versions that were tried either may be first."""
+    try:
+        name, sha256 = name_of(document), digest(canonical(document))
+        limits = {key: _in_order(one, ORDER.get(key, ())) for key, one in document["limits"].items()}
+        orders = (sorted(document["shadow"].items(), reverse=reverse) for reverse in (False, True))
+        return [markdown(document | {"limits": limits, "shadow": dict(shadow)}, name, sha256) for shadow in orders]
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"no page can be made of the document: {type(error).__name__}") from None
+
+
+def _in_order(found: Any, names: Sequence[str]) -> Any:
+    if not isinstance(found, dict):
+        return found
+    return {name: found[name] for name in (*names, *sorted(found)) if name in found}
+
+
+def is_of_this_release(document: dict[str, Any]) -> bool:
+    """Whether this release, that knows no other's words, can tell which page belongs to it."""
+    return bool(_release(document) == version("pinn-operator"))
+
+
+def _release(document: dict[str, Any]) -> Any:
+    told = document.get("operator")
+    return told.get("release") if isinstance(told, dict) else None
+
+
+def _page(found: Found) -> Iterator[Line]:
+    """The page is what people read, and has no hash of its own."""
+    if found.config_map is None:
+        yield Line("page: none, it is not in its ConfigMap")
+        return
+    if not is_of_this_release(found.document):
+        yield Line(f"page: not compared, written by release {_plain(str(_release(found.document) or 'unknown'))}")
+        return
+    try:
+        made = _pages(found.document)
+    except ValueError as problem:
+        yield _complaint(f"page: {problem}")
+        return
+    if found.config_map["data"].get(PAGE) not in made:
+        yield _complaint(f"data.{PAGE}: it is not the page of this certificate: it was changed, or is missing")
 
 
 def _times(form: Form) -> Iterator[Line]:

@@ -38,6 +38,10 @@ HEALS, HEAL_SECONDS = 6, 30.0
 FIGHT_SECONDS = 2 * HEAL_SECONDS
 """So many mendings within that time are a fight, and it is over when so long has passed without."""
 
+REFUSED_SECONDS = 5.0
+"""At least so long between a pass in which a write was refused and the next: the words of the refusal go to the status, which is
+an event of the object, and they may be others each time."""
+
 LISTED = frozenset(kind.kind for kind in WRITTEN)
 """Kinds of children that the full list is made of. The others are read by name: the operator does not list Secrets."""
 
@@ -60,6 +64,15 @@ class _Slot:
         """Whether somebody undoes one mending after the other."""
         now = asyncio.get_running_loop().time()
         return len(self.healed) == HEALS and now - self.healed[0] < FIGHT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class _After:
+    """What is left of a pass: in how many seconds to look again, whether it mended something, and whether it was refused."""
+
+    again: float | None
+    healed: bool
+    refused: bool
 
 
 class Wakeups:
@@ -120,41 +133,51 @@ class Wakeups:
                 self.wake(key)
 
     async def _serve(self, key: Key, slot: _Slot) -> None:
+        """Nothing of a pass is kept while it waits for the next: what all objects' passes have seen is more than there is memory
+        for, and an exception holds on to it too."""
         failures = 0
+        seconds: float | None
         while True:
             await asyncio.sleep(COALESCE_SECONDS)
             slot.woken.clear()
             try:
-                contested = slot.is_contested()
-                finished = await self._pass(key, contested)
-                if finished is None:
-                    self._monitoring.forget(key)
+                after = await self._pass(key, slot, slot.is_contested())
             except Exception as error:  # noqa: BLE001 - one object's bug must not stop the others
                 failures += 1
                 wakes = isinstance(error, Conflict | NotUnderstood)
-                await _wait(slot.woken if wakes else asyncio.Event(), _pause(error, failures))
-                continue
-            failures = 0
-            if finished is None:
-                if not slot.woken.is_set():
+                event, seconds = slot.woken if wakes else asyncio.Event(), _pause(error, failures)
+            else:
+                failures = 0
+                if after is None and not slot.woken.is_set():
                     self._slots.pop(key, None)
                     return
-                continue
-            slot.versions, slot.pod_metrics = _versions(finished), finished.observed.pod_metrics
-            if finished.healed:
-                await _rest(key, slot)
-            await _wait(slot.woken, _sooner(finished.look_again, FIGHT_SECONDS if contested else None))
+                event, seconds = slot.woken, await _rest(key, slot, after) if after else None
+            await _wait(event, seconds)
 
-    async def _pass(self, key: Key, contested: bool) -> Pass | None:
+    async def _pass(self, key: Key, slot: _Slot, contested: bool) -> _After | None:
         async with self._turns:
             with self._monitoring.timed(key):
                 finished = await asyncio.wait_for(self._run(key, contested), PASS_SECONDS)
-        if finished is not None:
-            self._monitoring.note(finished)
-        return finished
+        if finished is None:
+            self._monitoring.forget(key)
+            return None
+        self._monitoring.note(finished)
+        slot.versions, slot.pod_metrics = _versions(finished), finished.observed.pod_metrics
+        again = _sooner(finished.look_again, FIGHT_SECONDS if contested else None)
+        return _After(again, finished.healed, finished.refused)
 
 
-async def _rest(key: Key, slot: _Slot) -> None:
+async def _rest(key: Key, slot: _Slot, after: _After) -> float | None:
+    """While the object rests, events wait too. For how many seconds to wait for one then."""
+    if after.healed:
+        await _rest_from_mending(key, slot)
+    if not after.refused:
+        return after.again
+    await asyncio.sleep(REFUSED_SECONDS)
+    return None if after.again is None else max(0.0, after.again - REFUSED_SECONDS)
+
+
+async def _rest_from_mending(key: Key, slot: _Slot) -> None:
     """Somebody who undoes every mending, a tool that owns the child too, gets a bounded number of writes in return."""
     now = asyncio.get_running_loop().time()
     slot.healed.append(now)
@@ -206,11 +229,18 @@ def _version(kind: str, obj: Mapping[str, Any]) -> str:
 
 
 async def _everything(kube: Kube, namespaces: Iterable[str | None]) -> dict[Key, Versions]:
+    """The versions alone are kept: whole objects are more than there is memory for, so one page of them is there at a time."""
     found: dict[Key, set[tuple[ChildId, str]]] = {}
     for namespace in namespaces:
         for kind in (PINN_DEPLOYMENT, *WRITTEN):
-            for obj in await kube.list_all(kind, namespace, None if kind is PINN_DEPLOYMENT else LABEL_OBJECT):
-                metadata = obj["metadata"]
-                name = metadata["name"] if kind is PINN_DEPLOYMENT else metadata["labels"][LABEL_OBJECT]
-                found.setdefault(Key(metadata["namespace"], name), set()).add(_entry(kind.kind, obj))
+            async for page in kube.pages(kind, namespace, None if kind is PINN_DEPLOYMENT else LABEL_OBJECT):
+                for key, entry in map(_entry_of_owner, page):
+                    found.setdefault(key, set()).add(entry)
+                del page  # before the next one comes
     return {key: frozenset(entries) for key, entries in found.items()}
+
+
+def _entry_of_owner(obj: Object) -> tuple[Key, tuple[ChildId, str]]:
+    kind, metadata = obj["kind"], obj["metadata"]
+    name = metadata["name"] if kind == PINN_DEPLOYMENT.kind else metadata["labels"][LABEL_OBJECT]
+    return Key(metadata["namespace"], name), _entry(kind, obj)

@@ -4,7 +4,7 @@ It knows no schema and no controllers; what it says about conflicts is what a re
 import base64
 import copy
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from pinn_operator.api.names import FIELD_MANAGER
@@ -50,6 +50,11 @@ class FakeKube(Kube):
         found = [obj for (k, ns, _), obj in self.objects.items() if k == kind.kind and namespace in (None, ns)]
         found = [obj for obj in found if _has_field(fields, obj)]
         return copy.deepcopy([obj for obj in found if _selects(selector, obj["metadata"].get("labels", {}))])
+
+    async def pages(
+        self, kind: Kind, namespace: str | None = None, selector: str | None = None, fields: str | None = None
+    ) -> AsyncIterator[list[Object]]:
+        yield await self.list_all(kind, namespace, selector, fields)
 
     async def serves(self, group: str) -> bool:
         await self._asked("serves", "APIGroup", group)

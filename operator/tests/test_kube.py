@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from kubernetes.aio.client.exceptions import ApiException
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import BY_KIND, CUSTOM_METRICS, LEASE, SERVICE, WRITTEN, Kube, _sorted
+from pinn_operator.kube import BY_KIND, CUSTOM_METRICS, LEASE, PAGE, SERVICE, WRITTEN, Kube, _sorted
 
 REFUSED_TEST = "the server rejected our request due to an error in our request"
 
@@ -141,6 +141,16 @@ async def test_a_list_is_read_to_its_last_page_and_every_item_knows_its_kind() -
         ("Service", "v1", "b"),
     ]
     assert [call["_continue"] for call in dynamic.calls] == [None, "next"]
+
+
+async def test_a_page_is_read_when_the_one_before_it_is_done_with() -> None:
+    pages = [{"items": [{"metadata": {"name": name}}], "metadata": {"continue": "next"}} for name in "abc"]
+    kube, dynamic = _kube(pages)
+    asked = kube.pages(SERVICE, "demo")
+    for number in (1, 2, 3):
+        page = await anext(asked)
+        assert (len(page), page[0]["kind"], len(dynamic.calls)) == (1, "Service", number)
+    assert {call["limit"] for call in dynamic.calls} == {PAGE}
 
 
 async def test_a_status_that_an_older_definition_cannot_type_is_merged_instead() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from pinn_operator import lease as module
-from pinn_operator.errors import Conflict, LeaseLost, Unavailable
+from pinn_operator.errors import ApiError, Conflict, LeaseLost, Refused, Unavailable
 from pinn_operator.kube import CALL_SECONDS, LEASE
-from pinn_operator.lease import Lease, Terms
+from pinn_operator.lease import DEAF_SECONDS, Lease, Terms
 from structlog.testing import capture_logs
 from tests.clock import loop_clock
 from tests.fake_kube import FakeKube
@@ -210,6 +210,51 @@ async def test_a_write_on_an_old_reading_is_refused_by_the_server() -> None:
     await kube.replace(old)
     with pytest.raises(Conflict):
         await kube.replace(old)
+
+
+@pytest.mark.parametrize("fault", [_refused_at_once, _hanging, _refused_then_hanging])
+async def test_a_standby_that_hears_nothing_of_the_server_ends_after_a_minute(
+    fault: Callable[[str], Awaitable[None]],
+) -> None:
+    """The server has another certificate, say, of which only the next start of this replica knows."""
+    kube = FakeKube()
+    kube.before = _unreachable(fault)
+    with pytest.raises(LeaseLost):
+        await _seconds_until(_lease(kube, "b").acquire())
+    assert DEAF_SECONDS <= _now() < DEAF_SECONDS + 3 * SECONDS / 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Unavailable(503, "Busy", "busy"), Unavailable(401, "Unauthorized", "old"), Refused(403, "Forbidden", "no")],
+)
+async def test_a_standby_that_is_answered_whatever_it_is_stays(answer: ApiError) -> None:
+    kube = FakeKube()
+
+    async def before(*_: str) -> None:
+        raise answer
+
+    kube.before = before
+    with pytest.raises(TimeoutError):
+        await _seconds_until(_lease(kube, "b").acquire(), 3600)
+
+
+async def test_a_standby_that_hears_something_within_the_minute_stays() -> None:
+    kube = FakeKube()
+    a, b = _lease(kube, "a"), _lease(kube, "b")
+    await a.acquire()
+    waiting = asyncio.create_task(b.acquire())
+    keeping = asyncio.create_task(a.keep())
+    for _ in range(10):
+        keeping.cancel()
+        kube.before = _unreachable(_refused_at_once)
+        await asyncio.sleep(DEAF_SECONDS - SECONDS / 5)
+        kube.before = None
+        keeping = asyncio.create_task(a.keep())
+        await asyncio.sleep(SECONDS / 2)
+    assert not waiting.done()
+    keeping.cancel()
+    waiting.cancel()
 
 
 @pytest.mark.parametrize("offset", [0.1, 2.4, 4.9])

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def forged(change: Callable[[Document], Any], made: Certificate = ROLLED_BACK) -
     text = canonical(document)
     found = kept(made)
     found["data"] |= {"certificate.json": text, "sha256": digest(text)}
+    with suppress(ValueError):  # of what is no certificate any more there is no page
+        found["data"]["report.md"] = verifying.page_of(document)
     return json.dumps(found)
 
 
@@ -51,6 +54,7 @@ def test_a_config_map_as_kubectl_prints_it_is_genuine(made: Certificate, written
             f"sha256: ok, {made.sha256} is stored with it",
             f"sha256: ok, {made.sha256} is the one asked for",
             "metadata: ok",
+            "page: ok",
             "times: ok",
             "weights: ok",
             "exposure: ok",
@@ -71,6 +75,31 @@ def test_a_file_of_its_own_says_its_hash_and_with_what_to_compare_it(made: Certi
     assert done.output.startswith(
         f"{file}: sha256: {made.sha256}, compared with nothing; compare it with status.history"
     )
+
+
+@BOTH
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "missing"])
+def test_a_page_that_is_not_that_of_the_certificate_is_not_genuine(made: Certificate, gone: bool) -> None:
+    found = kept(made)
+    page = found["data"].pop("report.md")
+    found["data"] |= {} if gone else {"report.md": page.replace("2.0.0", "3.0.0")}
+    code, lines = run(json.dumps(found), "--sha256", made.sha256)
+    assert code == 1
+    assert "data.report.md: it is not the page of this certificate: it was changed, or is missing" in lines
+
+
+@pytest.mark.parametrize(("release", "said"), [("0.2.0", "0.2.0"), ("", "unknown"), ("\x1b[0m", "\\u001b[0m")])
+def test_the_page_of_another_release_is_not_compared_and_that_is_said(release: str, said: str) -> None:
+    found = json.loads(forged(lambda document: document["operator"].update(release=release)))
+    found["data"]["report.md"] = "in other words"
+    code, lines = run(json.dumps(found))
+    assert (code, lines[2]) == (0, f"page: not compared, written by release {said}")
+
+
+def test_a_certificate_of_which_no_page_can_be_made_is_a_complaint() -> None:
+    code, lines = run(forged(lambda document: document.pop("neighbours")))
+    assert code == 1
+    assert "page: no page can be made of the document: KeyError" in lines
 
 
 @BOTH
@@ -306,8 +335,9 @@ def test_the_certificate_of_a_rollout_that_was_decided_pass_by_pass_agrees_with_
     cluster.version = "2.0.0"
     journal = cluster.until(lambda plan: plan.finished is not None).finished
     assert journal is not None
-    made = certificate(cluster.observe(), journal, {})
+    made = certificate(cluster.observe(), journal, {}, release="0.1.0")
     assert (made.document["outcome"], run(made.text)[0]) == (outcome, 0)
+    assert "page: ok" in run(json.dumps(kept(made)))[1]
 
 
 def test_help_teaches() -> None:

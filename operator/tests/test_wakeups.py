@@ -1,7 +1,9 @@
 """One task per object. Hours pass here without waiting: the loop's clock jumps to whatever is due next."""
 
 import asyncio
+import gc
 import itertools
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,10 +13,18 @@ from pinn_operator.api.names import API_VERSION, KIND, LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
 from pinn_operator.decide import decide
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, NAMED, WRITTEN
+from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, NAMED, WRITTEN, Kind, Kube
 from pinn_operator.monitoring import Monitoring
-from pinn_operator.reconcile import Context, Pass, reconcile
-from pinn_operator.wakeups import COALESCE_SECONDS, HEAL_SECONDS, HEALS, LONGEST_PAUSE, PASS_SECONDS, Wakeups
+from pinn_operator.reconcile import REFUSED_AGAIN, Context, Pass, reconcile
+from pinn_operator.wakeups import (
+    COALESCE_SECONDS,
+    HEAL_SECONDS,
+    HEALS,
+    LONGEST_PAUSE,
+    PASS_SECONDS,
+    REFUSED_SECONDS,
+    Wakeups,
+)
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 from tests.fake_kube import FakeKube
@@ -309,6 +319,50 @@ async def test_mendings_now_and_then_are_no_fight(monitoring: Monitoring) -> Non
     assert not any(told)
 
 
+async def test_a_refusal_in_other_words_each_time_does_not_wake_its_own_object_without_end(
+    monitoring: Monitoring,
+) -> None:
+    """Whole passes: each writes the new words into the status, and that is an event."""
+    kube = FakeKube(_idle("pricer"))
+    context = Context(kube, "inference:1", "test")
+    wakeups = Wakeups(lambda key, contested: reconcile(context, key, contested), monitoring, 8)
+    tries = itertools.count(1)
+    told = 0
+
+    async def before(verb: str, kind: str, _name: str) -> None:
+        nonlocal told
+        if (verb, kind) == ("apply", "ServiceAccount"):
+            raise Refused(403, "Forbidden", f"a policy is in the way, says request {next(tries)}")
+        if verb == "apply_status":
+            told += 1
+            asyncio.get_running_loop().call_later(0.01, wakeups.wake, KEY)
+
+    kube.before = before
+    wakeups.wake(KEY)
+    await asyncio.sleep(60)
+    await wakeups.stop()
+    assert 60 / (REFUSED_SECONDS + 2 * COALESCE_SECONDS) - 2 <= told <= 60 / REFUSED_SECONDS + 1
+
+
+async def test_a_change_gets_through_to_an_object_that_was_refused_and_only_then_at_once(wakeups_of: Make) -> None:
+    passes = Passes(replace(_pass(REFUSED_AGAIN), refused=True), _pass(REFUSED_AGAIN), _pass(None))
+    wakeups = wakeups_of(passes)
+    wakeups.wake(KEY)
+    await asyncio.sleep(1)
+    wakeups.wake(KEY)
+    await asyncio.sleep(10)
+    wakeups.wake(KEY)
+    await asyncio.sleep(60)
+    assert passes.pauses() == pytest.approx([REFUSED_SECONDS, 11 - REFUSED_SECONDS - 2 * COALESCE_SECONDS])
+
+
+async def test_what_was_refused_is_tried_again_when_the_pass_said_though_nothing_happens(wakeups_of: Make) -> None:
+    passes = Passes(replace(_pass(REFUSED_AGAIN), refused=True), replace(_pass(1), refused=True), _pass(None))
+    wakeups_of(passes).wake(KEY)
+    await asyncio.sleep(600)
+    assert passes.pauses() == pytest.approx([REFUSED_AGAIN, REFUSED_SECONDS])
+
+
 async def test_stop_cancels_every_task_even_in_the_middle_of_a_pass(wakeups_of: Make) -> None:
     passes = Passes(_pass(), lasting=60)
     wakeups = wakeups_of(passes, at_once=1)
@@ -448,6 +502,59 @@ async def test_an_autoscaler_that_tells_what_it_has_measured_wakes_nobody(wakeup
     wakeups.wake_owner(kube.peek(AUTOSCALER.kind, "pricer-2") or {}, gone=True)
     await asyncio.sleep(60)
     assert len(passes.began) == 3
+
+
+class _Part(dict[str, Any]):
+    """A part of an object, of which can be asked whether it is still there."""
+
+
+class _Paged(Kube):
+    """Five pages of each kind; how much of the pages before was still there when one was read."""
+
+    def __init__(self) -> None:
+        self.given: list[weakref.ref[_Part]] = []
+        self.alive: list[int] = []
+
+    async def _call(self, verb: str, kind: Kind, **args: Any) -> dict[str, Any]:
+        self.alive.append(sum(part() is not None for part in self.given))
+        number = int(args["_continue"] or 0) + 1
+        items = [{"metadata": self._part(f"{number}-{place}")} for place in range(10)]
+        return {"items": items, "metadata": {"continue": str(number) if number < 5 else ""}}
+
+    def _part(self, name: str) -> _Part:
+        labels = {LABEL_OBJECT: "pricer"}
+        part = _Part(name=name, namespace="demo", resourceVersion="1", labels=labels)
+        self.given.append(weakref.ref(part))
+        return part
+
+
+@pytest.mark.parametrize("error", [None, Unavailable, Conflict])
+async def test_what_a_pass_has_seen_is_not_kept_until_the_next(
+    monitoring: Monitoring, error: type[ApiError] | None
+) -> None:
+    """Ten records of each of 400 objects are more than the operator has memory for."""
+    known: list[weakref.ref[_Part]] = []
+
+    async def run(key: Key, contested: bool) -> Pass:
+        child = _Part(metadata={"resourceVersion": "1"})
+        known.append(weakref.ref(child))
+        seen = observed(resource(), children={ChildId("ControllerRevision", "pricer-1"): child})
+        if error is not None:
+            raise error(0, "Any", "whatever")
+        return Pass(seen, decide(seen), None)
+
+    wakeups = Wakeups(run, monitoring, 8)
+    wakeups.wake(KEY)
+    await asyncio.sleep(COALESCE_SECONDS + 0.01)
+    gc.collect()
+    assert [part() for part in known] == [None]
+    await wakeups.stop()
+
+
+async def test_of_a_full_list_one_page_is_in_memory_at_a_time(wakeups_of: Make) -> None:
+    kube = _Paged()
+    await wakeups_of(Passes(None)).resync(kube, (None,))
+    assert kube.alive == [0] * 5 * (1 + len(WRITTEN))
 
 
 async def test_a_list_that_fails_wakes_nobody(wakeups_of: Make) -> None:

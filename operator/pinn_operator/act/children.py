@@ -146,7 +146,7 @@ async def _write(kube: Kube, wanted: Object, seen: Observed) -> list[Write]:
     """At most one write: none when the live object already holds everything."""
     live = seen.children.get(_id(wanted))
     if live is None:
-        return [await _create(kube, _with_token(wanted), seen.uid)]
+        return [await _create(kube, _with_token(wanted), seen)]
     if wanted["kind"] == "Secret":
         return []  # servers that run know the token that is in it
     strangers = additions(live)
@@ -213,7 +213,7 @@ def _with_token(wanted: Object) -> Object:
     return {**wanted, "stringData": {"token": secrets.token_urlsafe(32)}}
 
 
-async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
+async def _create(kube: Kube, wanted: Object, seen: Observed) -> Write:
     """Make it, or take back what is ours but was not found by its labels. Never overwrite what is somebody else's, nor what is
     found by its name and so was made since: a token, or what another leader knows."""
     try:
@@ -224,7 +224,7 @@ async def _create(kube: Kube, wanted: Object, uid: str) -> Write:
     live = await kube.get(BY_KIND[wanted["kind"]], wanted["metadata"]["name"], wanted["metadata"]["namespace"])
     if live is None:
         raise Conflict(409, "Conflict", f"{_id(wanted)} came and went")
-    owner = owner_of(live, uid)
+    owner = owner_of(live, seen.uid, seen.key.name)
     if owner is Owner.NAMESAKE:
         raise Unavailable(0, "Waiting", f"{_id(wanted)} of a deleted namesake is still there")
     if owner is Owner.OTHER:

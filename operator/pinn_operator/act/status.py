@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 REPORTER = "pinn.dev/pinn-operator"
 NOTE_LIMIT = 1024
+"""Bytes, not characters: the API server refuses an Event whose note is longer."""
 
 
 async def write_status(kube: Kube, status: Mapping[str, Any], seen: Observed, version: str) -> None:
@@ -67,7 +68,7 @@ def _event(happening: Happening, seen: Observed, instance: str) -> dict[str, Any
             "uid": metadata.uid,
             "resourceVersion": metadata.resource_version,
         },
-        "note": happening.note[:NOTE_LIMIT],
+        "note": happening.note.encode()[:NOTE_LIMIT].decode(errors="ignore"),
     }
 
 

@@ -17,15 +17,18 @@ class Owner(Enum):
     OTHER = "somebody else's"
 
 
-def owner_of(live: Mapping[str, Any], uid: str) -> Owner:
-    """An object whose owner reference was stripped is still ours when this operator applied it."""
+def owner_of(live: Mapping[str, Any], uid: str, name: str = "") -> Owner:
+    """From the point of view of the PinnDeployment of this uid and name; without a name it has no namesakes.
+
+    An object whose owner reference was stripped is still ours when this operator applied it.
+    """
     controllers = [ref for ref in live["metadata"].get("ownerReferences", ()) if ref.get("controller")]
     if not controllers:
         return Owner.OURS if _applied_by_us(live) else Owner.OTHER
     if controllers[0]["uid"] == uid:
         return Owner.OURS
     same_kind = controllers[0]["kind"] == KIND and controllers[0]["apiVersion"].startswith(f"{GROUP}/")
-    return Owner.NAMESAKE if same_kind else Owner.OTHER
+    return Owner.NAMESAKE if same_kind and controllers[0]["name"] == name else Owner.OTHER
 
 
 def _applied_by_us(live: Mapping[str, Any]) -> bool:

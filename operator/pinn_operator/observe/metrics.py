@@ -22,6 +22,8 @@ BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 
 """Bounds of the server's latency histogram, in seconds."""
 AT_ONCE: Final = 16
 """Pods of one object read at a time."""
+READING_SECONDS: Final = 5.0
+"""For all pods of one object together, as for one answer of Prometheus: other objects wait for their turn meanwhile."""
 
 REQUESTS: Final = "pinn_requests_total"
 FALLBACKS: Final = "pinn_fallback_calls_total"
@@ -41,12 +43,17 @@ Labels = frozenset[tuple[str, str]]
 async def scrape(
     servers: Servers, of: Sequence[Server], now: Callable[[], float], *, shadow_counts: bool
 ) -> tuple[PodMetrics, ...]:
-    """The counters of each server that may have counted something; of one that cannot be read, why."""
+    """The counters of each server that may have counted something; of one that cannot be read, or not in time, why."""
     turns = asyncio.Semaphore(AT_ONCE)
+    over = asyncio.get_running_loop().time() + READING_SECONDS
 
     async def read(server: Server) -> PodMetrics:
-        async with turns:
-            return await _read(servers, server, now, shadow_counts)
+        try:
+            async with asyncio.timeout_at(over), turns:
+                return await _read(servers, server, now, shadow_counts)
+        except TimeoutError:
+            said = f"pod {server.pod} was not read within the {READING_SECONDS:g} s that there are for all pods"
+            return PodMetrics(server.revision, server.process, now(), None, trouble=said)
 
     return tuple(await asyncio.gather(*(read(server) for server in of if may_have_counted(server))))
 

@@ -21,13 +21,18 @@ import yaml
 
 from pinn_operator.api.names import CRD_NAME, LABEL_OBJECT
 from pinn_operator.plugin.kubectl import Kubectl, Object, Trouble
-from pinn_operator.report.redaction import REDACTED, redacted
+from pinn_operator.report.redaction import REDACTED, is_telling, redacted
 
 T = TypeVar("T")
 
 LOG_LINES: Final = 2000
 LEFT_OUT: Final = ("managedFields",)
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+WHERE: Final = frozenset(("name", "secretName", "path"))
+HOW: Final = frozenset(
+    ("key", "optional", "namespace", "items", "mode", "defaultMode", "audience", "expirationSeconds")
+)
+"""The keys of what refers to a Secret or mounts it."""
 OPERATOR_LABEL: Final = "app.kubernetes.io/name=pinn-operator"
 
 CHILDREN: Final = {
@@ -114,29 +119,44 @@ def as_yaml(value: Any) -> str:
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
-    """The same, with every text redacted by what it says and by the name it goes under."""
+    """The same, with every text redacted by what it says and by the name it goes under, be it that of something around it."""
     if isinstance(value, Mapping):
-        if isinstance(value.get("name"), str) and isinstance(
-            value.get("value"), str
-        ):  # an environment variable, a header
-            value = {**value, "value": _by_name(value["name"], value["value"])}
-        kept = {key: one for key, one in value.items() if key not in (*LEFT_OUT, LAST_APPLIED)}
-        return {key: without_secrets(one, str(key)) for key, one in kept.items()}
+        kept = {str(key): one for key, one in value.items() if key not in (*LEFT_OUT, LAST_APPLIED)}
+        return {key: without_secrets(one, _judged_by(kept, key, name)) for key, one in kept.items()}
     if isinstance(value, list | tuple):
         return _without_secrets_of_arguments([without_secrets(one, name) for one in value])
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return REDACTED if is_telling(name) else value
     return _by_name(name, value) if isinstance(value, str) else value
 
 
+def _judged_by(around: Mapping[str, Any], key: str, above: str) -> str:
+    """The name that what stands under a key goes under: its own, or one above it that tells more."""
+    named = around.get("name")
+    own = named if key == "value" and isinstance(named, str) else key  # an environment variable, a header
+    if _refers(around):  # its keys are those of Kubernetes, and what they hold is no secret
+        return ""
+    return above if is_telling(above) and not is_telling(own) else own
+
+
+def _refers(found: Mapping[str, Any]) -> bool:
+    """It only says where a secret is."""
+    return bool(found.keys() & WHERE) and found.keys() <= {*WHERE, *HOW}
+
+
 def _by_name(name: str, text: str) -> str:
-    """JSON in a text is gone through like any object, so that it stays whole."""
-    if text[:1] in ("{", "["):
+    """JSON in a text is gone through like any object, so that it stays whole; under a name that tells nothing of it stays."""
+    bare = text.strip()
+    if bare and is_telling(name):
+        return REDACTED
+    if bare[:1] in ("{", "["):
         try:
-            return json.dumps(without_secrets(json.loads(text)), ensure_ascii=False)
+            return json.dumps(without_secrets(json.loads(bare)), ensure_ascii=False)
         except ValueError:
             pass
     plain = redacted(text)
-    told_by_name = text and "\n" not in text and redacted(f"{name}: {text}") != f"{name}: {plain}"
-    return REDACTED if told_by_name else plain
+    is_secret = "\n" not in bare and redacted(f"{name}: {bare}") != f"{name}: {plain.strip()}"
+    return REDACTED if bare and is_secret else plain
 
 
 def _without_secrets_of_arguments(items: list[Any]) -> list[Any]:

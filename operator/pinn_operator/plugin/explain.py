@@ -72,7 +72,7 @@ REASONS: Final[Mapping[str, Remedy]] = {
         "kubectl pinn resume {name} -n {namespace}",
     )),
     "Undecided": Remedy(
-        "the step had its time without a verdict; silence never promotes",
+        "the step had its time without a verdict; it goes on by itself when the evidence comes, a person can decide earlier",
         (PROMOTE, ABORT, "or give it more traffic, or looser limits in spec.sla.promote"),
     ),
     "WaitingForApproval": Remedy(

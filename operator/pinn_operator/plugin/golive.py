@@ -49,7 +49,7 @@ def checks(
     return (
         _ready(found),
         _settled(found),
-        _servers(found),
+        _servers(found, obj),
         _budget(found, budgets),
         _gates(obj),
         _levels(last),
@@ -76,13 +76,22 @@ def _settled(found: Standing) -> Check:
     return Check("Nothing under way", True, "no rollout, nothing being mended")
 
 
-def _servers(found: Standing) -> Check:
+def _servers(found: Standing, obj: Mapping[str, Any]) -> Check:
     ready = found.stable.ready if found.stable else 0
-    if found.replicas < 2:
-        return Check(
-            "Two servers or more", False, f"spec.replicas is {found.replicas}: one node less is an outage; ask for 2"
-        )
-    return Check("Two servers or more", ready >= found.replicas, f"{ready} of {found.replicas} are ready")
+    field, fewest = _fewest(obj.get("spec", {}))
+    if fewest < 2:
+        return Check("Two servers or more", False, f"{field} is {fewest}: one node less is an outage; ask for 2")
+    return Check("Two servers or more", ready >= fewest, f"{ready} of {fewest} are ready")
+
+
+def _fewest(spec: Mapping[str, Any]) -> tuple[str, int]:
+    """The field that says how few servers there may be, and what it says. An autoscaler goes by its own, unless there are to be
+    none at all."""
+    replicas: int = spec.get("replicas", 1)
+    scaling: Mapping[str, Any] | None = spec.get("autoscaling")
+    if scaling is None or not replicas:
+        return "spec.replicas", replicas
+    return "spec.autoscaling.minReplicas", scaling.get("minReplicas", 1)
 
 
 def _budget(found: Standing, budgets: Iterable[Mapping[str, Any]]) -> Check:
@@ -123,18 +132,20 @@ def _levels(last: Mapping[str, Any] | None) -> Check:
             False,
             "no version has been promoted by a rollout yet: roll one out, the same with another label will do",
         )
-    missed = sorted(
-        {f"{gate['name']} ({gate['verdict']})" for gate in _last_step(last) if gate["verdict"] != "Passing"}
-    )
-    version = last["to"]["modelVersion"]
+    version, step = last["to"]["modelVersion"], _last_step(last)
+    judged = [gate for gate in last["evidence"] if gate["step"] == step]
+    if not judged:
+        why = f"no gate was judged in step {step}, the last: with spec.replicas: 0 or every gate Off there is nothing to judge"
+        return Check(name, False, f"{version} was promoted without evidence: {why}; roll one out that gets requests")
+    missed = sorted({f"{gate['name']} ({gate['verdict']})" for gate in judged if gate["verdict"] != "Passing"})
     if missed:
         return Check(name, False, f"{version} was promoted, but not every gate had passed: {', '.join(missed)}")
     return Check(name, True, f"{version} was promoted with every gate passed")
 
 
-def _last_step(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    last = max((gate["step"] for gate in document["evidence"]), default=0)
-    return [gate for gate in document["evidence"] if gate["step"] == last]
+def _last_step(document: Mapping[str, Any]) -> int:
+    """Its number, by the steps of the rollout: gates that were judged in an earlier one say nothing of it."""
+    return len(document["rollout"]["steps"])
 
 
 def _exercised(found: Standing) -> Check:

@@ -191,13 +191,14 @@ def report(
         raise Trouble("--markdown and --json exclude each other", code=2)
     found = standing_of(kubectl.pinn(name))
     one = reports.read(kubectl, found.namespace, reports.ended(found, which))
+    again = verify and not reports.is_compared(one)  # nobody is to read a page that nothing was compared with
     if folder:
-        for file in reports.export(one, folder):
+        for file in reports.export(one, folder, made_again=again):
             click.echo(file)
     elif as_json:
         click.echo(one.data[reports.CERTIFICATE])
-    elif markdown or not verify:
-        click.echo(one.data[reports.PAGE], nl=False)
+    elif markdown or again or not verify:
+        click.echo(one.page(made_again=again), nl=False)
     if verify:
         lines, genuine = reports.checked(one)
         for line in lines:

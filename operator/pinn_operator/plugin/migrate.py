@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pinn_operator.api.names import API_VERSION, GROUP, KIND, LABEL_OBJECT, LABEL_REVISION, MAX_NAME
+from pinn_operator.api.revision import SECTIONS, name_of
 from pinn_operator.build.pod import labels_of
 from pinn_operator.plugin.kubectl import Object, Trouble
 
@@ -49,6 +50,24 @@ def complaint_about(service: Mapping[str, Any]) -> str | None:
     if other := next((port for port in spec["ports"] if port.get("protocol", "TCP") != "TCP"), None):
         return f"Service/{name} has a port for {other['protocol']}; the server speaks HTTP over TCP"
     return None
+
+
+def complaint_about_other(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any], namespace: str) -> str | None:
+    """Why an object that is there already must not take the Service over, with what to do; None when it asks for what is wanted.
+    Both are the contents of revisions."""
+    if name_of(found) == name_of(wanted):
+        return None
+    parts = ", ".join(f"spec.{part}" for part in sorted(SECTIONS) if found.get(part) != wanted.get(part))
+    return (
+        f"PinnDeployment/{name} is there already with {_called(found)}, and {_called(wanted)} is asked for: they differ in "
+        f"{parts}. Ask for what is there, or remove it and run this again; callers of Service/{name} are where "
+        f"they were and stay there: kubectl delete pinn {name} -n {namespace}"
+    )
+
+
+def _called(content: Mapping[str, Any]) -> str:
+    model = content["model"]
+    return f"revision {name_of(content)} ({model['name']} {model['version']})"
 
 
 def turned(service: Object, owner: Mapping[str, Any], revision: str) -> Object:

@@ -6,17 +6,17 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from pinn_operator.api.names import GROUP, KIND, LABEL_OBJECT, LABEL_REVISION, PLURAL, VERSION
 from pinn_operator.plugin.kubectl import FIELD_MANAGER, Kubectl, NotFound, Object, Trouble
-from pinn_operator.plugin.migrate import BEFORE, complaint_about, given_back, manifest, turned
+from pinn_operator.plugin.migrate import BEFORE, complaint_about, complaint_about_other, given_back, manifest, turned
 from pinn_operator.plugin.standing import standing_of
+from pinn_operator.plugin.wanted import content_wanted, revision_wanted
 
 LOOK_SECONDS: Final = 0.5
 
 Tell = Callable[[str], None]
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,17 @@ class Migration:
     limit: float
 
     def run(self, model: Mapping[str, str], given: Object | None) -> None:
-        """Take the Service over. Raises Trouble, and leaves callers where they are, when the new servers do not become ready."""
+        """Take the Service over. Raises Trouble, and leaves callers where they are, when the new servers do not become ready, or
+        an object is there that asks for another revision."""
         service = self._service()
         if complaint := complaint_about(service):
             raise Trouble(complaint)
         obj = self._made(given or manifest(self.name, model, max(1, self._behind(service))))
-        revision = self._until("the new servers are ready", lambda: self._ready_revision(obj))
+        revision = revision_wanted(obj)
+        self._until("the new servers are ready", lambda: self._serves(obj, revision), self._remedy_before())
         self._replace(turned(self._service(), obj, revision))
         self.tell(f"Service/{self.name} leads to revision {revision}")
-        self._until("the object is Ready", self._is_ready)
+        self._until("the object is Ready", self._is_ready, self._remedy_after())
 
     def undo(self) -> None:
         """Give the Service back to the servers it had, then remove the object."""
@@ -81,16 +83,17 @@ class Migration:
         conditions = [one for pod in pods for one in pod.get("status", {}).get("conditions", ())]
         return sum((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
 
-    def _ready_revision(self, obj: Object) -> str | None:
-        """The revision of the object, once as many servers as wanted are ready; until then what it says is told."""
+    def _serves(self, obj: Object, revision: str) -> bool:
+        """Whether as many servers of this revision of the object are ready as it wants."""
         path = f"/apis/apps/v1/namespaces/{self.kubectl.namespace}/deployments"
         for deployment in self.kubectl.all_of(path, labelSelector=f"{LABEL_OBJECT}={self.name}"):
             wanted = deployment["spec"].get("replicas", 1)
             labels = deployment["spec"]["selector"]["matchLabels"]
             owners = [ref["uid"] for ref in deployment["metadata"].get("ownerReferences", ())]
-            if obj["metadata"]["uid"] in owners and wanted and self._count(labels) >= wanted:
-                return str(labels[LABEL_REVISION])
-        return None
+            ours = obj["metadata"]["uid"] in owners and labels[LABEL_REVISION] == revision
+            if ours and wanted and self._count(labels) >= wanted:
+                return True
+        return False
 
     def _is_ready(self) -> bool:
         ready = standing_of(self.kubectl.pinn(self.name)).conditions.get("Ready")
@@ -99,11 +102,9 @@ class Migration:
     # --- Writing ---
 
     def _made(self, wanted: Object) -> Object:
-        """The object, made now or by a run before this one."""
+        """The object, made now or by a run before this one, which may have been asked for another revision."""
         try:
-            found = self.kubectl.pinn(self.name)
-            self.tell(f"PinnDeployment/{self.name} is there already")
-            return found
+            return self._found(wanted)
         except NotFound:
             pass
         body = json.dumps({**wanted, "metadata": {**wanted["metadata"], "namespace": self.kubectl.namespace}})
@@ -111,23 +112,43 @@ class Migration:
         self.tell(f"PinnDeployment/{self.name} is made; its servers come up beside those that serve")
         return dict(json.loads(made))
 
+    def _found(self, wanted: Object) -> Object:
+        """The object that is there. Trouble where it asks for another revision than is wanted."""
+        found = self.kubectl.pinn(self.name)
+        contents = content_wanted(found), content_wanted(wanted)
+        if complaint := complaint_about_other(self.name, *contents, self.kubectl.namespace):
+            raise Trouble(complaint)
+        self.tell(f"PinnDeployment/{self.name} is there already")
+        return found
+
     def _replace(self, service: Object) -> None:
         self.kubectl.run("replace", "-f", "-", f"--field-manager={FIELD_MANAGER}", stdin=json.dumps(service))
 
-    def _until(self, what: str, look: Callable[[], Found | None]) -> Found:
+    def _until(self, what: str, look: Callable[[], bool], remedy: str) -> None:
+        """Wait, telling what the object says meanwhile. Trouble with the remedy when it takes too long."""
         end, said = time.monotonic() + self.limit, ""
-        while not (found := look()):
+        while not look():
             now = standing_of(self.kubectl.pinn(self.name)).says
             if now != said:
                 self.tell(f"waiting until {what}: {now}")
             said = now
             if time.monotonic() >= end:
-                raise Trouble(
-                    f"not within {self.limit:.0f} s: {what}. Callers are where they were. Why: kubectl pinn explain {self.name}; "
-                    f"then run this again, or give up: kubectl delete pinn {self.name}"
-                )
+                raise Trouble(f"not within {self.limit:.0f} s: {what}. {remedy}")
             time.sleep(LOOK_SECONDS)
-        return found
+
+    def _remedy_before(self) -> str:
+        it = f"{self.name} -n {self.kubectl.namespace}"
+        how = f"then run this again, or give up: kubectl delete pinn {it}"
+        return f"Callers are where they were. Why: kubectl pinn explain {it}; {how}"
+
+    def _remedy_after(self) -> str:
+        """The Service has the object as its owner by now, so what was the remedy before would take it away from callers."""
+        it = f"{self.name} -n {self.kubectl.namespace}"
+        return (
+            f"Callers are with the new servers since Service/{self.name} was turned. Why: kubectl pinn explain {it}. "
+            f"Back to the old servers, which have to be ready: kubectl pinn migrate {it} --undo. "
+            f"Do not delete PinnDeployment/{self.name}: the Service is its own now, and would go with it"
+        )
 
 
 KIND_PATH: Final = f"{PLURAL}.{VERSION}.{GROUP}"

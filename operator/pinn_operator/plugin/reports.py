@@ -31,6 +31,17 @@ class Report:
     def document(self) -> dict[str, Any]:
         return dict(json.loads(self.data[CERTIFICATE]))
 
+    def page(self, *, made_again: bool = False) -> str:
+        """As it is kept, or, there being none or on demand, as the certificate makes it: what is kept has no hash of its own."""
+        if PAGE in self.data and not made_again:
+            return self.data[PAGE]
+        from pinn_operator.verify import page_of
+
+        try:
+            return page_of(self.document)
+        except (KeyError, TypeError, ValueError) as error:
+            return f"{error}; --json prints it\n"
+
 
 def ended(found: Standing, which: str) -> Ended:
     """The last rollout of a revision, or the last of all. Trouble where there is none with a report."""
@@ -60,12 +71,22 @@ def checked(report: Report) -> tuple[list[str], bool]:
     return [line.text for line in lines], all(line.verdict is Verdict.GENUINE for line in lines)
 
 
-def export(report: Report, folder: Path) -> list[Path]:
+def is_compared(report: Report) -> bool:
+    """Whether the check compares the page that is kept: that of another release it cannot."""
+    from pinn_operator.verify import is_of_this_release
+
+    try:
+        return is_of_this_release(report.document)
+    except (KeyError, TypeError, ValueError):
+        return True
+
+
+def export(report: Report, folder: Path, *, made_again: bool = False) -> list[Path]:
     """Three files: the certificate, the page, and its hash as `sha256sum --check` reads it."""
     name = report.ended.report
     texts = {
         f"{name}.json": report.data[CERTIFICATE],
-        f"{name}.md": report.data[PAGE],
+        f"{name}.md": report.page(made_again=made_again),
         f"{name}.sha256": f"{report.data['sha256']}  {name}.json\n",
     }
     try:

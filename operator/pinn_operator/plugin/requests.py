@@ -32,14 +32,13 @@ def revision_for(verb: Verb, obj: Object) -> str:
 
 def _sent_back(obj: Object) -> str:
     """What the spec asks for, if that is what was sent back."""
-    from pinn_operator.api.resource import PinnDeployment
-    from pinn_operator.api.revision import content_of, name_of
+    from pinn_operator.plugin.wanted import revision_wanted
 
     found = standing_of(obj)
     stalled = found.conditions.get("Stalled")
     if stalled is None or stalled.reason != "RolledBack":
         raise Trouble(f"{found.namespace}/{found.name} has nothing to try again: {found.says}")
-    return name_of(content_of(PinnDeployment.model_validate(obj).spec))
+    return revision_wanted(obj)
 
 
 def ask(kubectl: Kubectl, verb: Verb, obj: Object, revision: str) -> str:

@@ -159,36 +159,23 @@ def migrate(
 
     May be cut off and run again.
     """
+    from pinn_operator.plugin.given import given
     from pinn_operator.plugin.migration import Migration
 
     moving = Migration(kubectl, service, click.echo, timeout)
     if back:
         moving.undo()
         return
-    given = _given(file, service) if file else None
-    if given is None and not (model and version):
+    manifest = given(file, service, kubectl.namespace) if file else None
+    if manifest is None and not (model and version):
         raise Trouble(
             "say which model is to answer: --model NAME --version VERSION, or a PinnDeployment with -f FILE", code=2
         )
     named = {"name": model, "version": version, "uri": uri, "digest": digest}
-    moving.run({key: value for key, value in named.items() if value}, given)
+    moving.run({key: value for key, value in named.items() if value}, manifest)
     click.echo(
         f"done; when you are content, scale the old Deployment to 0. Back: kubectl pinn migrate {service} --undo"
     )
-
-
-def _given(file: str, service: str) -> dict[str, Any]:
-    """The PinnDeployment in a file, which must have the Service's name."""
-    from pathlib import Path
-
-    import yaml
-
-    found = [one for one in yaml.safe_load_all(Path(file).read_text()) if isinstance(one, dict)]
-    if len(found) != 1 or found[0].get("kind") != "PinnDeployment":
-        raise Trouble(f"{file}: one PinnDeployment is wanted, and nothing else", code=2)
-    if (name := found[0].get("metadata", {}).get("name")) != service:
-        raise Trouble(f"{file}: metadata.name is {name}; it must be {service}, as the Service is called", code=2)
-    return dict(found[0])
 
 
 def _ask(question: str, otherwise: str) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
-from pinn_operator.api.resource import PinnDeployment
-from pinn_operator.api.revision import SECTIONS, content_of, from_stored, name_of
+from pinn_operator.api.revision import SECTIONS, from_stored, name_of
 from pinn_operator.plugin.kubectl import Trouble
+from pinn_operator.plugin.wanted import content_wanted
 
 Object = Mapping[str, Any]
+
+KEPT: Final = 10
+"""So many rollouts does the history keep. One that is full has lost some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,8 @@ def records(found: Iterable[Object]) -> list[Record]:
 
 
 def undo(obj: Object, known: Sequence[Record], to: str | None) -> Undo:
-    """Back to the revision named, or to the one before. Trouble where there is none."""
-    spec = PinnDeployment.model_validate(obj).spec
-    now = content_of(spec)
+    """Back to the revision named, or to the one that served before. Trouble where there is none, or nothing tells which."""
+    now = content_wanted(obj)
     target, why = _target(obj, known, name_of(now), to)
     if target.name == name_of(now):
         raise Trouble(f"the spec asks for revision {target.name} (version {target.version}) already: nothing to undo")
@@ -70,16 +72,47 @@ def _target(obj: Object, known: Sequence[Record], now: str, to: str | None) -> t
     if to is not None:
         if to in by_name:
             return by_name[to], "as asked"
-        there = ", ".join(f"{record.name} ({record.version})" for record in known) or "none"
-        raise Trouble(f"there is no revision {to} on record; there are: {there}", code=2)
-    stable = obj.get("status", {}).get("stable", {}).get("revision")
+        raise Trouble(f"there is no revision {to} on record; there are: {_listed(known)}", code=2)
+    stable = _name_in(obj, "stable")
     if stable != now and stable in by_name:
         return by_name[stable], "it is the one that serves"
-    rejected = {one["revision"] for one in obj.get("status", {}).get("rejected", ())}
-    before = [record for record in known if record.name != now and record.name not in rejected]
-    if not before:
-        raise Trouble("there is no earlier revision on record that was not sent back; name one with --to")
-    return before[-1], "it is the newest of the others"
+    status = obj.get("status", {})
+    left_out = {now, stable, *(one.get("revision") for one in status.get("rejected", ()))}
+    others = [record for record in known if record.name not in left_out]
+    history = status.get("history", ())
+    if promoted := _promoted_last(others, history):
+        return promoted, "of the others it was promoted last"
+    if first := _first([record for record in others if record.name != _name_in(obj, "canary")], history):
+        return first, "it is the first one, which had no rollout"
+    there = _listed([record for record in known if record.name != now])
+    raise Trouble(f"no other revision on record is known to have served; name one with --to. There are: {there}")
+
+
+def _promoted_last(known: Sequence[Record], history: Sequence[Object]) -> Record | None:
+    by_name = {record.name: record for record in known}
+    promoted = [
+        one["revision"] for one in history if one.get("outcome") == "Promoted" and one.get("revision") in by_name
+    ]
+    return by_name[promoted[-1]] if promoted else None
+
+
+def _first(known: Sequence[Record], history: Sequence[Object]) -> Record | None:
+    """The revision that began to serve without a rollout. None where nothing tells: several were asked for before one served, or
+    the rollout of this one may have been forgotten."""
+    tried = {one.get("revision") for one in history}
+    without = [record for record in known if record.name not in tried]
+    certain = len(without) == 1 and (len(history) < KEPT or without[0].number <= 1)
+    return without[0] if certain else None
+
+
+def _name_in(obj: Object, role: str) -> str | None:
+    """The revision that the status has in this role."""
+    name: str | None = obj.get("status", {}).get(role, {}).get("revision")
+    return name
+
+
+def _listed(known: Sequence[Record]) -> str:
+    return ", ".join(f"{record.name} ({record.version})" for record in known) or "none"
 
 
 def _patch(obj: Object, target: Record) -> list[dict[str, Any]]:

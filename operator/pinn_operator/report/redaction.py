@@ -7,6 +7,7 @@ should not log secrets.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 REDACTED: Final = "[redacted]"
@@ -16,7 +17,8 @@ LONGEST_LINE: Final = 2000
 _WORDS: Final = (
     r"(?:pass(?:word|wd|phrase|code)|pwd|secret|token|credential|cookie|signature|authori[sz]ation|bearer|"
     r"(?:api|access|private|account|shared|master|signing|encryption|subscription)[-_ ]?key|session[-_ ]?id|x-amz-[a-z-]{1,40}|"
-    r"(?<![a-z])(?:pass|auth|sig)(?![a-z]))"
+    r"(?<![a-z])(?:auth|sig)(?![a-z])|(?<!by)(?<!com)pass(?![a-z])|"
+    r"(?<!cache)(?<!public)(?<!primary)(?<!foreign)(?<=[a-z0-9])[-_]key(?![a-z]))"
 )
 _NAME: Final = rf"{_WORDS}[\w.\-]{{0,40}}"
 _SPACE: Final = r"\s{0,5}"
@@ -36,10 +38,23 @@ _OF_LINES: Final = tuple(
             r"\1\2",
         ),
         (r"([a-z][a-z0-9+.\-]{1,20}://)(?:[^\s/@:]{0,200}:\S{0,500}|[^\s/@]{1,500})(?=@)", r"\1"),
+        (
+            r"[^\s:@/\"'(=]{1,100}:(?!//)[^\s@]\S{0,300}?(?=@(?:[a-z][a-z0-9]{1,20})?[(/])",
+            "",
+        ),  # user:password@tcp(host)
+        (r"((?:[?&]|%3f|%26)key(?:=|%3d))[^\s&#\"'<>\\]+", r"\1"),
         (r"\b(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{12,}", ""),
-        (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|sk_live_|rk_live_|hf_|npm_|pypi-|AIza)[\w\-]{12,}", ""),
+        (
+            r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|sk-|[sr]k_(?:live|test)_|hf_|npm_|pypi-|AIza)[\w\-]{12,}",
+            "",
+        ),
         (r"\beyJ[\w\-]{5,}\.[\w\-]+(?:\.[\w\-]*)?", ""),
-        (rf"(--?{_NAME}\s{{1,5}})\S+", r"\1"),
+        (rf"(--?{_NAME}\s{{1,5}}|--[\w\-]{{1,40}}?(?:pass|[-_]key)(?![a-z])\s{{1,5}})\S+", r"\1"),
+        (
+            r"((?<![\w\-])(?:-u\s{0,5}|--(?:proxy-)?user[\s=]{1,5}))(?!\d+:\d+(?!\S))(?=[^\s:]{1,200}:(?!//)\S)"
+            rf"(?:{_QUOTED}|\S+)",  # as curl has it; numbers alone are a user's and a group's
+            r"\1",
+        ),
         (r"(\bbearer(?:\s{1,5}token)?[\s:=\"']{1,5})\S+", r"\1"),
         (r"(\b(?:basic|digest|negotiate)\s{1,5})[A-Za-z0-9+/=_\-]{6,}", r"\1"),
     )
@@ -58,6 +73,12 @@ def redacted(text: str) -> str:
     plain = _UNPRINTABLE.sub("", text.encode("utf-8", "replace").decode())
     without_keys = _END_OF_KEY.sub(REDACTED, _KEY.sub(REDACTED, plain))
     return "\n".join(_line(line) for line in without_keys.split("\n"))
+
+
+@lru_cache(4096)
+def is_telling(name: str) -> bool:
+    """Whether what goes under this name is a secret, whatever it looks like."""
+    return bool(name) and redacted(f"{name}: x") != f"{name}: x"
 
 
 def tail(text: str, most: int) -> str:

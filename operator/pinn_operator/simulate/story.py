@@ -16,14 +16,15 @@ from pinn_operator.simulate.world import World
 
 Outcome = Literal["Promoted", "RolledBack", "Undecided", "Paused", "WaitingForApproval", "Held", "NotOver"]
 WAITS: Final[dict[Phase, Outcome]] = {
-    Phase.UNDECIDED: "Undecided",
     Phase.PAUSED: "Paused",
     Phase.APPROVAL: "WaitingForApproval",
     Phase.TOO_COARSE: "Held",
     Phase.NOT_SUPPORTED: "Held",
 }
-"""Where a rollout stays until a person does something."""
+"""Where a rollout stays until a person does something. Undecided it is no such place: it goes on when the gates pass."""
 MAX_HOLDS: Final = 4
+PATIENCE: Final = 86400.0
+"""How long an undecided step is followed: so many seconds of it are half a minute of computing."""
 EARLY: Final = ("NoTraffic", "Undecided")
 
 
@@ -74,7 +75,7 @@ class Story:
 def story_of(
     resource: PinnDeployment, source: Source, *, seed: int = 0, approve: bool = False, previous: str = "stable"
 ) -> Story:
-    """The rollout of that object, to its end or to where it waits for a person."""
+    """The rollout of that object, to its end, to where it waits for a person, or until nothing comes of it."""
     world = World(resource, source, seed, previous)
     teller = _Teller(world)
     for _, plan in world.passes():
@@ -84,10 +85,10 @@ def story_of(
             if plan.phase is not Phase.APPROVAL or not approve:
                 return teller.story(WAITS[plan.phase], plan.phase.value, plan.sentence)
             world.annotate(f"{GROUP}/promote", f"{plan.wanted}@{teller.step}")
-        if world.at > teller.latest:
-            return teller.story("NotOver", "NotOver", plan.sentence)
+        if teller.gives_up():
+            return teller.without_an_ending("NotOver", plan.sentence)
     else:
-        return teller.story("NotOver", "RecordingEnded", f"the recording ends here; {teller.last}")
+        return teller.without_an_ending("RecordingEnded", f"the recording ends here; {teller.last}")
     journal = teller.journal
     return teller.story("Promoted" if journal.ending == "Promoted" else "RolledBack", journal.reason, journal.sentence)
 
@@ -105,6 +106,7 @@ class _Teller:
         self.verdict = ""
         self.last = ""
         self.at_step = (0.0, 0.0)
+        self.undecided: float | None = None
         self.latest = (
             3600.0 + seconds(world.resource.spec.rollout.progress_deadline) + sum(map(self._longest, self.steps))
         )
@@ -127,9 +129,22 @@ class _Teller:
         verdict = plan.rollout.verdict if plan.rollout else None
         if verdict and not journal.ending:
             self._judged(verdict, plan.sentence)
+        self._waits_for_evidence(plan)
         if journal.ending and self.step:
             self._ends("promoted" if journal.ending == "Promoted" else "rolled back", journal.sentence)
         return bool(journal.ending)
+
+    def gives_up(self) -> bool:
+        """It has taken longer than a rollout may, or nothing has come of it for a day."""
+        return self.world.at > min(self.latest, self.latest if self.undecided is None else self.undecided + PATIENCE)
+
+    def _waits_for_evidence(self, plan: Plan) -> None:
+        """Note that the time of a step is over without a verdict, once."""
+        if plan.phase is not Phase.UNDECIDED:
+            self.undecided = None
+        elif self.undecided is None:
+            self.undecided = self.world.at
+            self._note("Undecided", plan.sentence, self.world.weight, self.step)
 
     def _begins(self, number: int) -> None:
         if self.step:
@@ -169,6 +184,12 @@ class _Teller:
 
     def _note(self, what: str, sentence: str, weight: int, step: int) -> None:
         self.timeline.append(Happening(self.world.at, step, weight, what, readable(sentence)))
+
+    def without_an_ending(self, reason: str, sentence: str) -> Story:
+        """Not over, or undecided still."""
+        if self.undecided is None:
+            return self.story("NotOver", reason, sentence)
+        return self.story("Undecided", "Undecided", sentence)
 
     def story(self, outcome: Outcome, reason: str, sentence: str) -> Story:
         """All of it, as of now."""

@@ -13,7 +13,7 @@ MOST_LINES: Final = 40
 ENDINGS: Final = {
     "Promoted": "Promoted after {at}.",
     "RolledBack": "Rolled back after {at}, reason {reason}.",
-    "Undecided": "Undecided after {at}: it would wait for a person (pinn.dev/promote or pinn.dev/abort).",
+    "Undecided": "Still undecided after {at}: it goes on by itself when every gate passes; a person can decide earlier.",
     "Paused": "Held after {at}: spec.rollout.paused is true.",
     "WaitingForApproval": "Waiting for a person after {at} (--approve goes on here).",
     "Held": "Held after {at}.",

@@ -17,7 +17,7 @@ from typing import Final
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed, Route, Workload
-from pinn_operator.api.plan import Plan
+from pinn_operator.api.plan import Plan, Run, Traffic
 from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, content_of, name_of
@@ -35,6 +35,7 @@ MEMORY: Final = 200.0 * 2**20
 BACK_AFTER: Final = 3.0
 """Seconds until a server that died is back."""
 LONGEST: Final = 30.0
+SOON: Final = 1.0
 
 
 @dataclass
@@ -49,6 +50,7 @@ class Arm:
     gone_until: float = 0.0
     memory: float = MEMORY
     serving: frozenset[str] = frozenset()
+    pods: int = 0
 
 
 @dataclass
@@ -74,6 +76,7 @@ class World:
         before = {**content, "model": {**content["model"], "version": self.previous, "name": content["model"]["name"]}}
         self.canary = Arm(Revision(name_of(content), 2, content, "", {}, BEGINS))
         self.stable = Arm(Revision(name_of(before), 1, before, "", {}, BEGINS))
+        self.stable.pods, self.canary.pods = self._before()
         self.traffic: Mapping[str, float] = {self.stable.revision.name: 100}
         self.selected: str | None = self.stable.revision.name
         self.memory: Memory | None = None
@@ -87,8 +90,8 @@ class World:
             seen = self._observe(moment)
             plan = decide(seen)
             yield seen, plan
-            self._write(plan)
-            self._wait(moment, min(LONGEST, max(0.1, LONGEST if plan.look_again is None else plan.look_again)))
+            again = LONGEST if plan.look_again is None else plan.look_again
+            self._wait(moment, min(SOON if self._write(plan) else LONGEST, max(0.1, again)))
 
     def annotate(self, name: str, value: str) -> None:
         """A person asks for something."""
@@ -99,6 +102,14 @@ class World:
     @property
     def journal(self) -> Journal | None:
         return self.memory.journal if self.memory else None
+
+    def _before(self) -> tuple[int, int]:
+        """The servers of stable and of the new version at first: autoscaled, that one has the fewest there may be."""
+        spec = self.resource.spec
+        scaling = spec.autoscaling if spec.replicas else None
+        if scaling is None:
+            return spec.replicas, spec.replicas
+        return min(scaling.max_replicas, max(scaling.min_replicas, spec.replicas)), scaling.min_replicas
 
     def _since(self) -> float:
         return -1.0 if self.first_request is None else self.at - self.first_request
@@ -136,16 +147,15 @@ class World:
         return traffic.gateway is not None or traffic.route_ref is not None
 
     def _workload(self, arm: Arm, moment: Moment) -> Workload:
-        replicas = self.resource.spec.replicas
-        lost = replicas if arm is self.canary and not moment.comes_up else int(self.at < arm.gone_until)
+        lost = arm.pods if arm is self.canary and not moment.comes_up else int(self.at < arm.gone_until)
         why = "its servers never say that they are ready" if lost and not moment.comes_up else None
-        return Workload(pods=replicas, ready=max(0, replicas - lost), not_starting=why)
+        return Workload(pods=arm.pods, ready=max(0, arm.pods - lost), not_starting=why, asked=arm.pods)
 
     def _servers(self, arm: Arm, moment: Moment) -> Iterator[Server]:
         ready = self._workload(arm, moment).ready
-        for number in range(self.resource.spec.replicas):
+        for number in range(arm.pods):
             pod, restarts = f"{arm.revision.name}-{number}", arm.restarts if number == 0 else 0
-            up = number >= self.resource.spec.replicas - ready
+            up = number >= arm.pods - ready
             yield Server(arm.revision.name, pod, f"{restarts:012}", "", up, restarts, pod in arm.serving)
 
     def _measured(self, seen: Observed, moment: Moment) -> Measured | None:
@@ -184,14 +194,23 @@ class World:
 
     # --- What is written ---
 
-    def _write(self, plan: Plan) -> None:
+    def _write(self, plan: Plan) -> bool:
+        """Whether servers came or went: then the operator looks at once."""
         self.memory = plan.memory or self.memory
-        if plan.traffic is None:
-            return
-        self.traffic, self.selected = plan.traffic.weights, plan.traffic.selected
+        before = (self.canary.pods, self.stable.pods)
         for arm in (self.canary, self.stable):
-            own = (f"{arm.revision.name}-{number}" for number in range(self.resource.spec.replicas))
-            arm.serving = frozenset(pod for pod in own if pod in plan.traffic.labelled)
+            arm.pods = next(
+                (_asked(run, arm.pods) for run in plan.run if run.revision.name == arm.revision.name), arm.pods
+            )
+        if plan.traffic is not None:
+            self._divide(plan.traffic)
+        return before != (self.canary.pods, self.stable.pods)
+
+    def _divide(self, traffic: Traffic) -> None:
+        self.traffic, self.selected = traffic.weights, traffic.selected
+        for arm in (self.canary, self.stable):
+            own = (f"{arm.revision.name}-{number}" for number in range(arm.pods))
+            arm.serving = frozenset(pod for pod in own if pod in traffic.labelled)
         if self.first_request is None and self.share > 0:
             self.first_request = self.at
 
@@ -255,6 +274,11 @@ class World:
             return "timed", share
         before = max(lower, key=_bound)
         return before, share / shares[before] if shares[before] else 0.0
+
+
+def _asked(run: Run, now: int) -> int:
+    """The servers that a plan asks for. An autoscaler has nothing to go by here and keeps those there are, within its bounds."""
+    return run.replicas if run.scale is None else min(run.scale.most, max(run.scale.fewest, now))
 
 
 @cache

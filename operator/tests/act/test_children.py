@@ -208,6 +208,21 @@ async def test_a_child_of_a_deleted_namesake_is_waited_for() -> None:
         await _pass(kube)
 
 
+async def test_the_service_of_a_living_neighbour_that_is_named_like_our_canarys_is_not_waited_for() -> None:
+    """A PinnDeployment `pricer-canary` has a Service of its name, and `pricer` with a user's route wants one of that name."""
+    neighbour = {**_object(), "metadata": {**_object()["metadata"], "name": "pricer-canary", "uid": "another"}}
+    kube = FakeKube(_object(traffic={"routeRef": {"name": "mine"}}), neighbour)
+    theirs = await observe(kube, Key("demo", "pricer-canary"), now=NOW, server_image=IMAGE)
+    assert theirs is not None
+    plan = decide(theirs)
+    await act(kube, plan, build(plan, theirs), theirs)
+    outcome, _ = await _pass(kube)
+    assert [(refusal.reason, refusal.child) for refusal in outcome.refusals] == [
+        ("NameTaken", ChildId("Service", "pricer-canary"))
+    ]
+    assert (kube.peek("Service", "pricer-canary") or {})["metadata"]["ownerReferences"][0]["uid"] == "another"
+
+
 async def test_what_nothing_runs_from_is_removed_and_its_record_stays() -> None:
     kube = FakeKube(_object(replicas=2))
     _, first = await _pass(kube)

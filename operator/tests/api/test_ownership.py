@@ -22,18 +22,23 @@ def test_a_child_with_our_uid_is_ours() -> None:
 
 
 def test_a_child_of_a_deleted_object_of_the_same_name_is_a_namesakes() -> None:
-    assert owner_of(_live(_owner("u0"), managers=(APPLIED,)), "u1") is Owner.NAMESAKE
+    assert owner_of(_live(_owner("u0"), managers=(APPLIED,)), "u1", "pricer") is Owner.NAMESAKE
+
+
+def test_a_child_of_a_living_neighbour_whose_name_leads_to_the_same_one_is_somebody_elses() -> None:
+    assert owner_of(_live(_owner("u0"), managers=(APPLIED,)), "u1", "pri") is Owner.OTHER
+    assert owner_of(_live(_owner("u0"), managers=(APPLIED,)), "u1") is Owner.OTHER
 
 
 def test_a_child_of_a_namesake_of_another_version_of_the_resource_is_a_namesakes() -> None:
-    assert owner_of(_live(_owner("u0", api_version="pinn.dev/v1")), "u1") is Owner.NAMESAKE
+    assert owner_of(_live(_owner("u0", api_version="pinn.dev/v1")), "u1", "pricer") is Owner.NAMESAKE
 
 
 @pytest.mark.parametrize(
     ("kind", "version"), [("ReplicaSet", "apps/v1"), (KIND, "pinn.development/v1"), ("Job", API_VERSION)]
 )
 def test_a_child_of_another_controller_is_somebody_elses_though_we_applied_it(kind: str, version: str) -> None:
-    assert owner_of(_live(_owner("u0", kind, version), managers=(APPLIED,)), "u1") is Owner.OTHER
+    assert owner_of(_live(_owner("u0", kind, version), managers=(APPLIED,)), "u1", "pricer") is Owner.OTHER
 
 
 def test_an_object_without_an_owner_is_ours_only_when_we_applied_it() -> None:

@@ -11,12 +11,14 @@ import pytest
 from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pinn_operator.api.readings import Server
 from pinn_operator.api.spec import Spec
 from pinn_operator.decide.evidence.gates import BUCKETS as JUDGED
 from pinn_operator.decide.evidence.neighbours import NAMES
 from pinn_operator.decide.evidence.rules import LIVE, rules_of
-from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, busy, parse, scrape, told, users_answers
-from pinn_operator.servers import Servers
+from pinn_operator.errors import ServerTrouble
+from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, READING_SECONDS, busy, parse, scrape, told, users_answers
+from pinn_operator.servers import METRICS_SECONDS, Servers
 from tests.pods import Town, pod
 
 
@@ -222,6 +224,28 @@ async def test_a_pod_is_left_out_only_where_it_cannot_have_counted_anything(
 ) -> None:
     found = await scrape(town[1], [pod("a", **differing)], lambda: 7.0, shadow_counts=True)
     assert [one.trouble for one in found] == ([] if told is None else [told])
+
+
+@pytest.mark.looptime
+async def test_pods_that_do_not_answer_take_no_longer_than_one_limit_for_all_and_are_said() -> None:
+    class Silent(Servers):
+        async def metrics(self, server: Server) -> str:
+            if server.pod != "0":
+                await asyncio.sleep(METRICS_SECONDS)
+                raise ServerTrouble(server.pod, "does not answer")
+            return TEXT
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    of = [pod(str(number)) for number in range(20 * AT_ONCE)]
+    found = await scrape(Silent(None), of, lambda: 7.0, shadow_counts=True)  # type: ignore[arg-type]
+    assert loop.time() - began == pytest.approx(READING_SECONDS)
+    assert [one.process for one in found] == [one.process for one in of]
+    assert [one.process for one in found if one.counts] == [of[0].process]
+    assert found[1].trouble == "pod 1 does not answer"
+    assert {one.trouble for one in found[3 * AT_ONCE :]} == {
+        f"pod {one.pod} was not read within the 5 s that there are for all pods" for one in of[3 * AT_ONCE :]
+    }
 
 
 async def test_many_pods_are_read_at_once_and_not_all_at_once() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from pinn_operator.plugin import looking, requests
+from pinn_operator.plugin.diagnose import as_yaml
 from pinn_operator.plugin.kubectl import trouble_of
 from tests.plugin.conftest import Run
 from tests.plugin.fake_api import PINNS, FakeApi
@@ -123,6 +124,33 @@ def test_a_genuine_report_is_verified_and_one_that_was_changed_is_not(reported: 
     done = run("report", "pricer", "latest", "--verify")
     assert done.exit_code == 1
     assert "one was changed" in done.output
+
+
+def test_a_page_that_was_changed_is_not_genuine(reported: FakeApi, run: Run) -> None:
+    found = report_of(rolled_back())
+    found["data"]["report.md"] = found["data"]["report.md"].replace("Rolled back", "Promoted")
+    reported.put(CONFIG_MAPS, found)
+    done = run("report", "pricer", "--markdown", "--verify")
+    assert done.exit_code == 1
+    assert "data.report.md: it is not the page of this certificate" in done.output
+
+
+@pytest.mark.parametrize("options", [("--verify",), ("--markdown", "--verify")])
+def test_the_page_of_another_release_is_made_again_where_it_is_to_be_verified(
+    reported: FakeApi, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    found = report_of(rolled_back())
+    page = found["data"]["report.md"]
+    found["data"]["report.md"] = "# All went well"
+    reported.put(CONFIG_MAPS, found)
+    monkeypatch.setattr("pinn_operator.verify.version", lambda _: "9.9.9", raising=False)
+    assert run("report", "pricer").output.startswith("# All went well")
+    done = run("report", "pricer", *options)
+    assert done.exit_code == 0
+    assert done.output.startswith(page)
+    assert "page: not compared, written by release 0.1.0" in done.output
+    assert run("report", "pricer", "--output", str(tmp_path), *options).exit_code == 0
+    assert [file.read_text() for file in tmp_path.glob("*.md")] == [page]
 
 
 def test_an_exported_report_can_be_checked_by_sha256sum_and_by_the_operator(
@@ -364,6 +392,46 @@ def test_an_archive_has_what_a_bug_report_needs_and_no_secret(api: FakeApi, run:
     assert "version 1.0.0 serves" in texts["events.txt"]
     assert yaml.safe_load(texts["children/pods.yaml"])[0]["spec"]["containers"][0]["env"][1]["value"] == "info"
     assert not [path for _, path in api.requests if "secrets" in path], "Secrets are not even read"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"name": "API_TOKEN", "value": "hunter2\n"},
+        {"name": "API_TOKEN", "value": "hunter2\nhunter2\n"},
+        {"name": "API_TOKENS", "value": '["hunter2","x"]'},
+        {"name": "API_TOKENS", "value": '\n {"name": "hunter2", "port": [1]}'},
+        {"name": "SETTINGS", "value": '{"password": {"value": "hunter2"}, "tokens": ["hunter2"]}'},
+        {"data": {"password": "hunter2\n"}},
+        {"password": {"value": "hunter2"}},
+        {"passwords": [{"of": {"bob": "hunter2"}}, {"name": "eve", "value": "hunter2"}]},
+        {"name": "AZURE_STORAGE_KEY", "value": "hunter2"},
+        {"name": "OPENAI_KEY", "value": "sk-proj-hunter2"},
+        {"name": "STRIPE", "value": "sk_test_hunter2hunter2"},
+        {"name": "DBPASS", "value": "hunter2"},
+        {"name": "URL", "value": "https://h/x?key=hunter2"},
+        {"name": "DB", "value": "user:hunter2@tcp(db)/x"},
+        {"args": ["curl", "-u", "user:hunter2"]},
+        {"args": ["sh", "-c", "curl -u user:hunter2 https://h"]},
+    ],
+)
+def test_a_secret_leaves_an_object_by_its_name_and_by_how_it_looks(told: Any) -> None:
+    assert "hunter2" not in as_yaml({"spec": {"things": [told]}})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"name": "T", "valueFrom": {"secretKeyRef": {"name": "pricer-admin", "key": "token", "optional": True}}},
+        {"imagePullSecrets": [{"name": "registry"}], "credentials": {"secretName": "artefacts"}},
+        {"secret": {"secretName": "pricer-admin", "items": [{"key": "token", "path": "token"}], "defaultMode": 420}},
+        {"serviceAccountToken": {"audience": "s3", "expirationSeconds": 3607, "path": "token"}},
+        {"name": "LEVEL", "value": "info\n", "automountServiceAccountToken": False, "topologyKey": "zone"},
+        {"message": "all gates pass\nmonkey=banana", "cache_key": "0.1", "settings": '{"port": 1}'},
+    ],
+)
+def test_what_only_says_where_a_secret_is_stays_in_an_object(told: Any) -> None:
+    assert yaml.safe_load(as_yaml(told)) == told
 
 
 def _text(tar: tarfile.TarFile, name: str) -> str:

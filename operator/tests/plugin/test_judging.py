@@ -67,6 +67,24 @@ def test_one_server_is_an_outage_in_waiting() -> None:
     assert verdicts(obj)["Two servers or more"] == (False, "spec.replicas is 1: one node less is an outage; ask for 2")
 
 
+@pytest.mark.parametrize(
+    ("spec", "met", "said"),
+    [
+        ({"replicas": 5, "autoscaling": {"minReplicas": 1}}, False, "spec.autoscaling.minReplicas is 1: "),
+        ({"replicas": 5, "autoscaling": {}}, False, "spec.autoscaling.minReplicas is 1: "),
+        ({"replicas": 1, "autoscaling": {"minReplicas": 2}}, True, "2 of 2 are ready"),
+        ({"replicas": 0, "autoscaling": {"minReplicas": 2}}, False, "spec.replicas is 0: "),
+    ],
+)
+def test_with_an_autoscaler_its_fewest_servers_count_unless_it_is_switched_off(
+    spec: dict[str, Any], met: bool, said: str
+) -> None:
+    obj = settled()
+    obj["spec"] |= spec
+    found = verdicts(obj)["Two servers or more"]
+    assert (found[0], said in found[1]) == (met, True), found
+
+
 def test_a_gate_that_is_off_is_named_and_all_off_is_refused() -> None:
     obj = settled()
     obj["spec"]["sla"] = {"promote": {"errorRate": "1%", "cacheHitRate": "Off"}}
@@ -80,6 +98,17 @@ def test_a_version_promoted_by_hand_without_evidence_did_not_meet_its_service_le
     met, said = verdicts(last=certified(hurried).document)["Service levels were met in full"]
     assert not met
     assert "errorRate (Undecided)" in said
+
+
+@pytest.mark.parametrize(
+    "gates",
+    [pytest.param((), id="with replicas: 0 nothing is judged"), pytest.param((gate("errorRate"),), id="step 1 of 2")],
+)
+def test_a_promotion_without_evidence_in_the_last_step_met_no_service_level(gates: tuple[Any, ...]) -> None:
+    met, said = verdicts(last=certified(promoted(gates=gates)).document)["Service levels were met in full"]
+    assert not met
+    assert "2.0.0 was promoted without evidence: no gate was judged in step 2, the last" in said
+    assert "roll one out that gets requests" in said
 
 
 JUNIT = """<testsuites><testsuite name="e2e">{}</testsuite></testsuites>"""

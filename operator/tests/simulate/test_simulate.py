@@ -89,6 +89,63 @@ def test_for_programs_there_is_all_of_it_as_json(simulate) -> None:  # type: ign
     assert_golden(GOLDEN / "errors.json", output)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}},
+        {"autoscaling": {"minReplicas": 1, "maxReplicas": 10}, "replicas": 8},
+        {"autoscaling": {"minReplicas": 9, "maxReplicas": 12}, "traffic": {}},
+    ],
+    ids=["more than replicas says", "more with each step", "by labels"],
+)
+def test_an_autoscaled_version_has_the_servers_that_its_rollout_needs(simulate, spec: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+    _, fixed = simulate("--rate", "50/s", "-o", "json")
+    _, output = simulate("--rate", "50/s", "-o", "json", **spec)
+    found = json.loads(output)
+    assert found["outcome"] == "Promoted"
+    assert found["ended"] < json.loads(fixed)["ended"] + 5, "next to no time is lost until they are there"
+
+
+def test_an_autoscaled_version_that_never_becomes_ready_is_still_told_so(simulate) -> None:  # type: ignore[no-untyped-def]
+    _, output = simulate("--scenario", "unready", autoscaling={"minReplicas": 2, "maxReplicas": 4})
+    assert "reason ProgressDeadlineExceeded" in output
+
+
+def test_an_undecided_step_goes_on_by_itself_when_the_evidence_comes(simulate) -> None:  # type: ignore[no-untyped-def]
+    live = {**only(errorRate="1%"), "evidence": "Live"}
+    code, output = simulate("--scenario", "quiet+20m", "--rate", "50/s", "-o", "json", sla=live)
+    found = json.loads(output)
+    assert code == 0
+    assert (found["outcome"], [step["then"] for step in found["steps"]]) == (
+        "Promoted",
+        ["passed", "passed", "promoted"],
+    )
+    noted = [one for one in found["timeline"] if one["sentence"].startswith("no verdict within 480 s")]
+    assert (noted[0]["what"], noted[0]["step"], int(noted[0]["at"])) == ("Undecided", 1, 486)
+    assert found["steps"][0]["ended"] > 1200
+
+
+def test_what_is_undecided_when_a_recording_ends_is_told_so(simulate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    rows = [f"{at},{arm},{at},0,0" for at in (0, 600) for arm in ("canary", "stable")]
+    (tmp_path / "a.csv").write_text("\n".join(["at,arm,requests,errors,slower_than_5", *rows]))
+    live = {**only(errorRate="1%"), "evidence": "Live"}
+    code, output = simulate("--metrics", str(tmp_path / "a.csv"), "--expect", "Undecided", sla=live)
+    assert code == 0, output
+    assert "Still undecided after 0:10:" in output
+    assert "goes on by itself" in output
+
+
+def test_a_step_that_nothing_comes_of_is_not_followed_for_ever(simulate, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """Four weeks, which the bake may take after it, were a quarter of an hour of computing."""
+    monkeypatch.setattr("pinn_operator.simulate.story.PATIENCE", 3600.0, raising=False)
+    steps = [{"weight": 10, "hold": "1m"}, {"weight": 100, "hold": "7d"}]
+    live = {**only(errorRate="1%"), "evidence": "Live"}
+    _, output = simulate("--scenario", "quiet", "-o", "json", sla=live, rollout={"steps": steps})
+    found = json.loads(output)
+    assert found["outcome"] == "Undecided"
+    assert 3600 < found["ended"] < 3600 + 600
+
+
 def test_the_same_seed_tells_the_same_story_and_another_one_another(simulate) -> None:  # type: ignore[no-untyped-def]
     options = ("--scenario", "errors:5%", "--rate", "50/s", "-o", "json")
     assert simulate(*options, "--seed", "1") == simulate(*options, "--seed", "1")

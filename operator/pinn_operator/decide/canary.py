@@ -349,8 +349,8 @@ def _step(case: Case) -> Plan:
 
 
 def _heard_out(case: Case, verdict: StepVerdict) -> StepVerdict:
-    """Without what every server of the canary counted it may fail, but not pass."""
-    unheard = away(case.seen, case.wanted.name, case.ledger)
+    """Without what every server of the canary counted it may fail, but not pass. One that was never read has yet to serve."""
+    unheard = away(case.seen, case.wanted.name, case.ledger) & case.ledger.counters.pods.keys()
     if verdict.verdict != "Passing" or not unheard:
         return verdict
     said = f"{verdict.sentence}, but what server {min(unheard)} of the canary counted is not known: it is not ready"

@@ -183,6 +183,7 @@ class Connection(asyncio.Protocol):
         self._over = self._ended = self._deaf = self._paused = False
         self._timer: asyncio.TimerHandle | None = None
         self._since = 0.0
+        self._unread = 0
 
     # ------------------------------------------------------------------------------------ what asyncio calls
 
@@ -221,7 +222,8 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The caller does not read its answers: it gets no further ones until it does."""
         self._deaf, self._since = True, time.monotonic()
-        self._listener.keep_unsent(self, self._transport.get_write_buffer_size())
+        self._unread = self._transport.get_write_buffer_size()
+        self._listener.keep_unsent(self, self._unread)
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -417,6 +419,11 @@ class Connection(asyncio.Protocol):
         """At once, whatever is under way."""
         self._transport.abort()
 
+    def reads(self) -> bool:
+        """Whether the caller has read anything of its answer since this was asked last."""
+        before, self._unread = self._unread, self._transport.get_write_buffer_size()
+        return self._unread < before
+
     def waited(self) -> float:
         """Seconds since the caller has had its turn."""
         return time.monotonic() - self._since
@@ -460,7 +467,7 @@ class Listener:
         self.idle, self._most = idle, most
         self._connections: set[Connection] = set()
         self._refused: set[Connection] = set()
-        self._unsent: dict[Connection, int] = {}  # of those that do not read, the one that has not for longest first
+        self._unsent: dict[Connection, int] = {}  # of those that are behind, the one that is for longest first
         self._unsent_bytes = 0
         self._cuts = Sparing()
         self._port = 0
@@ -509,14 +516,18 @@ class Listener:
             self._empty.set()
 
     def keep_unsent(self, connection: Connection, size: int) -> None:
-        """It does not read so many bytes. Those that have not read for longest are cut off to make room for them.
+        """It does not read so many bytes. Those that have read nothing for longest are cut off to make room for them, and only
+        then those that read.
 
         They count in full until the last is read: so long an answer lies here whole.
         """
         self._unsent[connection] = size
         self._unsent_bytes += size
-        while self._unsent_bytes > UNSENT and (longest := next(iter(self._unsent))) is not connection:
-            self._cut(longest)
+        if self._unsent_bytes > UNSENT:
+            others = [one for one in self._unsent if one is not connection]
+            for other in sorted(others, key=Connection.reads):
+                if self._unsent_bytes > UNSENT:
+                    self._cut(other)
 
     def forget_unsent(self, connection: Connection) -> None:
         """It has read all, or is closed."""

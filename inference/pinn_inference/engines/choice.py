@@ -138,6 +138,10 @@ class Engines:
         reason, pool = self._why_no_gpu(len(points)), self._worker_for(len(points))
         if pool:
             falls = self._falls_back(pool)
+            if deadline_s <= 0:
+                raise EngineError(
+                    "no time was left for an engine", "timeout"
+                )  # a worker would still be given the batch
             # Half the time for the worker where the CPU or the solver may follow, so that there is some left for them.
             share = deadline_s / 2 if falls or self.options.solver_fallback else deadline_s
             try:

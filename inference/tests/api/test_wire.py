@@ -307,6 +307,28 @@ async def test_an_answer_of_which_a_rest_is_unread_counts_in_full(monkeypatch: p
         writer.close()
 
 
+async def test_who_reads_an_answer_slowly_is_not_cut_off_before_those_who_read_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with listening(long_answer) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+        await lingers(listener)
+        (first,), written = listener._connections, unsent(listener)
+        second, other = await deaf(listener, port)
+        monkeypatch.setattr(wire, "UNSENT", unsent(listener) + LONG // 2)
+        before = unsent(listener)
+        while unsent(listener) > before - written // 4:
+            await reader.read(100_000)
+        _, third = await deaf(listener, port)
+        await until(lambda: not {first, second} <= listener._connections)
+        assert first in listener._connections
+        assert await length(reader) > LONG // 4
+        assert reader.at_eof()
+        for one in (other, third, writer):
+            one.close()
+
+
 async def test_who_has_read_all_or_is_gone_takes_no_room_and_a_single_answer_may_take_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

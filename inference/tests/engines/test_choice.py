@@ -95,6 +95,15 @@ async def test_what_the_gpu_cannot_answer_the_cpu_does_and_says_why(
         assert (await made.jets(some_points(150), 60)).engine == "gpu"
 
 
+async def test_without_any_time_left_no_worker_is_given_a_batch(tmp_path: Path, model: Model) -> None:
+    """It would do it for nobody, and pass for hung when that takes long."""
+    async with engines(options(tmp_path), model) as made:
+        await gpu_ready(made)
+        with pytest.raises(EngineError, match="no time was left") as refused:
+            await made.jets(some_points(150), 0.0)
+        assert refused.value.reason == "timeout"
+
+
 async def test_a_gpu_that_is_down_is_a_reason_and_one_that_still_starts_is_none(tmp_path: Path, model: Model) -> None:
     async with engines(options(tmp_path, "slow"), model) as made:
         await until(lambda: (tmp_path / "starts").exists())

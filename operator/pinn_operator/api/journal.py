@@ -80,7 +80,8 @@ class Journal:
     `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
     last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
-    itself in the way: None while it is ready, or while the cluster refuses its pods. `let_go_at` is when stable's servers were
+    itself in the way: None while it is ready, or while the cluster refuses its pods. `short_since` is since when the share of the
+    step has not been in force; None while it is, and while paused. `let_go_at` is when stable's servers were
     last removed for the bake. `servers` is how many the whole of the traffic was worth when the share last rose, where
     autoscalers set their number.
     """
@@ -109,6 +110,7 @@ class Journal:
     gates: tuple[GateRecord, ...] = ()
     weight: int = 0
     waits_since: float | None = None
+    short_since: float | None = None
     crashed: bool = False
     let_go_at: float | None = None
     servers: int = 0

@@ -338,7 +338,7 @@ def _step(case: Case) -> Plan:
     weight = _allowed(case)
     traffic = divided(case.seen, case.stable, case.wanted, weight)
     case = _in_place(case, traffic) if weight == case.step.weight else case
-    case = _rising(case, traffic, weight)
+    case = _fallen_short(_rising(case, traffic, weight), weight)
     verdict = _heard_out(case, judge(case.ledger, case.rules, case.now, _interval(case), _step_ends(case)))
     if verdict.verdict == "Failing":
         return ended(case, "RolledBack", _reason(verdict), verdict.sentence, verdict=verdict, blamed=verdict.blamed)
@@ -346,6 +346,14 @@ def _step(case: Case) -> Plan:
     if (request := asked(case.seen, "promote", case.wanted.name)) and not lacks_servers:
         return _moved_on(case, verdict, ("promote", request))
     return _waiting(case, traffic, verdict, weight)
+
+
+def _fallen_short(case: Case, weight: int) -> Case:
+    """With since when the share of the step has not been in force, a pause apart."""
+    short = weight < case.step.weight or case.journal.step_began is None
+    at = case.now if case.journal.short_since is None else case.journal.short_since
+    since = at if short and not case.seen.resource.spec.rollout.paused else None
+    return replace(case, journal=replace(case.journal, short_since=since))
 
 
 def _heard_out(case: Case, verdict: StepVerdict) -> StepVerdict:
@@ -396,9 +404,8 @@ def _not_begun(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) 
         trouble = case.seen.route.trouble if case.seen.route else ""
         said = f"{called(case.wanted)} is to get {weight} % of the traffic; not in force yet"
         said = f"{said}: {trouble}" if trouble else said
-    began = max((entry.at for entry in case.journal.timeline if entry.what == "Step"), default=case.now)
-    limit = max(_max_hold(case), _deadline(case))
-    if case.now < began + limit or case.seen.resource.spec.rollout.paused:
+    short_since, limit = case.journal.short_since, max(_max_hold(case), _deadline(case))
+    if short_since is None or case.now < short_since + limit:
         return _on(case, traffic, verdict, _phase(case), said)
     return _without_verdict(case, traffic, verdict, said, limit)
 
@@ -462,6 +469,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         step_began=None,
         weight=step.weight,
         waits_since=None,
+        short_since=None,
         rose_at=case.now,
         lost_at=None,
         crashed=False,

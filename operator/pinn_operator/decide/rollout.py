@@ -251,7 +251,7 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
     smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
     if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
         smoke = (False, f"{called(stable)} could not be asked within {SMOKE_SECONDS:.0f} s")
-    if smoke and not journal.smoke:
+    if smoke and not journal.smoke and (smoke[0] or there):  # without servers yet, or cut off, it may still answer
         journal = replace(journal, smoke=smoke[1], measure="")
     elif not journal.smoke and journal.measure != "smoke":
         journal = to_measure(journal, "smoke", now)

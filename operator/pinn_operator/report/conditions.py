@@ -168,7 +168,7 @@ def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
         if not _served(seen, plan, run.revision.name)
     ):
         return True
-    if trouble is None:
+    if trouble is None or trouble.reason == "RollingBack":
         return False
     before = {condition.type: condition for condition in seen.resource.status.conditions}
     stalled, began = before.get("Stalled"), before.get("Reconciling")

@@ -18,7 +18,8 @@ _WORDS: Final = (
     r"(?:pass(?:word|wd|phrase|code)|pwd|secret|token|credential|cookie|signature|authori[sz]ation|bearer|"
     r"(?:api|access|private|account|shared|master|signing|encryption|subscription)[-_ ]?key|session[-_ ]?id|x-amz-[a-z-]{1,40}|"
     r"(?<![a-z])(?:auth|sig)(?![a-z])|(?<!by)(?<!com)pass(?![a-z])|"
-    r"(?<!cache)(?<!public)(?<!primary)(?<!foreign)(?<=[a-z0-9])[-_]key(?![a-z]))"
+    r"(?<!cache)(?<!public)(?<!primary)(?<!foreign)(?<=[a-z0-9])[-_]key(?![a-z])"
+    r"(?!: (?:[\d.]{1,20} %|no (?:rate|metrics,)|the canary) ))"
 )
 _NAME: Final = rf"{_WORDS}[\w.\-]{{0,40}}"
 _SPACE: Final = r"\s{0,5}"

@@ -94,6 +94,7 @@ JOURNAL = Journal(
     gates=(GateRecord(1, "errorRate", "Failing", "1%", 0.3, None, 40.0, 200.0, 100.0, "z"),),
     weight=10,
     waits_since=11.0,
+    short_since=12.0,
 )
 """Nothing in it is as it would be without being said, so that a field that does not survive is missed."""
 

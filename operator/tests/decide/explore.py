@@ -265,6 +265,7 @@ def _later(memory: Remembered, by: float) -> Remembered:
             lost_at=_aged(j.lost_at, by),
             ended=_aged(j.ended, by),
             waits_since=_aged(j.waits_since, by),
+            short_since=_aged(j.short_since, by),
             measure_at=AT if j.measure_at - by <= AT else AT + SECONDS,
             rose_at=0.0,
             let_go_at=None,

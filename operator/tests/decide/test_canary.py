@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.outcome import Outcome
 from pinn_operator.api.plan import Phase, Plan
+from pinn_operator.api.status import Condition, Status
 from pinn_operator.decide import decide
 from pinn_operator.decide.canary import QUIET_SECONDS
 from pinn_operator.decide.evidence.memory import Memory as Evidence
@@ -823,8 +825,19 @@ def test_a_rollback_that_no_gateway_takes_says_so_and_asks_stable_only_once() ->
     assert plan.finished is None
     assert sum(seen.measured is not None for seen, _ in passes) <= 1
     assert len(passes) < 30
-    ready = {one.type: one for one in conditions_of(seen, plan, Outcome())}["Ready"]
-    assert (ready.status, ready.reason) == ("False", "RollingBack")
+    long_ago = seen.now - timedelta(hours=1)
+    stepping = Condition(
+        type="Reconciling",
+        status="True",
+        reason="Step",
+        message="",
+        last_transition_time=long_ago,
+        observed_generation=seen.resource.metadata.generation,
+    )
+    before = seen.resource.model_copy(update={"status": Status(conditions=(stepping,))})
+    told = {one.type: one for one in conditions_of(replace(seen, resource=before), plan, Outcome())}
+    assert (told["Ready"].status, told["Ready"].reason) == ("False", "RollingBack")
+    assert "Stalled" not in told, "that the servers were not ready in time is not what is wrong"
     cluster.no_gateway = ""
     _rolled_back(cluster)
 
@@ -888,3 +901,32 @@ def test_a_hard_limit_for_less_than_two_readings_is_one_for_two(span: str) -> No
     cluster = rolling(step=1, sla=only(latencyP99="5s") | {"rollback": rollback})
     cluster.bad["2.0.0"] = 0.5
     assert "rollback.errorRate" in _rolled_back(cluster).sentence
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_who_waited_long_for_a_person_is_not_out_of_time_when_a_server_is_away_for_a_moment(replicas: int) -> None:
+    steps = [{"weight": 80, "hold": "30s", "approval": "Required"}, *AT_ONCE]
+    rollout = {"whenUndecided": "RollBack", "progressDeadline": "60s"}
+    cluster = rolling(step=1, replicas=replicas, steps=steps, rollout=rollout)
+    cluster.until(_is(Phase.APPROVAL))
+    _pass_by(cluster, 3600)
+    cluster.pods[cluster.wanted][0].ready = False
+    phases = {plan.phase for _, plan in _pass_by(cluster, 120)}
+    assert Phase.ROLLING_BACK not in phases
+    assert cluster.until(_is(Phase.APPROVAL)).weight_of(cluster.wanted) == 80
+
+
+def test_a_stable_that_has_yet_to_come_back_is_asked_again_when_it_is_there() -> None:
+    cluster = rolling(step=2)
+    cluster.bad["2.0.0"] = 0.5
+    cluster.no_gateway = "Gateway web says Accepted is False"
+    for pod in cluster.pods[cluster.named("1.0.0")]:
+        pod.ready, pod.ill = False, True
+    cluster.until(_is(Phase.ROLLING_BACK))
+    for ill in (True, False):
+        for pod in cluster.pods[cluster.named("1.0.0")]:
+            pod.ready, pod.ill = not ill, ill
+        for _ in range(3):
+            cluster.go_on()
+    cluster.no_gateway = ""
+    assert _rolled_back(cluster).smoke == "8 of 8 questions answered"

@@ -166,7 +166,8 @@ class TinyCluster:
             return None
         arms = (journal.canary.revision, journal.stable.revision)
         if journal.measure == "smoke":
-            return Measured(smoke=(True, "8 of 8 questions answered"))
+            up = any(pod.ready for pod in self.pods.get(journal.stable.revision, ()))
+            return Measured(smoke=(up, "8 of 8 questions answered" if up else "no server of stable is ready"))
         pods = tuple(self._read(seen, server) for server in seen.servers if server.revision in arms)
         if journal.measure == "preflight":
             shadow = {name: self._checked(name, 1000) for name in arms}

@@ -77,7 +77,7 @@ def advance(
         last = pods.get(sample.pod)
         if last is not None and sample.at <= last.at:
             continue  # the same reading again, or an older one by another way
-        pods[sample.pod] = Known(sample.at, {**counts, **_never_less(last, counts)})
+        pods[sample.pod] = Known(sample.at, {**counts, **_missing(last, counts)})
         if before.at is not None and (last is not None or _is_new(sample, before.at)):
             for name, more in increments(last.counts if last else dict.fromkeys(names, 0.0), counts).items():
                 sums[sample.arm][name] += more
@@ -121,10 +121,10 @@ def _is_new(sample: Sample, since: float) -> bool:
     return sample.arm == "canary" or (sample.started is not None and sample.started >= since - CLOCK_SECONDS)
 
 
-def _never_less(last: Known | None, counts: Counts) -> Counts:
-    """Of the series of one's own the most they have been."""
-    own = (name for name in counts if name.startswith(CUSTOM))
-    return {name: max(counts[name], last.counts.get(name, 0.0) if last else 0.0) for name in own}
+def _missing(last: Known | None, counts: Counts) -> Counts:
+    """Of the series of one's own that are missing, which read as 0, what they were before. One that fell otherwise began anew."""
+    own = (name for name, count in counts.items() if name.startswith(CUSTOM) and not count)
+    return {name: last.counts.get(name, 0.0) for name in own} if last else {}
 
 
 def bounded(pods: Mapping[str, Known], present: Collection[str]) -> Mapping[str, Known]:

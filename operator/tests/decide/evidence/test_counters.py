@@ -172,6 +172,17 @@ def test_a_counter_that_nobody_asked_for_before_begins_where_it_stands() -> None
     assert found.canary == {"requests": 10, "errors": 0, "slower_than_2": 0}
 
 
+def test_a_series_of_ones_own_that_began_anew_counts_on_from_there() -> None:
+    """Of a sidecar that restarted beside its server, say."""
+    names, counters, counted = ("custom/desk/bad",), Counters(), []
+    for at, own in ((0.0, 10_000.0), (10.0, 5.0), (20.0, 25.0)):
+        told = Sample("canary", "c", at, {"custom/desk/bad": own})
+        counters, found = advance(counters, [told], names, at, INTERVAL)
+        assert isinstance(found, Increments)
+        counted.append(found.canary["custom/desk/bad"])
+    assert counted == [0, 0, 20]
+
+
 def test_a_series_of_ones_own_that_is_missing_for_a_while_neither_counts_twice_nor_makes_others_do_so() -> None:
     names, counters, counted = (*NAMES, "custom/desk/bad"), Counters(), []
     for at, own in ((0.0, 5000.0), (10.0, 0.0), (20.0, 5003.0)):

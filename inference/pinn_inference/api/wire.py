@@ -552,6 +552,8 @@ class Listener:
         moment = time.monotonic() - self.idle
         for connection in tuple(self._connections):
             connection.end_if_idle_since(moment)
+        for connection in self._unsent:
+            connection.reads()  # from here on: what the kernel took at first, nobody has read
 
 
 def _path(target: str) -> str:

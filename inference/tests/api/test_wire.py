@@ -276,6 +276,9 @@ async def test_who_has_not_read_for_longest_is_cut_off_where_too_much_lies_unrea
         for _ in range(6):
             callers.append(await deaf(listener, port))
             await until(lambda: unsent(listener) <= wire.UNSENT)
+            await lingers(listener)  # until the kernel has taken what it takes
+            for one in listener._unsent:
+                one.reads()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
             assert await length(reader) > LONG

@@ -52,10 +52,10 @@ def draw_panel(axes: Axes, panel: dict[str, Any]) -> None:
     factor = FACTORS.get(panel["unit"], 1.0)
     lines = [line for line in panel["lines"] if line["points"]]
     for number, line in enumerate(lines):
-        label = line["name"] if number < NAMED else None
-        axes.plot(
-            [at / 60 for at, _ in line["points"]], [value * factor for _, value in line["points"]], lw=1, label=label
-        )
+        style = {"lw": 1, "label": line["name"] if number < NAMED else None}
+        if len(line["points"]) == 1:
+            style["marker"] = "."
+        axes.plot([at / 60 for at, _ in line["points"]], [value * factor for _, value in line["points"]], **style)
     axes.set_title(panel["title"], fontsize=8, loc="left", fontweight="bold")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: UNITS[panel["unit"]].format(round(value, 6))))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]), top=None if panel["most"] is None else panel["most"] * factor)

@@ -138,7 +138,7 @@ class Together:
     def _finish(self, one: _Waiting, found: Found) -> None:
         try:
             answer = one.asked.write(found)
-        except Exception:  # noqa: BLE001 - asked again by itself it is raised again, where it is logged and answered with 500
+        except Exception:  # noqa: BLE001 - a bug must not cost others their answers; asked by itself it is logged and a 500
             one.exchange.as_usual()
             return
         cacheable = one.asked.predictor.cache is not None

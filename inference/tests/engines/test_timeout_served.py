@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,11 @@ from pinn_inference.engines.far import Options as FarOptions
 from pinn_inference.engines.supervisor import Pool
 from pinn_inference.service import Service
 
-from ..api.wire import Wire, ask  # noqa: TID252 - the tests are no package with a name of its own
+from ..api.wire import Wire, ask  # noqa: TID252 - as in the other tests: they are no package with a name of its own
 from .conftest import Model, double, until
 
+MUCH = 1 << 40
 OPTION: dict[str, Any] = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
-MUCH: Callable[[], int] = lambda: 1 << 40  # noqa: E731 - free memory
 GPU: dict[str, Any] = {"engine": "gpu", "fallback_cpu": False}
 
 
@@ -51,14 +51,19 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The double in the place of a GPU's worker; it is not replaced, which could be under way when the test ends."""
-    chosen: dict[str, Any] = {"command": double(tmp_path), "gpus": ("0",), "free_memory": MUCH, "patience": 60.0}
+    chosen: dict[str, Any] = {
+        "command": double(tmp_path),
+        "gpus": ("0",),
+        "free_memory": lambda: MUCH,
+        "patience": 60.0,
+    }
     monkeypatch.setattr(assembly, "Options", partial(Options, **chosen))
 
 
 @pytest.fixture
 def far(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The double in the place of the worker that evaluates a network in another format."""
-    options = FarOptions(command=double(tmp_path), free_memory=MUCH)
+    options = FarOptions(command=double(tmp_path), free_memory=lambda: MUCH)
     monkeypatch.setattr(assembly, "_engines", lambda *_: FarEngines(model.weights, (2, 4), options))
 
 

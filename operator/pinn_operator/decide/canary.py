@@ -390,7 +390,7 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
     if paused:
         return _on(case, traffic, verdict, Phase.PAUSED, f"held: spec.rollout.paused is true; {verdict.sentence}")
     if case.now >= began + _max_hold(case) and verdict.verdict != "Passing":
-        return _without_verdict(case, traffic, verdict, verdict.sentence)
+        return _without_verdict(case, traffic, verdict, verdict.sentence, _max_hold(case))
     return _on(case, traffic, verdict, _phase(case), _outlook(case, verdict))
 
 
@@ -416,12 +416,12 @@ def _withdrawn(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
     said = f"{called(case.wanted)} crashed: it gets none of the traffic in this step any more, and another crash is the end of it"
     if case.now < (case.journal.lost_at or case.now) + _max_hold(case):
         return _on(case, traffic, verdict, _phase(case), said)
-    return _without_verdict(case, traffic, verdict, said)
+    return _without_verdict(case, traffic, verdict, said, _max_hold(case))
 
 
-def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict, why: str, limit: float | None = None) -> Plan:
-    """The step had its time, maxHold or what is given, and silence is no consent."""
-    said = f"no verdict within {_max_hold(case) if limit is None else limit:.0f} s; {why}"
+def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict, why: str, limit: float) -> Plan:
+    """The step had its time, so many seconds, and silence is no consent."""
+    said = f"no verdict within {limit:.0f} s; {why}"
     if case.seen.resource.spec.rollout.when_undecided == "RollBack":
         return ended(case, "RolledBack", "Undecided", said, verdict=verdict)
     cannot_serve_all = case.bakes and (case.journal.crashed or _allowed(case) < case.step.weight)

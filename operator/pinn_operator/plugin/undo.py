@@ -5,18 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import yaml
 
 from pinn_operator.api.revision import SECTIONS, from_stored, name_of
 from pinn_operator.plugin.kubectl import Trouble
 from pinn_operator.plugin.wanted import content_wanted
+from pinn_operator.report.certificate import KEPT
 
 Object = Mapping[str, Any]
-
-KEPT: Final = 10
-"""So many rollouts does the history keep. One that is full has lost some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def _promoted_last(known: Sequence[Record], history: Sequence[Object]) -> Record
 
 def _first(known: Sequence[Record], history: Sequence[Object]) -> Record | None:
     """The revision that began to serve without a rollout. None where nothing tells: several were asked for before one served, or
-    the rollout of this one may have been forgotten."""
+    the rollout of this one may have been forgotten: a history that is full has lost some."""
     tried = {one.get("revision") for one in history}
     without = [record for record in known if record.name not in tried]
     certain = len(without) == 1 and (len(history) < KEPT or without[0].number <= 1)

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from pinn_operator.api.spec import Spec
-from pinn_operator.decide.evidence.counters import increments
+from pinn_operator.decide.evidence.counters import CUSTOM, increments
 from pinn_operator.decide.evidence.rules import LIVE, Rules, rules_of
 from pinn_operator.report.certificate import CERTIFICATE, KIND
 from pinn_operator.simulate.scenario import Moment, Shares
@@ -107,7 +107,7 @@ def counted_among(counter: str) -> str:
         return "lookups"
     if counter == "violations":
         return "checked"
-    if counter.startswith("custom/"):
+    if counter.startswith(CUSTOM):
         return f"{counter.rpartition('/')[0]}/total" if counter.endswith("/bad") else "requests"
     return "timed" if counter.startswith("slower_than_") else "requests"
 

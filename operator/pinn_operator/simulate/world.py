@@ -23,6 +23,7 @@ from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import Side, Status
 from pinn_operator.decide import decide
+from pinn_operator.decide.evidence.counters import CUSTOM
 from pinn_operator.decide.evidence.rules import rules_of
 from pinn_operator.observe.measure import REPLAYED, is_first_in_interval
 from pinn_operator.simulate.recording import counted_among
@@ -69,9 +70,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # noqa: S311 - a simulation that can be repeated
         self.rules = rules_of(self.resource.spec)
-        self.custom = {
-            name: 1.0 for name in self.rules.counters if name.startswith("custom/") and name.endswith("/total")
-        }
+        self.custom = {name: 1.0 for name in self.rules.counters if name.startswith(CUSTOM) and name.endswith("/total")}
         content = content_of(self.resource.spec)
         before = {**content, "model": {**content["model"], "version": self.previous, "name": content["model"]["name"]}}
         self.canary = Arm(Revision(name_of(content), 2, content, "", {}, BEGINS))

@@ -1,6 +1,7 @@
 """`pinn-operator simulate`: what would happen, told in full, by the operator's own decisions."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.given import ALL_OFF, GATEWAY, only
 from tests.golden import assert_golden
 from typer.testing import CliRunner
 
+Simulate = Callable[..., tuple[int, str]]
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = [{"weight": 10, "hold": "2m"}, {"weight": 50, "hold": "2m"}, {"weight": 100, "hold": "5m"}]
 
@@ -18,7 +20,7 @@ LONG = [{"weight": 10, "hold": "1m"}, {"weight": 100, "hold": "1h"}]
 
 
 @pytest.fixture
-def simulate(tmp_path: Path):  # type: ignore[no-untyped-def]
+def simulate(tmp_path: Path) -> Simulate:
     """The command, on a manifest made of the default one; returns its exit code and its output."""
 
     def once(*options: str, **spec: Any) -> tuple[int, str]:
@@ -73,14 +75,16 @@ def simulate(tmp_path: Path):  # type: ignore[no-untyped-def]
         ),
     ],
 )
-def test_the_story_is_told_in_full(simulate, name: str, options: tuple[str, ...], spec: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+def test_the_story_is_told_in_full(
+    simulate: Simulate, name: str, options: tuple[str, ...], spec: dict[str, Any]
+) -> None:
     rate = () if "--rate" in options else ("--rate", "50/s")
     code, output = simulate(*rate, *options, **spec)
     assert code == 0
     assert_golden(GOLDEN / f"{name}.txt", output)
 
 
-def test_for_programs_there_is_all_of_it_as_json(simulate) -> None:  # type: ignore[no-untyped-def]
+def test_for_programs_there_is_all_of_it_as_json(simulate: Simulate) -> None:
     code, output = simulate("--scenario", "errors:5%", "--rate", "50/s", "-o", "json")
     assert code == 0
     found = json.loads(output)
@@ -98,7 +102,7 @@ def test_for_programs_there_is_all_of_it_as_json(simulate) -> None:  # type: ign
     ],
     ids=["more than replicas says", "more with each step", "by labels"],
 )
-def test_an_autoscaled_version_has_the_servers_that_its_rollout_needs(simulate, spec: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
+def test_an_autoscaled_version_has_the_servers_that_its_rollout_needs(simulate: Simulate, spec: dict[str, Any]) -> None:
     _, fixed = simulate("--rate", "50/s", "-o", "json")
     _, output = simulate("--rate", "50/s", "-o", "json", **spec)
     found = json.loads(output)
@@ -106,12 +110,12 @@ def test_an_autoscaled_version_has_the_servers_that_its_rollout_needs(simulate, 
     assert found["ended"] < json.loads(fixed)["ended"] + 5, "next to no time is lost until they are there"
 
 
-def test_an_autoscaled_version_that_never_becomes_ready_is_still_told_so(simulate) -> None:  # type: ignore[no-untyped-def]
+def test_an_autoscaled_version_that_never_becomes_ready_is_still_told_so(simulate: Simulate) -> None:
     _, output = simulate("--scenario", "unready", autoscaling={"minReplicas": 2, "maxReplicas": 4})
     assert "reason ProgressDeadlineExceeded" in output
 
 
-def test_an_undecided_step_goes_on_by_itself_when_the_evidence_comes(simulate) -> None:  # type: ignore[no-untyped-def]
+def test_an_undecided_step_goes_on_by_itself_when_the_evidence_comes(simulate: Simulate) -> None:
     live = {**only(errorRate="1%"), "evidence": "Live"}
     code, output = simulate("--scenario", "quiet+20m", "--rate", "50/s", "-o", "json", sla=live)
     found = json.loads(output)
@@ -125,7 +129,7 @@ def test_an_undecided_step_goes_on_by_itself_when_the_evidence_comes(simulate) -
     assert found["steps"][0]["ended"] > 1200
 
 
-def test_what_is_undecided_when_a_recording_ends_is_told_so(simulate, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_undecided_when_a_recording_ends_is_told_so(simulate: Simulate, tmp_path: Path) -> None:
     rows = [f"{at},{arm},{at},0,0" for at in (0, 600) for arm in ("canary", "stable")]
     (tmp_path / "a.csv").write_text("\n".join(["at,arm,requests,errors,slower_than_5", *rows]))
     live = {**only(errorRate="1%"), "evidence": "Live"}
@@ -135,7 +139,9 @@ def test_what_is_undecided_when_a_recording_ends_is_told_so(simulate, tmp_path: 
     assert "goes on by itself" in output
 
 
-def test_a_step_that_nothing_comes_of_is_not_followed_for_ever(simulate, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_step_that_nothing_comes_of_is_not_followed_for_ever(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four weeks, which the bake may take after it, were a quarter of an hour of computing."""
     monkeypatch.setattr("pinn_operator.simulate.story.PATIENCE", 3600.0, raising=False)
     steps = [{"weight": 10, "hold": "1m"}, {"weight": 100, "hold": "7d"}]
@@ -146,14 +152,14 @@ def test_a_step_that_nothing_comes_of_is_not_followed_for_ever(simulate, monkeyp
     assert 3600 < found["ended"] < 3600 + 600
 
 
-def test_the_same_seed_tells_the_same_story_and_another_one_another(simulate) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_seed_tells_the_same_story_and_another_one_another(simulate: Simulate) -> None:
     options = ("--scenario", "errors:5%", "--rate", "50/s", "-o", "json")
     assert simulate(*options, "--seed", "1") == simulate(*options, "--seed", "1")
     assert simulate(*options, "--seed", "1") != simulate(*options, "--seed", "2")
 
 
 @pytest.mark.parametrize(("expected", "code"), [("RolledBack", 0), ("Promoted", 1)])
-def test_the_exit_code_says_whether_it_came_to_what_was_expected(simulate, expected: str, code: int) -> None:  # type: ignore[no-untyped-def]
+def test_the_exit_code_says_whether_it_came_to_what_was_expected(simulate: Simulate, expected: str, code: int) -> None:
     assert simulate("--scenario", "errors:30%", "--expect", expected)[0] == code
 
 
@@ -172,13 +178,15 @@ def test_the_exit_code_says_whether_it_came_to_what_was_expected(simulate, expec
         (("--expect", "promoted"), "is none of Promoted, RolledBack"),
     ],
 )
-def test_an_option_that_is_no_use_is_refused_with_the_remedy(simulate, options: tuple[str, ...], said: str) -> None:  # type: ignore[no-untyped-def]
+def test_an_option_that_is_no_use_is_refused_with_the_remedy(
+    simulate: Simulate, options: tuple[str, ...], said: str
+) -> None:
     code, output = simulate(*options)
     assert code == 2
     assert said in output
 
 
-def test_a_manifest_that_an_api_server_would_refuse_is_refused_in_its_words(simulate) -> None:  # type: ignore[no-untyped-def]
+def test_a_manifest_that_an_api_server_would_refuse_is_refused_in_its_words(simulate: Simulate) -> None:
     code, output = simulate(rollout={"steps": [{"weight": 50, "hold": "1m"}]})
     assert code == 2
     assert "spec.rollout.steps" in output

@@ -11,6 +11,7 @@ from typing import Final
 
 from pinn_operator.api.spec import CustomGate, Spec
 from pinn_operator.api.units import fraction, seconds, unless_off
+from pinn_operator.decide.evidence.counters import CUSTOM
 from pinn_operator.decide.evidence.eprocess import SMALLEST_LIMIT
 
 ALPHA: Final = 0.01
@@ -87,7 +88,7 @@ def _all_gates(spec: Spec, bounds: Sequence[float]) -> Iterator[Gate]:
 
 
 def _custom(gate: CustomGate) -> Gate:
-    bad, total = f"custom/{gate.name}/bad", f"custom/{gate.name}/total"
+    bad, total = f"{CUSTOM}{gate.name}/bad", f"{CUSTOM}{gate.name}/total"
     return Gate(gate.name, "were bad", total, share(bad, gate.promote), share(bad, gate.abort))
 
 

@@ -100,10 +100,8 @@ def rules_of(spec: Spec) -> Rules:
 
 def _hard_limits(spec: Spec) -> Iterator[Sustained]:
     """A hard latency between two bounds of the histogram is judged by the higher one: it must be surely broken."""
-    rollback, shortest = (
-        spec.sla.rollback,
-        2 * seconds(spec.metrics.interval),
-    )  # a window of less never has events in both of its halves
+    rollback = spec.sla.rollback
+    shortest = 2 * seconds(spec.metrics.interval)  # a window of less never has events in both of its halves
     if limit := share("errors", rollback.error_rate.above):
         span = max(shortest, seconds(rollback.error_rate.for_))
         yield Sustained("rollback.errorRate", "errors", "requests", limit.share, span, limit.text)

@@ -24,7 +24,7 @@ from typing import Any, Final
 from benchmarks.load import wrk
 from benchmarks.load.options import Option, body, mistakes, random_options
 from benchmarks.load.processes import Program, free_port, post, samples, started, wait_until_ready
-from benchmarks.peers.catalogue import OURS, OURS_V2, PEERS, Contender, Launch
+from benchmarks.peers.catalogue import NOTHING, OURS, OURS_V2, PEERS, Contender, Launch
 from benchmarks.peers.environments import environment, version
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -61,7 +61,7 @@ class Turn:
 def measure() -> dict[str, Any]:
     """All figures, also written as a table and a plot beside the JSON."""
     wrk.require()
-    contenders = (OURS, OURS_V2, *PEERS)
+    contenders = (OURS, OURS_V2, *PEERS, NOTHING)
     versions = {contender.name: contender.version() for contender in contenders}
     same_engine()
     turns: dict[str, list[Turn]] = {contender.name: [] for contender in contenders}
@@ -142,6 +142,8 @@ def running(contender: Contender) -> Iterator[tuple[Program, Launch]]:
 
 def check(contender: Contender, launch: Launch, options: Sequence[Option]) -> None:
     """Every answer is 200 and right, or the run ends here: speed without that means nothing."""
+    if contender.answer is None:
+        return
     for option in options:
         status, text = post(launch.url + contender.path, body(contender.question(option)))
         if status != 200:
@@ -173,6 +175,9 @@ def summary(turns: dict[str, list[Turn]], versions: dict[str, str]) -> dict[str,
         "share_of_the_best_peers_p99": best("p99_ms", min, 3),
         "times_the_best_peers_v2_rate": best("per_second", max, 2, v2=True),
         "times_the_best_peers_v2_rate_per_cpu_second": best("per_cpu_second", max, 2, v2=True),
+        "times_the_best_peers_rate_of_a_fixed_answer": round(
+            medians[NOTHING.name]["per_second"] / max(medians[peer.name]["per_second"] for peer in PEERS), 2
+        ),
         "failed": sum(turn.failed for of in turns.values() for turn in of),
         "load_generator_was_the_limit": any(turn.generator_busy > BUSY for of in turns.values() for turn in of),
         "versions": versions,
@@ -208,7 +213,8 @@ def table(figures: dict[str, Any]) -> str:
             *rows,
             "",
             f"Against the best peer: {figures['times_the_best_peers_rate']} times the requests/s, "
-            f"{figures['share_of_the_best_peers_p99']} of the p99.",
+            f"{figures['share_of_the_best_peers_p99']} of the p99. What only reads and sends a fixed answer has "
+            f"{figures['times_the_best_peers_rate_of_a_fixed_answer']} times its requests/s.",
             "",
         ]
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,16 +51,17 @@ class Contender:
     launch: Callable[[int, Path], Launch]
     path: str
     package: str
-    """What is installed, in an environment bench-PACKAGE unless it is ours."""
+    """What is installed, in an environment bench-PACKAGE unless it is in ours."""
     question: Callable[[Option], Any] = field(default=lambda option: option)
-    answer: Callable[[Any], Mapping[str, Any]] = field(default=lambda document: document)
+    answer: Callable[[Any], Mapping[str, Any]] | None = field(default=lambda document: document)
+    """The numbers in what it says; None where they are no answer to the question."""
     v2: bool = False
     """Whether it is asked in the Open Inference Protocol, version 2."""
 
     def version(self) -> str:
         """Of what is measured."""
-        if self.package == OWN:
-            return importlib.metadata.version(OWN)
+        if self.package in (OWN, NOTHING.package):
+            return importlib.metadata.version(self.package)
         return version(environment(f"bench-{self.package}"), self.package)
 
 
@@ -74,6 +76,11 @@ def ours(*, rpc: bool = False) -> Callable[[int, Path], Launch]:
         return Launch(command, env, url, f"{url}/v2/health/ready", f"http://127.0.0.1:{admin}", target)
 
     return launch
+
+
+def _nothing(port: int, _: Path) -> Launch:
+    url = f"http://127.0.0.1:{port}"
+    return Launch([sys.executable, "-m", "benchmarks.peers.nothing", str(port)], IMPORTS, url, url)
 
 
 def _fastapi(port: int, _: Path) -> Launch:
@@ -208,6 +215,9 @@ def _only_one(document: Any) -> dict[str, Any]:
 INFER: Final = f"/v2/models/{V2_NAME}/infer"
 OURS: Final = Contender("pinn-server", ours(), "/predict", OWN)
 OURS_V2: Final = Contender("pinn-server, v2", ours(), INFER, OWN, question=_tensors, answer=_from_tensors, v2=True)
+NOTHING: Final = Contender("a fixed answer", _nothing, "/predict", "uvloop", answer=None)
+"""No peer: what the sockets alone take, read and written by the event loop that this server stands on."""
+
 PEERS: Final = (
     Contender("MLServer", mlserver, INFER, "mlserver", question=_tensor, answer=_from_tensor, v2=True),
     Contender("FastAPI", _fastapi, "/predict", "fastapi"),

@@ -27,6 +27,7 @@ from pinn_operator.api.status import Side, Status, Verdict
 from pinn_operator.decide.shares import in_force
 from pinn_operator.errors import Conflict, Unavailable
 from pinn_operator.reconcile import Pass
+from pinn_operator.report.not_understood import SAYS
 
 CONTROLLER = "pinndeployment"
 CONDITIONS = ("Ready", "Available", "Reconciling", "Stalled", "Progressing")
@@ -80,6 +81,10 @@ class Monitoring:
     def note(self, finished: Pass) -> None:
         """The series of an object: what its status said when the pass began, and what the pass decided."""
         self._objects.note(finished)
+
+    def not_understood(self, key: Key) -> None:
+        """An object that cannot be read is not Ready, whatever was last known of it."""
+        self._objects.not_understood(key)
 
     def forget(self, key: Key) -> None:
         """An object that is gone leaves no series behind."""
@@ -135,6 +140,10 @@ class _Objects:
         for outcome in OUTCOMES:
             self._rollouts.labels(*key, outcome).inc(_ended(finished.plan) == outcome)
         self._way_back(finished)
+
+    def not_understood(self, key: Key) -> None:
+        for condition, status in SAYS.items():
+            self._condition.labels(*key, condition).set(status == "True")
 
     def forget(self, key: Key) -> None:
         self._back_since.pop(key, None)

@@ -144,8 +144,10 @@ class Wakeups:
                 after = await self._pass(key, slot, slot.is_contested())
             except Exception as error:  # noqa: BLE001 - one object's bug must not stop the others
                 failures += 1
+                if isinstance(error, NotUnderstood):
+                    self._monitoring.not_understood(key)
                 wakes = isinstance(error, Conflict | NotUnderstood)
-                event, seconds = slot.woken if wakes else asyncio.Event(), _pause(error, failures)
+                event, seconds = slot.woken if wakes else asyncio.Event(), _pause(key, error, failures)
             else:
                 failures = 0
                 if after is None and not slot.woken.is_set():
@@ -186,14 +188,16 @@ async def _rest_from_mending(key: Key, slot: _Slot) -> None:
         await asyncio.sleep(left)
 
 
-def _pause(error: Exception, failures: int) -> float:
+def _pause(key: Key, error: Exception, failures: int) -> float:
     """Growing, scattered, bounded, and within the bound not shorter than the server asked for."""
     if isinstance(error, Unavailable | Conflict):
-        log.info("pass_again", error=str(error))
-    elif isinstance(error, ApiError | NotUnderstood):
-        log.warning("pass_refused", error=str(error))
+        log.info("pass_again", object=str(key), error=str(error))
+    elif isinstance(error, NotUnderstood):
+        log.warning("not_understood", object=str(key), error=str(error))
+    elif isinstance(error, ApiError):
+        log.warning("pass_refused", object=str(key), error=str(error))
     else:
-        log.error("pass_failed", exc_info=error)
+        log.error("pass_failed", object=str(key), exc_info=error)
     asked = min(error.retry_after or 0.0, LONGEST_PAUSE) if isinstance(error, ApiError) else 0.0
     grown = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
     return max(asked, grown * random.uniform(0.7, 1.0))  # noqa: S311 - scatter, not a secret

@@ -237,3 +237,12 @@ async def test_metrics_and_probes_are_answered_while_it_runs_and_not_after() -> 
                 assert "pinn_operator_leader" in await answer.text()
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.get(address + "/healthz")
+
+
+def test_an_object_that_cannot_be_read_any_more_is_not_ready() -> None:
+    monitoring = Monitoring()
+    monitoring.note(_finished(("Ready", "True")))
+    assert _condition(monitoring, "Ready") == 1
+    monitoring.not_understood(KEY)
+    assert _condition(monitoring, "Ready") == 0
+    assert _condition(monitoring, "Stalled") == 1

@@ -12,7 +12,7 @@ import pytest
 from pinn_operator.api.names import API_VERSION, KIND, LABEL_OBJECT
 from pinn_operator.api.observed import ChildId, Key
 from pinn_operator.decide import decide
-from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
+from pinn_operator.errors import ApiError, Conflict, NotUnderstood, Refused, Unavailable
 from pinn_operator.kube import AUTOSCALER, CUSTOM_METRICS, NAMED, WRITTEN, Kind, Kube
 from pinn_operator.monitoring import Monitoring
 from pinn_operator.reconcile import REFUSED_AGAIN, Context, Pass, reconcile
@@ -147,6 +147,24 @@ async def test_pauses_after_errors_grow_and_are_bounded(wakeups_of: Make, error:
         assert 0.7 * grown - 0.001 <= pause <= grown + 0.001
     assert pauses[-1] >= 0.7 * LONGEST_PAUSE
     assert len(pauses) < 20
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (Unavailable(503, "Busy", "busy"), "pass_again"),
+        (Refused(403, "Forbidden", "no"), "pass_refused"),
+        (ValueError("a bug"), "pass_failed"),
+        (NotUnderstood({}, "spec.gpu", "no such policy"), "not_understood"),
+    ],
+)
+async def test_the_log_names_the_object_whose_pass_ended_with_an_error(
+    wakeups_of: Make, error: Exception, event: str
+) -> None:
+    with capture_logs() as logs:
+        wakeups_of(Passes(error)).wake(KEY)
+        await asyncio.sleep(1)
+    assert {(line["event"], line["object"]) for line in logs} == {(event, str(KEY))}
 
 
 async def test_events_do_not_shorten_the_pause_after_an_error(wakeups_of: Make) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from pinn_operator.api.plan import Phase
-from pinn_operator.plugin.explain import REASONS
+from pinn_operator.plugin.explain import ELSEWHERE, REASONS
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/troubleshoot.md"
+HOW_TO = Path(__file__).parents[2] / "docs/how-to"
+PAGE = HOW_TO / "troubleshoot.md"
 NO_REASONS = {"NoStatus"}
 """Of the command line alone: there is no condition yet."""
 
@@ -21,3 +22,8 @@ def test_a_reason_of_a_condition_is_explained(reason: str) -> None:
     assert headed or f"| `{reason}` |" in page, (
         f"docs/how-to/troubleshoot.md has neither a section nor a row for {reason}"
     )
+
+
+@pytest.mark.parametrize("reason", sorted(reason for name, reason in ELSEWHERE if name == "GpuSatisfied"))
+def test_a_reason_of_gpus_is_explained(reason: str) -> None:
+    assert re.search(rf"^\| (?:True|False) \| .*`{reason}`", (HOW_TO / "gpu.md").read_text(), re.MULTILINE)

@@ -35,6 +35,7 @@ PROMOTE: Final = "kubectl pinn promote {name} -n {namespace}"
 ABORT: Final = "kubectl pinn abort {name} -n {namespace}"
 UNDO: Final = "kubectl pinn undo {name} -n {namespace}"
 PODS: Final = "kubectl -n {namespace} get pods -l pinn.dev/deployment={name} -L pinn.dev/revision"
+GPU_OR_CPU: Final = "or let CPUs stand in: spec.gpu.policy: Prefer"
 LOGS: Final = "kubectl -n {namespace} logs -l pinn.dev/deployment={name} -c server --tail=50"
 
 REASONS: Final[Mapping[str, Remedy]] = {
@@ -62,6 +63,14 @@ REASONS: Final[Mapping[str, Remedy]] = {
             f"{UNDO}    # make the spec say what serves",
             "kubectl pinn retry {name} -n {namespace}    # if the cause was elsewhere and is gone",
         ),
+    ),
+    "NotUnderstood": Remedy(
+        "the object holds what this release of the operator does not know; nothing is changed until it can be read",
+        ("upgrade the operator, or set the field it names to what this release knows",),
+    ),
+    "ChildChanged": Remedy(
+        "somebody changes a child again and again, and the operator puts it back",
+        ("take the child out of the tool that it names, or say in spec what it should be",),
     ),
     "Unavailable": Remedy(
         "no server of the stable revision is ready: callers get no answer",
@@ -101,6 +110,18 @@ REASONS: Final[Mapping[str, Remedy]] = {
 }  # fmt: skip
 """By the reason of a condition."""
 
+ELSEWHERE: Final[Mapping[tuple[str, str], Remedy]] = {
+    ("Ready", "RollingBack"): Remedy(
+        "the rollback takes longer than spec.rollout.rollbackWithin: callers may still meet the version that is sent back",
+        (PODS, "docs/runbooks/PINNRollbackStuck.md has what to do by hand"),
+    ),
+    ("GpuSatisfied", "OnCpus"): Remedy("servers on CPUs stand in, and go when a GPU is free"),
+    ("GpuSatisfied", "Starting"): Remedy("servers start on their GPUs"),
+    ("GpuSatisfied", "Unschedulable"): Remedy("a server finds no GPU", ("free a GPU or add a node", GPU_OR_CPU)),
+    ("GpuSatisfied", "Refused"): Remedy("servers with a GPU may not be created", ("raise the quota it names", GPU_OR_CPU)),
+}  # fmt: skip
+"""By condition and reason, where the reason alone says something else or nothing."""
+
 VERDICTS: Final[Mapping[str, Remedy]] = {
     "Failing": Remedy("a limit is broken, proven; the traffic goes back to stable"),
     "Undecided": Remedy("it takes more evidence", ("wait; more traffic to the new version gives it sooner",)),
@@ -122,6 +143,16 @@ VERDICTS: Final[Mapping[str, Remedy]] = {
     "Passing": Remedy("the evidence suffices"),
 }
 """By the verdict of a gate."""
+TROUBLE: Final = {
+    "Stalled": True,
+    "Ready": False,
+    "Available": False,
+    "Progressing": False,
+    "GpuSatisfied": False,
+    "Contested": True,
+}
+"""What a condition says where there is something to explain."""
+UNKNOWN: Final = Remedy("", ("kubectl -n {namespace} describe pinn {name}",))
 BY_TIME: Final = Remedy("it is judged over time, not by events: nothing but waiting gives it sooner")
 
 
@@ -147,12 +178,12 @@ def _conditions(found: Standing) -> Iterator[Finding]:
     told = set()
     if not found.conditions and not found.outdated:
         yield _finding("not Ready: NoStatus", "", REASONS["NoStatus"], found)
-    for name, wrong in (("Stalled", True), ("Ready", False), ("Available", False), ("Progressing", False)):
+    for name, wrong in TROUBLE.items():
         condition = found.conditions.get(name)
         if condition is None or condition.holds is not wrong or condition.reason in told:
             continue
         told.add(condition.reason)
-        remedy = REASONS.get(condition.reason, Remedy("", ("kubectl -n {namespace} describe pinn {name}",)))
+        remedy = ELSEWHERE.get((name, condition.reason)) or REASONS.get(condition.reason, UNKNOWN)
         title = f"{name}: {condition.reason}" if wrong else f"not {name}: {condition.reason}"
         yield _finding(title, condition.message, remedy, found)
 

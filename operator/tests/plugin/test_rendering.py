@@ -66,7 +66,16 @@ def test_every_phase_of_the_operator_is_explained(phase: Phase) -> None:
 
 
 @pytest.mark.parametrize(
-    "reason", ["ChildRefused", "PodsRefused", "PodsNotStarting", "ProgressDeadlineExceeded", "Unavailable"]
+    "reason",
+    [
+        "ChildRefused",
+        "PodsRefused",
+        "PodsNotStarting",
+        "ProgressDeadlineExceeded",
+        "Unavailable",
+        "NotUnderstood",
+        "RollingBack",
+    ],
 )
 def test_every_trouble_has_something_to_do(reason: str) -> None:
     obj = pinn("1.0.0", {"conditions": [condition("Ready", False, reason, "because of this")]})
@@ -75,6 +84,27 @@ def test_every_trouble_has_something_to_do(reason: str) -> None:
     assert found[0].do
     assert "because of this" in found[0].why
     assert "{" not in "".join(found[0].do), "a placeholder was left"
+
+
+@pytest.mark.parametrize(
+    ("name", "holds", "reason"),
+    [("Contested", True, "ChildChanged"), ("GpuSatisfied", False, "Unschedulable"), ("GpuSatisfied", False, "Refused")],
+)
+def test_what_a_person_has_to_end_is_explained_though_the_object_is_ready(name: str, holds: bool, reason: str) -> None:
+    said = [condition("Ready", True, "Serving", ""), condition(name, holds, reason, "by whom")]
+    obj = pinn("1.0.0", {"conditions": said})
+    (found, *_) = explained(standing_of(obj), NOW)
+    assert found.needs
+    assert "by whom" in found.why
+
+
+@pytest.mark.parametrize("reason", ["OnCpus", "Starting"])
+def test_gpus_that_are_waited_for_need_nobody(reason: str) -> None:
+    said = [condition("Ready", True, "Serving", ""), condition("GpuSatisfied", False, reason, "2 of 3")]
+    obj = pinn("1.0.0", {"conditions": said})
+    (found, *_) = explained(standing_of(obj), NOW)
+    assert not found.needs
+    assert "first revision" not in found.means
 
 
 @pytest.mark.parametrize("verdict", get_args(Verdict))

@@ -21,6 +21,7 @@ from pinn_inference.cache import ResultCache
 from pinn_inference.engines import Shape
 from pinn_inference.engines.choice import Engines, Options
 from pinn_inference.engines.far import FarEngines
+from pinn_inference.engines.far import Options as FarOptions
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.errors import ModelError, PinnError
 from pinn_inference.evaluation import Evaluation, Observer
@@ -149,14 +150,19 @@ def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
     return model
 
 
-async def prepared(model: Model) -> None:
-    """Waits for the worker of a model that is evaluated by one, and tries the model there. Raises ModelError."""
+async def prepared(model: Model, another_serves: bool = False) -> None:
+    """Waits for the worker of a model that is evaluated by one, and tries the model there. Raises ModelError.
+
+    Where another serves meanwhile, a model that may not be evaluated without a GPU waits for that, too. A server's first does
+    not: a server that listens can say what it lacks.
+    """
     engines = model.engines
-    if isinstance(engines, Engines):
-        return
     try:
-        await engines.ready()
-        await trial.passed_far(model.predictor.evaluation, model.artifact.manifest.accuracy.served.largest)
+        if isinstance(engines, FarEngines):
+            await engines.ready()
+            await trial.passed_far(model.predictor.evaluation, model.artifact.manifest.accuracy.served.largest)
+        elif another_serves:
+            await engines.ready()
     except BaseException:
         await engines.close()
         raise
@@ -183,7 +189,9 @@ def _far(artifact: Artifact, problem: Formulation, settings: Settings) -> FarEng
     if settings.engine in {"litert", "gpu"} or settings.gpu_policy == "require":
         said = f"the engine {settings.engine} and the GPU policy {settings.gpu_policy}"
         raise ModelError(f"{name} is evaluated by TensorFlow on the CPU, which {said} do not allow; convert it")
-    return FarEngines(*parcel(name, artifact.files[name], problem))
+    return FarEngines(
+        *parcel(name, artifact.files[name], problem), FarOptions(solver_fallback=settings.fallback_solver)
+    )
 
 
 def parcel(name: str, content: bytes, problem: Formulation) -> tuple[bytes, Shape]:

@@ -36,7 +36,7 @@ class Counts:
 
 class ModelCache(Generic[S, M]):
     """The `limit` models used last. `load` builds and tries one from its source, which `key` names: its digest, say; `prepare`
-    does on the loop what is left to do before it may be used.
+    does on the loop what is left to do before it may be used, and is told whether there is another that serves meanwhile.
 
     An evicted model lives on while somebody holds it. Only for use on one event loop.
     """
@@ -46,7 +46,7 @@ class ModelCache(Generic[S, M]):
         load: Callable[[S], M],
         limit: int,
         key: Callable[[S], Hashable],
-        prepare: Callable[[M], Awaitable[None]] | None = None,
+        prepare: Callable[[M, bool], Awaitable[None]] | None = None,
     ) -> None:
         if limit < 1:
             raise ValueError("a cache of models holds at least one")
@@ -89,7 +89,7 @@ class ModelCache(Generic[S, M]):
         try:
             model = await self.off_the_loop(lambda: self._load(source))
             if self._prepare is not None:
-                await self._prepare(model)
+                await self._prepare(model, bool(self._models))
         except BaseException:
             self.counts.failures += 1
             raise

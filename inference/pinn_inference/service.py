@@ -5,6 +5,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -45,6 +46,9 @@ RENEW_SECONDS: Final = 5.0
 CLOSING: Final = 5.0
 """Seconds that closing waits for what runs in the background: a model that is being retired, or loaded."""
 
+SOLVING: Final = 2
+"""Threads for what the operator asks of the reference solver; further questions wait."""
+
 JSON: Final = "application/json"
 
 
@@ -69,8 +73,9 @@ class Service:
         self._predict = PredictEndpoint(lambda: self.model.codec, metrics, settings.max_batch)
         self._infer = v2.InferEndpoint(lambda: self.model.tensors, metrics, settings.max_batch)
         self._tasks: set[asyncio.Task[object]] = set()
+        self._threads = ThreadPoolExecutor(SOLVING, thread_name_prefix="shadow")
         self._gauges()
-        self._telemetry = _telemetry(metrics, _label(self.model))
+        self._telemetry = _telemetry(metrics, lambda: _label(self.model))
         state.checks.append(lambda: self.model.engines.complaint() or "")
 
     @classmethod
@@ -118,7 +123,7 @@ class Service:
         settings, method = self._settings, f"/{rpc.SERVICE}/ModelInfer"
         infer = rpc.InferEndpoint(lambda: self.model.tensors, self._metrics, settings.max_batch)
         limited = self._limited({method: {"POST": infer}})[method]["POST"]
-        options = rpc.Options(settings.max_body, settings.access_log)
+        options = rpc.Options(settings.max_body, settings.timeout, settings.access_log)
         return rpc.Rpc(limited, lambda: self.model.tensors, self._state, options)
 
     async def warm_up(self) -> None:
@@ -168,9 +173,10 @@ class Service:
         return {"result": done.result, "detail": done.sentence, "seconds": round(done.seconds, 3), **self.describe()}
 
     async def close(self) -> None:
-        """Ends workers and threads."""
+        """Ends workers, and lets threads go."""
         self._closing.set()
         self._cache.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSING)
         self.model.predictor.fallback.close()
@@ -372,7 +378,8 @@ class Service:
         return {"answers": replies, "solver": solved, "violations": violations, **_label(model)}
 
     async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, Any]]:
-        """In a thread: it is nobody's answer, and may take as long as a solver takes."""
+        """In a thread, for which the end of the process does not wait: it is nobody's answer, and may take as long as a solver
+        takes."""
         problem = model.predictor.problem
 
         def named(values: Sequence[float]) -> dict[str, float]:
@@ -382,7 +389,7 @@ class Service:
             solved = (problem.solve(problem.any_point(question)) for question in questions)
             return [{**named(values), "error_bound": named(bounds)} for values, bounds in solved]
 
-        return await asyncio.to_thread(solve)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, solve)
 
 
 def _with_solver(codec: Codec) -> Codec:
@@ -421,7 +428,7 @@ def _page(model: Callable[[], Model]) -> Routes:
     return {"/docs": {"GET": get}}
 
 
-def _telemetry(metrics: Metrics, label: dict[str, str]) -> "Telemetry | None":
+def _telemetry(metrics: Metrics, label: Callable[[], dict[str, str]]) -> "Telemetry | None":
     """Where the environment names a collector. The library is imported then and not else."""
     if not tracing.collector_is_named():
         return None

@@ -8,9 +8,11 @@ names: who counts once cannot count differently.
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -49,13 +51,21 @@ EVERY_MS: Final = "60000"
 CLOSING: Final = 2.0
 """Seconds that the last spans and metrics may take when the server ends; a collector that is away must not hold it."""
 
+THREADS: Final = 3
+"""For metrics that are on their way when the server ends, and for the last ones and the last spans."""
+
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class Telemetry:
-    """What is sent to a collector. Calls never wait for it: spans beyond a bounded queue are dropped."""
+    """What is sent to a collector. Calls never wait for it: spans beyond a bounded queue are dropped.
 
-    def __init__(self, metrics: Metrics, label: Mapping[str, str], spans: SpanProcessor | None = None) -> None:
+    `label` says which model is in use. Sending has threads of its own: whoever ends a loop waits for the loop's.
+    """
+
+    def __init__(
+        self, metrics: Metrics, label: Callable[[], Mapping[str, str]], spans: SpanProcessor | None = None
+    ) -> None:
         ours = Resource({"service.name": "pinn-server", "service.version": __version__})
         self._resource = ours.merge(
             OTELResourceDetector().detect()
@@ -63,9 +73,10 @@ class Telemetry:
         self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)
         self._provider.add_span_processor(spans or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(SCOPE.name, SCOPE.version)
-        self._metrics, self._label = metrics, {f"pinn.model.{key}": value for key, value in label.items()}
+        self._metrics, self._label = metrics, label
         self._began = time.time_ns()
         self._exporter = OTLPMetricExporter()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="telemetry")
 
     def traced(self, routes: Routes) -> Routes:
         """The same routes, each call a span."""
@@ -83,16 +94,15 @@ class Telemetry:
 
     async def send_metrics(self) -> None:
         """Sends them once: read on the loop's thread, sent from another. The library logs what fails."""
-        data = self.data()
-        await asyncio.to_thread(self._exporter.export, data)
+        await self._in_thread(partial(self._exporter.export, self.data()))
 
     async def close(self) -> None:
-        """Sends what is left, for a moment at most."""
+        """Sends what is left, for a moment at most; nobody waits for a thread that waits for the collector."""
+        flush = partial(self._provider.force_flush, int(CLOSING * 1000))
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING):
-                await asyncio.gather(
-                    self.send_metrics(), asyncio.to_thread(self._provider.force_flush, int(CLOSING * 1000))
-                )
+                await asyncio.gather(self.send_metrics(), self._in_thread(flush))
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def data(self) -> MetricsData:
         """The metrics as they are now."""
@@ -101,10 +111,14 @@ class Telemetry:
         scope = ScopeMetrics(SCOPE, found, schema_url="")
         return MetricsData([ResourceMetrics(self._resource, [scope], schema_url="")])
 
+    async def _in_thread(self, work: Callable[[], object]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
     def _spanned(self, name: str, method: str, path: str, inner: Endpoint) -> Endpoint:
-        attributes = {"http.request.method": method, "http.route": path, **self._label}
+        route = {"http.request.method": method, "http.route": path}
 
         async def endpoint(request: Request) -> Answer:
+            attributes = {**route, **{f"pinn.model.{key}": value for key, value in self._label().items()}}
             with self._tracer.start_as_current_span(
                 name,
                 _callers(request),

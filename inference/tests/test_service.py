@@ -1,8 +1,11 @@
 """One server's parts at work together, in a real process: reload, warm-up, shadow, memory, detail."""
 
+import asyncio
 import json
 import shutil
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -95,6 +98,32 @@ def test_the_solver_says_how_far_it_can_be_from_the_truth_itself() -> None:
         (solved,) = httpx.post(f"{server.admin}/shadow", json=body, headers=TOKEN).json()["solver"]
         assert set(solved["error_bound"]) == {"price", "delta", "gamma", "vega", "theta", "rho"}
         assert 0 < solved["error_bound"]["price"] < 1e-9
+
+
+def test_a_solution_that_is_under_way_does_not_hold_the_end() -> None:
+    """As in a server, whose loop is ended by what ends this one: it waits for the loop's own threads."""
+    begun, over, solved = threading.Event(), threading.Event(), threading.Event()
+
+    def solve(_: object) -> tuple[tuple[float], tuple[float]]:
+        begun.set()
+        over.wait(20)
+        solved.set()
+        return (1.0,), (0.0,)
+
+    problem = SimpleNamespace(outputs=("price",), any_point=lambda question: question, solve=solve)
+    model: Any = SimpleNamespace(predictor=SimpleNamespace(problem=problem))
+
+    async def life() -> None:
+        service = await Service.open(settings.load(), State())
+        asked = asyncio.create_task(service._solved(model, [OPTION]))
+        while not begun.is_set():
+            await asyncio.sleep(0.005)
+        await service.close()
+        assert not asked.done()
+
+    asyncio.run(life())
+    assert not solved.is_set()
+    over.set()
 
 
 async def test_shadow_tells_which_item_breaks_which_invariant_though_callers_would_get_no_answer() -> None:

@@ -1,13 +1,18 @@
 """What a collector is sent by a real server: spans of its callers' traces, and the metrics of /metrics under the same names."""
 
+import json
+import shutil
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -155,6 +160,34 @@ def test_calls_are_answered_while_the_collector_is_away(monkeypatch: pytest.Monk
             assert all(client.post("/predict", json=QUESTION).status_code == 200 for _ in range(20))
         server.terminate()
         assert server.wait() == 0
+
+
+def test_a_collector_that_never_answers_does_not_hold_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setitem(ENVIRONMENT, "OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with ServerProcess.started(drain="0s") as server:
+            with server.client() as client:
+                assert all(client.post("/predict", json=QUESTION).status_code == 200 for _ in range(3))
+            server.terminate()
+            assert server.wait(6) == 0
+
+
+def test_a_span_names_the_model_in_use_after_a_reload(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, models: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setitem(ENVIRONMENT, "OTEL_BSP_SCHEDULE_DELAY", "50")
+    coarse, fine = (models / "black-scholes" / version for version in ("1.0.0", "2.0.0"))
+    folder = shutil.copytree(coarse, tmp_path / "model")
+    with ServerProcess.started(model_uri=f"file://{folder}", admin_token="sesame") as server:
+        with server.client() as client:
+            client.post("/predict", json=QUESTION)
+            shutil.copytree(fine, folder, dirs_exist_ok=True)
+            httpx.post(f"{server.admin}/reload", headers={"authorization": "Bearer sesame"}, timeout=10)
+            client.post("/predict", json=QUESTION)
+        eventually(lambda: len(collector.spans) == 2, 30)
+    told = [_attributes(span.attributes)["pinn.model.digest"] for span in collector.spans]
+    assert told == [json.loads((model / "manifest.json").read_text())["digest"] for model in (coarse, fine)]
 
 
 def test_a_server_without_a_collector_has_not_imported_the_library() -> None:

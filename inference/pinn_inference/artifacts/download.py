@@ -198,6 +198,7 @@ class Client:
                 transfer.begins(url, answer)
                 for chunk in self._chunks(answer, question):
                     transfer.takes(chunk)
+                transfer.ends()
                 return
 
     @contextmanager
@@ -285,6 +286,7 @@ class _Transfer:
         self._file = file
         self._most = most
         self._etag = ""
+        self._total: int | None = None
 
     def fields(self) -> dict[str, str]:
         """Of the next request: for the rest, where it is sure to be a rest of the same."""
@@ -302,12 +304,13 @@ class _Transfer:
         if answer.status == 206 and not self._continues(answer):
             self._from_the_start()
             raise _Broken("it changed while it was fetched")
+        length = _number(answer.headers.get("content-length", ""))
         if answer.status == 200:
             self._from_the_start()
+            self._total = length
             etag = answer.headers.get("etag", "")
             self._etag = "" if etag.startswith("W/") else etag
-        length = answer.headers.get("content-length", "")
-        if length.isdecimal() and len(length) < 20 and self.offset + int(length) > self._most:
+        if length is not None and self.offset + length > self._most:
             self._is_too_large()
 
     def takes(self, chunk: bytes) -> None:
@@ -317,15 +320,23 @@ class _Transfer:
         self._file.write(chunk)
         self.offset += len(chunk)
 
+    def ends(self) -> None:
+        """Nothing more comes of this answer. Raises _Broken where that was not the end: a server may send less than the rest."""
+        if self._total is not None and self.offset < self._total:
+            raise _Broken("only a part of it came")
+
     def _from_the_start(self) -> None:
         self._file.seek(0)
         self._file.truncate()
         self.offset = 0
 
     def _continues(self, answer: BaseHTTPResponse) -> bool:
-        found = re.match(r"bytes (\d{1,19})-", answer.headers.get("content-range", ""))
+        found = re.fullmatch(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19}|\*)", answer.headers.get("content-range", ""))
         same = answer.headers.get("etag", self._etag) == self._etag or self.question.unchanging
-        return found is not None and int(found[1]) == self.offset > 0 and same
+        if found is None or not int(found[1]) == self.offset > 0 or not same:
+            return False
+        self._total = self._total if found[2] == "*" else int(found[2])
+        return True
 
     def _is_refused(self, url: str, answer: BaseHTTPResponse) -> None:
         if answer.status in (412, 416) and self.offset:
@@ -342,6 +353,11 @@ class _Transfer:
             f"{self.question.said} has more than {self._most} bytes; "
             "the setting PINN_SERVER_MODEL_MAX_BYTES may allow a larger model"
         )
+
+
+def _number(said: str) -> int | None:
+    """Of bytes, where that is what a header field says."""
+    return int(said) if said.isdecimal() and len(said) < 20 else None
 
 
 def _shown_more(question: Question, url: str, answer: BaseHTTPResponse) -> bool:

@@ -94,15 +94,20 @@ class Token:
             return True
         if scheme.lower() != "bearer":
             return False
-        self._field = f"Bearer {self._token(_parameters(rest))}"
+        self._field = f"Bearer {self._token(rest)}"
         return True
 
-    def _token(self, asked: Mapping[str, str]) -> str:
-        realm = asked.get("realm", "")
-        if not realm.startswith("https://"):
+    def _token(self, challenge: str) -> str:
+        try:
+            asked = _parameters(challenge)
+            realm = urlsplit(asked.get("realm", ""))
+        except (IndexError, ValueError):  # a name with nothing behind it; an address that is none
+            said = "says where in a way that cannot be read; look at the host in spec.model.uri"
+            raise ModelError(f"the registry wants a token and {said}") from None
+        if realm.scheme != "https":
             raise ModelError("the registry wants a token from an address that is not https; nothing is sent there")
-        query = [*parse_qsl(urlsplit(realm).query), *((k, asked[k]) for k in ("service", "scope") if k in asked)]
-        url = urlsplit(realm)._replace(query=urlencode(query), fragment="").geturl()
+        query = [*parse_qsl(realm.query), *((k, asked[k]) for k in ("service", "scope") if k in asked)]
+        url = realm._replace(query=urlencode(query), fragment="").geturl()
         answer = self._client.read(Question(url, _Basic(self._login), moves=False))
         return _token_in(answer)
 

@@ -6,6 +6,7 @@ would add, credentials of a node or a service account, is nothing that a contain
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 DEFAULT_REGION: Final = "us-east-1"
 UNRESERVED_PATH: Final = "/-_.~"
+PORTS: Final = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True)
@@ -113,13 +115,18 @@ def _bucket(name: str, credentials: Credentials) -> Bucket:
 
 
 def _endpoint(said: str) -> str:
-    parts = urlsplit(said)
+    """In small letters and without a port that goes without saying: HTTP leaves it out of the host, which is signed."""
+    try:
+        parts = urlsplit(said.lower())
+        usual = parts.port in (None, PORTS.get(parts.scheme))
+    except ValueError:
+        raise ModelError(f"endpoint in {FIELD} is no address: write https://HOST or https://HOST:PORT") from None
     plain = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
+    if parts.scheme not in PORTS or not parts.hostname or not plain:
         raise ModelError(
             f"endpoint in {FIELD} is {parts.scheme}://{parts.hostname}...: write https://HOST or https://HOST:PORT"
         )
-    return said.lower()
+    return f"{parts.scheme}://{re.sub(r':[0-9]*$', '', parts.netloc) if usual else parts.netloc}"
 
 
 def _save_if_there(client: Client, question: Question, path: Path) -> None:

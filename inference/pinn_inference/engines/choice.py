@@ -20,7 +20,7 @@ from pinn_inference.engines.child import Child
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.engines.supervisor import Pool, Recipe, Worker
-from pinn_inference.errors import EngineError, SettingsError
+from pinn_inference.errors import EngineError, ModelError, SettingsError
 from pinn_inference.logs import event
 
 SLICE: Final = 2048
@@ -89,7 +89,7 @@ class Engines:
         self._xla: Pool | None = None
         self._xla_refused: str | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._strict = False
+        self._started = self._strict = False
 
     @property
     def shape(self) -> Shape:
@@ -101,17 +101,28 @@ class Engines:
         return self.options.policy != "never" and self.options.engine in {"auto", "gpu"}
 
     async def start(self) -> None:
-        """Starts the workers that are wanted from the beginning; does not wait for them.
+        """Starts the workers that are wanted from the beginning, unless they run already; does not wait for them.
 
         The policy holds from here on: before, nobody is served, and a model that is loaded is tried on LiteRT.
         """
-        self._strict = self.options.policy == "require"
+        if self._started:
+            return
+        self._started, self._strict = True, self.options.policy == "require"
         if self._gpu:
             self._gpu.start()
         elif self._wants_gpu:
             event(self._no_gpu, 30, policy=self.options.policy)
         if self.options.engine == "xla":
             self._start_xla()
+
+    async def ready(self) -> None:
+        """Where a GPU is required, waits until one is ready with this model. Raises ModelError where none comes up."""
+        if self.options.policy != "require":
+            return
+        await self.start()
+        lack = await self._gpu.up() if self._gpu else self._no_gpu
+        if lack:
+            raise ModelError(f"the GPU policy is require and no GPU worker came up: {lack}")
 
     async def close(self) -> None:
         """Ends every worker; LiteRT goes on answering, unless a GPU is required."""

@@ -1,10 +1,10 @@
 """All of a model in a worker process: a network in a format of others, evaluated as it is (automatic.py).
 
 The process that serves imports no TensorFlow and runs no graph of others. A question costs a round trip and some tapes, so this
-is for models that cannot be converted, and for the time until they are. While the worker is away, the reference solver answers.
+is for models that cannot be converted, and for the time until they are. While the worker is away, the reference solver answers,
+if it may; else nothing does, and the server is not ready.
 """
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,9 @@ PATIENCE: Final = 10.0
 
 @dataclass(frozen=True)
 class Options:
-    """Where a test puts its own."""
+    """`solver_fallback`: whether the reference solver answers while the worker is away. The others: where a test puts its own."""
 
+    solver_fallback: bool = False
     command: Sequence[str] = WORKER
     free_memory: Callable[[], int] = devices.free_memory
     starting: float = STARTING
@@ -60,13 +61,8 @@ class FarEngines:
             said = f"needs 1 GiB of free memory for TensorFlow, and {free >> 20} MiB are free"
             raise ModelError(f"the model's network {said}; convert it, or raise spec.resources")
         await self.start()
-        ends = asyncio.get_running_loop().time() + self._options.starting
-        while not (pool := self._running).ready:
-            if (lack := pool.workers[0].last_error) is not None:
-                raise ModelError(f"the model's network cannot be loaded: {lack}")
-            if asyncio.get_running_loop().time() > ends:
-                raise ModelError(f"the model's network was not loaded within {self._options.starting:g} s")
-            await asyncio.sleep(0.02)
+        if lack := await self._running.up():
+            raise ModelError(f"the model's network cannot be loaded: {lack}")
 
     async def close(self) -> None:
         """Ends the worker."""
@@ -87,11 +83,11 @@ class FarEngines:
         return Evaluated(await self._running.jets(points, deadline_s), NAME)
 
     def complaint(self) -> str | None:
-        """Nothing: while the worker is away the solver answers, if it may, and every answer says so."""
-        return None
+        """Why no traffic should come here, or None: the worker is away, and no solver may answer meanwhile."""
+        return None if self._options.solver_fallback else self.degraded()
 
     def degraded(self) -> str | None:
-        """Why answers are the solver's, or None."""
+        """Why answers are not the model's, or None."""
         lack = self._pool.lack() if self._pool is not None else ("it is not started", "")
         return f"the worker that evaluates the model is not ready: {lack[0]}" if lack else None
 

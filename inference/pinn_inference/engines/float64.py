@@ -1,11 +1,16 @@
 """NumPy, float64: the yardstick the float32 engines are measured against. Needs nothing but NumPy, and is slower."""
 
-import io
+from typing import Final
 
 import numpy as np
 
-from pinn_inference import network
+from pinn_inference import formats, network
 from pinn_inference.engines import Array, Jet
+from pinn_inference.formats import npz
+
+FILE: Final = "weights.npz"
+MOST_FEATURES: Final = 1000
+"""A network has as many as its first layer has inputs; each becomes an object of Python."""
 
 
 class Float64Engine:
@@ -14,8 +19,7 @@ class Float64Engine:
     name = "numpy-float64"
 
     def __init__(self, weights: bytes) -> None:
-        with np.load(io.BytesIO(weights), allow_pickle=False) as arrays:
-            self.network = _network({name: arrays[name] for name in arrays.files})
+        self.network = _network(npz.arrays(FILE, weights, formats.MOST))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -34,10 +38,12 @@ class Float64Engine:
 def _network(arrays: dict[str, Array]) -> network.Network:
     """Layer by layer w0, b0, w1, ...; `features` where they are not the first ones."""
     said = arrays.pop("features", None)
+    if said is not None and said.size > 4 * MOST_FEATURES:
+        raise ValueError(f"{FILE} has more than {MOST_FEATURES} features")
     features = network.FIRST_FEATURES if said is None else tuple(_feature(row) for row in said.tolist())
     layers = range(len(arrays) // 2)
     if not arrays or arrays.keys() != {f"{part}{i}" for part in "wb" for i in layers}:
-        raise ValueError(f"weights.npz has {', '.join(arrays) or 'nothing'}, not w0, b0, w1, b1, ...")
+        raise ValueError(f"{FILE} has {', '.join(arrays) or 'nothing'}, not w0, b0, w1, b1, ...")
     return network.Network(tuple(arrays[f"w{i}"] for i in layers), tuple(arrays[f"b{i}"] for i in layers), features)
 
 

@@ -268,6 +268,18 @@ class Pool:
         for worker in self.workers:
             worker.start()
 
+    async def up(self) -> str | None:
+        """Waits until a device would take a call. Says why none will: each has failed, or had all the time it may start in."""
+        loop, limit = asyncio.get_running_loop(), max(worker.recipe.start_limit for worker in self.workers)
+        ends = loop.time() + limit
+        while lack := self.lack():
+            if all(worker.last_error is not None for worker in self.workers):
+                return lack[0]
+            if loop.time() > ends:
+                return f"not ready within {limit:g} s"
+            await asyncio.sleep(0.02)
+        return None
+
     async def close(self) -> None:
         """Ends every process."""
         await asyncio.gather(*(worker.close() for worker in self.workers))

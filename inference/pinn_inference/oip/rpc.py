@@ -1,12 +1,15 @@
 """The protocol over gRPC, on the same event loop, with the limits and counts of HTTP. Imported only where it is switched on.
 
 A call is read here and not by the library: so a caller who is slow to send is cut off as over HTTP, and what is being
-read is bounded.
+read is bounded. It is answered in a task of its own, to the end, whether or not its caller still waits: the library would
+cancel it otherwise, and who has no patience with a slow server would be counted nowhere.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -51,9 +54,10 @@ _WAIT: Final = (("retry-after", "1"), ("grpc-retry-pushback-ms", "1000"))
 
 
 class Options(NamedTuple):
-    """How much is taken: bytes of a message; whether each call is logged."""
+    """How much is taken: bytes of a message, and seconds to send one; whether each call is logged."""
 
     max_body: int
+    timeout: float
     access_log: bool
 
 
@@ -189,7 +193,9 @@ class _Request:
     async def body(self) -> bytes:
         """The message, read once. Raises InvalidInput when there is none, Overloaded when too much lies here already."""
         if self.read_at is None:
-            message = await self._context.read()
+            message = None
+            with suppress(grpc.aio.BaseError):  # the port was closed meanwhile
+                message = await self._context.read()
             if not isinstance(message, bytes):
                 raise InvalidInput("the call ends without a message")
             self._hold(message)
@@ -208,6 +214,17 @@ class _Request:
             raise Overloaded(f"the server holds {HELD} bytes of unanswered requests already; come back in a second")
 
 
+class _Ending(NamedTuple):
+    """How a call ends: a status, a sentence where it failed, and the answer where it did not."""
+
+    code: Any
+    sentence: str
+    answer: bytes
+
+
+_Work = Callable[[_Request], Awaitable[bytes]]
+
+
 @dataclass
 class Rpc:
     """The service's methods. `infer` is an InferEndpoint, limited and counted."""
@@ -217,70 +234,94 @@ class Rpc:
     state: State
     options: Options
     _memory: _Held = field(default_factory=_Held)
+    _working: set[asyncio.Task[_Ending]] = field(default_factory=set)
     _refusals: Sparing = field(default_factory=Sparing)
     _failures: Sparing = field(default_factory=Sparing)
 
     def handler(self) -> Any:
         """All of them, as the library wants them."""
-        plain = {
+        told = {
             "ServerLive": (messages.ServerLiveRequest, self._live),
             "ServerReady": (messages.ServerReadyRequest, self._ready),
             "ModelReady": (messages.ModelReadyRequest, self._model_ready),
             "ServerMetadata": (messages.ServerMetadataRequest, self._server),
             "ModelMetadata": (messages.ModelMetadataRequest, self._model),
         }
-        methods = {
-            name: grpc.unary_unary_rpc_method_handler(self._told(name, request, tell))
-            for name, (request, tell) in plain.items()
-        }
+        methods = {name: self._told(name, request, tell) for name, (request, tell) in told.items()}
         # One message on the wire all the same: as a stream it is read when we ask for it, and not before.
-        methods["ModelInfer"] = grpc.stream_unary_rpc_method_handler(self._infer)
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
+        streams = {
+            name: grpc.stream_unary_rpc_method_handler(method)
+            for name, method in {**methods, "ModelInfer": self._infer}.items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, streams)
+
+    async def finish(self, seconds: float) -> None:
+        """Waits so long, at most, for calls whose callers have left."""
+        if self._working:
+            await asyncio.wait(self._working, timeout=seconds)
 
     async def _infer(self, _: Any, context: Any) -> bytes:
-        request = _Request(context, dict(context.invocation_metadata()), self._memory)
-        try:
-            answer: Answer = await self._answered("ModelInfer", request, context, lambda: self.infer(request))
-        finally:
-            request.release()
-        return answer.body
+        async def infer(request: _Request) -> bytes:
+            return (await self.infer(request)).body
 
-    def _told(self, name: str, kind: Any, tell: Callable[[Any], Any]) -> Callable[[bytes, Any], Awaitable[bytes]]:
+        return await self._answered("ModelInfer", context, infer)
+
+    def _told(self, name: str, kind: Any, tell: Callable[[Any], Any]) -> Callable[[Any, Any], Awaitable[bytes]]:
         """A method that needs no engine, and answers under any load."""
 
-        async def told(message: bytes, context: Any) -> bytes:
-            async def answer() -> bytes:
-                try:
-                    return bytes(tell(kind.FromString(message)).SerializeToString())
-                except DecodeError:
-                    raise InvalidInput(f"the message is no {name}Request") from None
+        async def answer(request: _Request) -> bytes:
+            message = await self._read(request)
+            try:
+                return bytes(tell(kind.FromString(message)).SerializeToString())
+            except DecodeError:
+                raise InvalidInput(f"the message is no {name}Request") from None
 
-            request = _Request(context, dict(context.invocation_metadata()), self._memory)
-            found: bytes = await self._answered(name, request, context, answer)
-            return found
+        async def told(_: Any, context: Any) -> bytes:
+            return await self._answered(name, context, answer)
 
         return told
 
-    async def _answered(self, method: str, request: _Request, context: Any, work: Callable[[], Awaitable[Any]]) -> Any:
-        """What comes of a call; every failure as a status and a sentence."""
+    async def _read(self, request: _Request) -> bytes:
+        """A message in time, where no limits see to that."""
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                return await request.body()
+        except TimeoutError:
+            raise TooSlow(f"the body did not arrive within {self.options.timeout:g} s") from None
+
+    async def _answered(self, method: str, context: Any, work: _Work) -> bytes:
+        """What comes of a call. The library may cancel this, but not the work.
+
+        The work must begin to read in its first step: when this has ended the library frees what there is to read from.
+        """
+        request = _Request(context, dict(context.invocation_metadata()), self._memory)
+        working = asyncio.create_task(self._ended(method, request, work))
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+        code, sentence, answer = await asyncio.shield(working)
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, sentence, _WAIT if code is grpc.StatusCode.RESOURCE_EXHAUSTED else ())
+        return answer
+
+    async def _ended(self, method: str, request: _Request, work: _Work) -> _Ending:
+        """How a call ends; every failure as a status and a sentence."""
         tracing.current.set(request)
         started = time.perf_counter()
-        code, sentence, answer = grpc.StatusCode.OK, "", None
+        code, sentence, answer = grpc.StatusCode.OK, "", b""
         try:
-            answer = await work()
+            answer = await work(request)
         except PinnError as error:
             code, sentence = _status(error), str(error)
             self._log(error, method, code)
         except Exception:  # noqa: BLE001 - the last line of defence: a bug is INTERNAL and is logged, it never hangs a caller
             log.exception("a call failed in a way nobody foresaw")
             code, sentence = grpc.StatusCode.INTERNAL, "internal error; the server's log says more"
+        finally:
+            request.release()
         if self.options.access_log:
             ms = round((time.perf_counter() - started) * 1000, 3)
             event("request", method="gRPC", path=f"/{SERVICE}/{method}", status=code.name, ms=ms)
-        if code is not grpc.StatusCode.OK:
-            plain = sentence.encode("utf-8", "backslashreplace").decode()
-            await context.abort(code, plain, _WAIT if code is grpc.StatusCode.RESOURCE_EXHAUSTED else ())
-        return answer
+        return _Ending(code, sentence.encode("utf-8", "backslashreplace").decode(), answer)
 
     def _log(self, error: PinnError, method: str, code: Any) -> None:
         if isinstance(error, RequestError):
@@ -327,8 +368,8 @@ def _status(error: PinnError) -> Any:
 class Listener:
     """The service on a port."""
 
-    def __init__(self, server: Any, seconds: float) -> None:
-        self._server, self._seconds = server, seconds
+    def __init__(self, server: Any, rpc: Rpc, seconds: float) -> None:
+        self._server, self._rpc, self._seconds = server, rpc, seconds
 
     @classmethod
     async def open(cls, rpc: Rpc, address: str, drain: float, seconds: float) -> "Listener":
@@ -351,11 +392,13 @@ class Listener:
         except RuntimeError:
             raise ListenError(f"cannot listen on {address} for gRPC") from None
         await server.start()
-        return cls(server, seconds)
+        return cls(server, rpc, seconds)
 
     async def close(self) -> None:
-        """Stops accepting, and finishes what is in flight."""
+        """Stops accepting, and finishes what is in flight, also for callers who have left."""
+        ends = time.monotonic() + self._seconds
         await self._server.stop(self._seconds)
+        await self._rpc.finish(max(0.0, ends - time.monotonic()))
 
 
 def age(drain: float) -> float:

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from pinn_inference.artifacts import download
 from pinn_inference.artifacts.download import ATTEMPTS, PROGRESS, Anonymous, Auth, Client, Limits, Question, Refused
 from pinn_inference.errors import ModelError
 
-from .far import Asked, Reply, Shelf, site
+from .far import Asked, Reply, Shelf, Site, site
 
 MIB = 1024 * 1024
 CONTENT = os.urandom(3 * MIB)
@@ -52,6 +52,32 @@ def pauses() -> Pauses:
 @pytest.fixture
 def client(certificate: Path, pauses: Pauses) -> Client:
     return Client(Limits(16 * MIB, 300), (certificate / "ca.crt").read_text(), pauses, pauses.clock)
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A server that sends `most` bytes of a rest at a time; `total` is what it says instead of how much there is in all."""
+
+    shelf: Shelf
+    most: int
+    total: str = ""
+
+    def __call__(self, asked: Asked) -> Reply:
+        reply = self.shelf(asked)
+        if reply.status != 206:
+            return reply
+        start, body = int(asked.headers["range"][len("bytes=") : -1]), reply.body[: self.most]
+        total = self.total or len(self.shelf.files[asked.path])
+        return replace(
+            reply,
+            body=body,
+            headers={**reply.headers, "content-range": f"bytes {start}-{start + len(body) - 1}/{total}"},
+        )
+
+
+def starts(there: Site) -> list[int]:
+    """Where each part begins that was asked for."""
+    return [int((wanted or "bytes=0-")[len("bytes=") : -1]) for wanted in there.fields("range")]
 
 
 Fetch = Callable[..., bytes]
@@ -125,6 +151,60 @@ def test_a_rest_that_starts_elsewhere_than_asked_for_is_not_believed(certificate
     with site(answer, certificate) as there:
         assert fetched(f"{there.url}/m") == CONTENT
     assert len(there.asked) == 3
+
+
+def test_a_rest_that_comes_in_parts_is_put_together(certificate: Path, fetched: Fetch) -> None:
+    """A server may send less than it is asked for (RFC 9110, 15.3.7)."""
+    with site(InParts(Shelf({"/m": CONTENT}, [MIB // 2]), MIB), certificate) as there:
+        assert fetched(f"{there.url}/m") == CONTENT
+    first, *rest = starts(there)
+    assert first == 0
+    assert len(rest) >= 3
+    assert rest == [rest[0] + MIB * i for i in range(len(rest))]
+
+
+def test_parts_that_do_not_say_of_how_much_are_put_together_too(certificate: Path, fetched: Fetch) -> None:
+    with site(InParts(Shelf({"/m": CONTENT}, [MIB // 2]), MIB, total="*"), certificate) as there:
+        assert fetched(f"{there.url}/m") == CONTENT
+    assert len(there.asked) >= 4
+
+
+def test_parts_are_put_together_where_the_first_answer_did_not_say_how_much_there_is(fetched: Fetch) -> None:
+    """It is chunked, and breaks off in the second chunk."""
+    head = b'HTTP/1.1 200 OK\r\netag: "one"\r\ntransfer-encoding: chunked\r\n\r\n'
+    chunks = b"10000\r\n" + CONTENT[:0x10000] + b"\r\n10000\r\n"
+    with site(InParts(Shelf({"/m": CONTENT}), MIB), None) as there, _raw_server(head + chunks) as port:
+        targets = iter([f"http://127.0.0.1:{port}/m"])
+        with site(lambda _: Reply(302, headers={"location": next(targets, f"{there.url}/m")}), None) as here:
+            assert fetched(f"{here.url}/m") == CONTENT
+    assert starts(there) == [0x10000 + MIB * i for i in range(3)]
+
+
+def test_a_server_whose_parts_bring_too_little_is_given_up(certificate: Path, fetched: Fetch) -> None:
+    with (
+        site(InParts(Shelf({"/m": CONTENT}, [MIB // 2]), 1000), certificate) as there,
+        pytest.raises(ModelError, match="cannot be fetched: only a part of it came; tried 6 times"),
+    ):
+        fetched(f"{there.url}/m")
+    assert len(there.asked) == ATTEMPTS
+
+
+@pytest.mark.parametrize("said", ["", "bytes", "bytes {}", "bytes {}-", "bytes {}-9", "bytes {}-9/", "bytes */9"])
+def test_a_part_that_does_not_say_which_it_is_is_not_believed(certificate: Path, fetched: Fetch, said: str) -> None:
+    shelf = Shelf({"/m": CONTENT}, [MIB])
+
+    def answer(asked: Asked) -> Reply:
+        reply = shelf(asked)
+        if reply.status == 200:
+            return reply
+        which = said.format(asked.headers["range"][len("bytes=") : -1])
+        return replace(reply, headers={**reply.headers, "content-range": which})
+
+    with site(answer, certificate) as there:
+        assert fetched(f"{there.url}/m") == CONTENT
+    first, second, third = there.fields("range")
+    assert (first, third) == (None, None)
+    assert second is not None
 
 
 def test_a_server_that_promises_more_than_it_sends_is_not_believed(certificate: Path, fetched: Fetch) -> None:

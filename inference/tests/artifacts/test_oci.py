@@ -229,6 +229,17 @@ def test_a_password_is_not_sent_without_encryption(certificate: Path, tmp_path: 
         fetch_from(there, certificate, tmp_path)
 
 
+@pytest.mark.parametrize("challenge", ['realm="https://127.0.0.1/token",service=', "realm=", 'realm="https://["'])
+def test_a_challenge_that_cannot_be_read_is_said(certificate: Path, tmp_path: Path, challenge: str) -> None:
+    reply = Reply(401, headers={"www-authenticate": f"Bearer {challenge}"})
+    with (
+        site(lambda _: reply, certificate) as there,
+        pytest.raises(ModelError, match="says where in a way that cannot"),
+    ):
+        fetch_from(there, certificate, tmp_path)
+    assert len(there.asked) == 1
+
+
 @pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"token": 1}', b'{"token": "a\\r\\nb"}', b"<html>"])
 def test_a_token_service_that_talks_nonsense_is_said(certificate: Path, tmp_path: Path, answer: bytes) -> None:
     def talks(asked: Asked) -> Reply:

@@ -1,9 +1,11 @@
 """Requests are signed as AWS documents it, and a folder of objects needs no right but that of reading them."""
 
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import urllib3.util.connection
 from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import s3
 from pinn_inference.artifacts.credentials import Credentials, S3Keys
@@ -104,7 +106,51 @@ def test_without_an_endpoint_it_is_that_of_the_region() -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["minio", "ftp://minio", "https://user:hush@minio", "https://minio/path", "https://"]
+    ("endpoint", "host"),
+    [
+        ("https://localhost", "localhost"),
+        ("https://localhost:443", "localhost"),
+        ("https://LOCALHOST:0443", "localhost"),
+        ("https://localhost:", "localhost"),
+        ("https://localhost:80", "localhost:80"),
+        ("https://localhost:9000", "localhost:9000"),
+        ("http://localhost:80", "localhost"),
+        ("http://localhost:443", "localhost:443"),
+        ("http://[::1]:80", "[::1]"),
+        ("http://[::1]:9000", "[::1]:9000"),
+    ],
+)
+def test_the_host_that_is_signed_is_the_one_that_is_sent(
+    certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str, host: str
+) -> None:
+    """The signature is made anew of what came, as a server does."""
+    shelf = Shelf({"/models/bs": b"it"})
+    with site(shelf, certificate if endpoint.startswith("https") else None) as there:
+        address = ("127.0.0.1", int(there.host.rpartition(":")[2]))
+        monkeypatch.setattr(
+            urllib3.util.connection, "create_connection", lambda *_, **__: socket.create_connection(address)
+        )
+        s3.fetch("s3://models/bs", tmp_path, client(certificate), secret(there, endpoint=endpoint))
+    (asked,) = there.asked
+    when = datetime.strptime(asked.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    url = f"{there.scheme}://{asked.headers['host']}{asked.path}"
+    assert asked.headers["host"] == host
+    assert s3.signature(url, S3Keys("AKID", "hush"), "us-east-1", when).items() <= asked.headers.items()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "minio",
+        "ftp://minio",
+        "https://user:hush@minio",
+        "https://minio/path",
+        "https://",
+        "https://:443",
+        "https://[",
+        "https://minio:port",
+        "https://minio:65536",
+    ],
 )
 def test_an_endpoint_that_is_none_is_said(endpoint: str) -> None:
     with pytest.raises(

@@ -215,6 +215,15 @@ async def test_a_required_gpu_that_is_down_stops_every_answer_and_one_that_is_up
             assert told.value.reason == "gpu_error"
 
 
+async def test_workers_that_are_started_twice_run_once(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path), model) as made:
+        assert made._gpu is not None
+        (worker,) = made._gpu.workers
+        running = worker._running
+        await made.start()
+        assert worker._running is running
+
+
 async def test_a_model_that_is_being_loaded_shows_that_it_answers_before_its_required_gpu_is_up(model: Model) -> None:
     made = Engines(model.tflite, model.weights, Options(policy="require", gpus=()))
     assert np.isfinite(made.jet(0.3, 0.2)).all()

@@ -252,6 +252,38 @@ async def test_a_worker_that_does_not_start_is_tried_again(tmp_path: Path, model
         await worker.close()
 
 
+async def test_who_waits_for_devices_waits_for_the_first_that_comes_up(tmp_path: Path, model: Model) -> None:
+    folders = [tmp_path / "broken", tmp_path / "slow"]
+    for folder in folders:
+        folder.mkdir()
+    broken = recipe(folders[0], model, start="refuse", first_pause=3600.0, longest_pause=3600.0)
+    pool = Pool("gpu", [Worker(broken), Worker(recipe(folders[1], model, start="slow"))])
+    pool.start()
+    try:
+        await until(lambda: pool.workers[0].last_error)
+        waiting = asyncio.create_task(pool.up())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        (folders[1] / "start").touch()
+        assert await waiting is None
+    finally:
+        await pool.close()
+
+
+async def test_who_waits_for_devices_is_told_when_each_has_failed(tmp_path: Path, model: Model) -> None:
+    pool = Pool("gpu", [Worker(recipe(tmp_path, model, start="refuse")) for _ in range(2)])
+    pool.start()
+    try:
+        assert await pool.up() == "OSError: no such device"
+    finally:
+        await pool.close()
+
+
+async def test_who_waits_for_a_device_waits_no_longer_than_it_may_take_to_start(tmp_path: Path, model: Model) -> None:
+    pool = Pool("gpu", [Worker(recipe(tmp_path, model, start_limit=0.05))])  # nobody starts it
+    assert await pool.up() == "not ready within 0.05 s"
+
+
 async def test_a_worker_that_starts_at_the_second_try_serves(tmp_path: Path, model: Model) -> None:
     async with running(recipe(tmp_path, model, start="once")) as pool:
         assert pool.state()[0]["restarts"] == 1

@@ -1,8 +1,12 @@
-"""A worker that hangs, as a caller sees it: within the request's time the solver answers, or an error names the worker."""
+"""A worker that hangs, as a caller sees it: within the request's time the solver answers, or an error names the worker.
+
+And one that is away, as whoever sends traffic sees it.
+"""
 
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +19,6 @@ from pinn_inference import assembly, settings
 from pinn_inference.api.http import App, State
 from pinn_inference.engines import Array
 from pinn_inference.engines.choice import Options
-from pinn_inference.engines.far import FarEngines
 from pinn_inference.engines.far import Options as FarOptions
 from pinn_inference.engines.supervisor import Pool
 from pinn_inference.service import Service
@@ -63,21 +66,30 @@ def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def far(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """The double in the place of the worker that evaluates a network in another format."""
-    options = FarOptions(command=double(tmp_path), free_memory=lambda: MUCH)
-    monkeypatch.setattr(assembly, "_engines", lambda *_: FarEngines(model.weights, (2, 4), options))
+    chosen: dict[str, Any] = {"command": double(tmp_path), "free_memory": lambda: MUCH}
+    monkeypatch.setattr(assembly, "FarOptions", partial(FarOptions, **chosen))
+    monkeypatch.setattr(assembly, "parcel", lambda *_: (model.weights, (2, 4)))
+    monkeypatch.setattr(assembly, "_engines", assembly._far)
+
+
+@asynccontextmanager
+async def serving(models: Path, state: State, **chosen: Any) -> AsyncIterator[Service]:
+    """A server whose worker came up."""
+    given = settings.load(model_uri=f"file://{models / 'black-scholes/2.0.0'}", timeout=1.0, **chosen)
+    service = await Service.open(given, state)
+    try:
+        await until(lambda: _status(service) == ["ready"])
+        yield service
+    finally:
+        await service.close()
 
 
 @asynccontextmanager
 async def hanging(folder: Path, models: Path, **chosen: Any) -> AsyncIterator[App]:
-    """A server whose worker came up, and hangs from now on."""
-    given = settings.load(model_uri=f"file://{models / 'black-scholes/2.0.0'}", timeout=1.0, **chosen)
-    service = await Service.open(given, State(ready=True))
-    try:
-        await until(lambda: _status(service) == ["ready"])
+    """One whose worker hangs from now on."""
+    async with serving(models, State(ready=True), **chosen) as service:
         (folder / "hang").touch()
         yield service.apps()[0][0]
-    finally:
-        await service.close()
 
 
 def _status(service: Service) -> list[str]:
@@ -135,3 +147,19 @@ async def test_without_a_solver_the_error_names_the_worker_that_hangs(tmp_path: 
     async with hanging(tmp_path, models, fallback_solver=False) as app:
         wire = await predicted(app, OPTION)
     assert (wire.status, wire.json["error"][:27]) == (504, "no answer from cpu within 0")
+
+
+@pytest.mark.usefixtures("far")
+@pytest.mark.parametrize("solver", [True, False])
+async def test_while_the_worker_that_has_all_of_the_model_is_away_traffic_is_wanted_only_where_the_solver_may_answer(
+    tmp_path: Path, models: Path, solver: bool
+) -> None:
+    state = State(ready=True)
+    async with serving(models, state, fallback_solver=solver) as service:
+        assert state.complaint() == ""
+        os.kill(int((tmp_path / "starts").read_text()), signal.SIGKILL)
+        await until(lambda: _status(service) == ["degraded"])
+        away = "the worker that evaluates the model is not ready: the worker ended with signal 9"
+        assert state.complaint() == ("" if solver else away)
+        await until(lambda: _status(service) == ["ready"])
+        assert state.complaint() == ""

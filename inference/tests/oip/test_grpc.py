@@ -344,7 +344,8 @@ def test_an_overloaded_server_says_when_to_come_back_however_it_is_asked() -> No
         assert (late.trailing["retry-after"], late.trailing["grpc-retry-pushback-ms"]) == ("1", "1000")
 
 
-def test_who_never_sends_what_was_announced_is_cut_off() -> None:
+@pytest.mark.parametrize("method", ["ModelInfer", "ServerLive", "ModelMetadata"])
+def test_who_never_sends_what_was_announced_is_cut_off(method: str) -> None:
     with ServerProcess.started(timeout="500ms", grpc_port=str(free_port())) as server:
         over = threading.Event()
 
@@ -353,7 +354,7 @@ def test_who_never_sends_what_was_announced_is_cut_off() -> None:
             yield from ()
 
         with Caller(address(server)) as caller:
-            asking = caller.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+            asking = caller.channel.stream_unary(f"/inference.GRPCInferenceService/{method}")
             with pytest.raises(grpc.RpcError) as caught:
                 asking(silent(), timeout=30)
             over.set()
@@ -361,9 +362,8 @@ def test_who_never_sends_what_was_announced_is_cut_off() -> None:
             assert "the body did not arrive within 0.5 s" in caught.value.details()
             refused(caller.infer(question(spot=[-1.0])))
             assert column(caller.infer(question()), "price") == pytest.approx([PRICE], abs=1e-4)
-            empty = caller.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
             with pytest.raises(grpc.RpcError) as caught:
-                empty(iter(()), timeout=30)
+                asking(iter(()), timeout=30)
             assert "ends without a message" in caught.value.details()
 
 
@@ -376,6 +376,21 @@ def test_a_caller_who_gives_up_does_no_harm(both: ServerProcess, caller: Caller)
         future.cancel()
     assert column(caller.infer(question()), "price") == pytest.approx([PRICE], abs=1e-4)
     assert both.process.poll() is None
+
+
+def test_a_call_is_counted_though_its_caller_gives_up(both: ServerProcess, caller: Caller) -> None:
+    def counted() -> float:
+        names = [f'pinn_requests_total{{outcome="{outcome}",source="shadow"}}' for outcome in ("ok", "refused")]
+        return sum(both.metrics()[name] for name in names)
+
+    caller.infer(question())
+    so_far, before = counted(), both.cpu_seconds()
+    asking = caller.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+    long = question(10_000, as_bytes=True, maturity=[5.0] * 10_000)  # for the solver: it takes longer than the model
+    future = asking.future(long.SerializeToString(), metadata=(("pinn-source", "shadow"),))
+    eventually(lambda: both.cpu_seconds() > before + 0.02)
+    future.cancel()
+    eventually(lambda: counted() == so_far + 1)
 
 
 # ------------------------------------------------------------------------------------------ the port's life

@@ -1,12 +1,16 @@
 """What becomes of failures that a server process cannot be brought to on purpose, and what is logged."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 import pytest
 from pinn_inference.api.http import Answer, Request, State
+from pinn_inference.api.limits import Limits, guarded
+from pinn_inference.api.predict import counted
 from pinn_inference.errors import PredictionError, Timeout, TooLarge
+from pinn_inference.monitoring import Metrics
 from pinn_inference.oip import rpc
 from pinn_inference.oip.rpc import Options, Rpc
 
@@ -36,7 +40,7 @@ class Context:
 
 
 def service(infer: Callable[[Request], Awaitable[Answer]], access_log: bool = False) -> Rpc:
-    return Rpc(infer, lambda: None, State(ready=True), Options(1000, access_log))  # type: ignore[arg-type, return-value]
+    return Rpc(infer, lambda: None, State(ready=True), Options(1000, 1.0, access_log))  # type: ignore[arg-type, return-value]
 
 
 async def asked(infer: Callable[[Request], Awaitable[Answer]], context: Context, access_log: bool = False) -> Any:
@@ -68,6 +72,17 @@ async def test_every_failure_is_a_status_and_a_sentence(error: Exception, code: 
     assert context.ended == (code, words, ())
 
 
+async def test_a_call_that_is_read_when_the_port_has_closed_is_no_bug() -> None:
+    class Closed(Context):
+        async def read(self) -> object:
+            raise grpc.aio.UsageError("Server already stopped.")
+
+    context = Closed()
+    with pytest.raises(Aborted):
+        await asked(failing(KeyError("a bug")), context)
+    assert context.ended == (STATUS.INVALID_ARGUMENT, "the call ends without a message", ())
+
+
 async def test_a_bug_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Aborted):
         await asked(failing(KeyError("a bug")), Context(b"x"))
@@ -84,6 +99,61 @@ async def test_who_holds_too_much_of_the_memory_is_told_to_wait(monkeypatch: pyt
         with pytest.raises(Aborted):
             await found._infer(None, context)
         assert context.ended[0] is code
+
+
+class Left:
+    """A long call that its caller gives up once it is being worked on, within the limits and counted as in a server."""
+
+    def __init__(self, timeout: float) -> None:
+        self.metrics, self.over, self._begun = Metrics(), asyncio.Event(), asyncio.Event()
+        limited = guarded({"/": {"POST": self._work}}, Limits(timeout=timeout))
+        self.service = service(counted(limited, self.metrics)["/"]["POST"])
+
+    async def _work(self, request: Request) -> Answer:
+        await request.body()
+        self._begun.set()
+        await self.over.wait()
+        return Answer(200, b"", made="model")
+
+    async def asked(self) -> None:
+        call = asyncio.create_task(self.service._infer(None, Context(b"x" * 20_000)))
+        await self._begun.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    def counts(self) -> dict[tuple[str, ...], float]:
+        """What was counted, outcomes and latencies."""
+        counts: dict[tuple[str, ...], float] = {**self.metrics.requests.counts}
+        counts |= {labels: each.cumulative()[0][-1][1] for labels, each in self.metrics.latency.items()}
+        return {labels: count for labels, count in counts.items() if count}
+
+
+async def test_a_call_whose_caller_leaves_is_finished_and_counted() -> None:
+    left = Left(timeout=30)
+    await left.asked()
+    assert left.service._memory.total == 20_000
+    left.over.set()
+    await left.service.finish(30)
+    assert left.counts() == {("ok", "live"): 1, ("model", "live"): 1}
+    assert left.service._memory.total == 0
+
+
+async def test_a_call_whose_caller_leaves_has_no_more_time_than_others() -> None:
+    left = Left(timeout=0.05)
+    await left.asked()
+    await left.service.finish(30)
+    assert left.counts() == {("error", "live"): 1, ("none", "live"): 1}
+    assert left.service._memory.total == 0
+
+
+async def test_what_nobody_waits_for_any_more_holds_the_end_no_longer_than_it_may() -> None:
+    left = Left(timeout=30)
+    await left.asked()
+    await left.service.finish(0.01)
+    assert left.counts() == {}
+    left.over.set()
+    await left.service.finish(30)
 
 
 async def test_a_call_is_logged_where_that_is_wished(caplog: pytest.LogCaptureFixture) -> None:

@@ -80,10 +80,11 @@ class Journal:
     `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
     last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
-    itself in the way: None while it is ready, or while the cluster refuses its pods. `short_since` is since when the share of the
-    step has not been in force; None while it is, and while paused. `let_go_at` is when stable's servers were
-    last removed for the bake. `servers` is how many the whole of the traffic was worth when the share last rose, where
-    autoscalers set their number.
+    itself in the way: None while it is ready, or while the cluster refuses its pods; `waits_for` is for how many servers.
+    `short_since` is since when the share of the step has not been in force; None while it is, and while paused. `let_go_at` is
+    when stable's servers were last removed for the bake. `servers` is how many the whole of the traffic was worth when the share
+    last rose, where autoscalers set their number. `off` says that spec.replicas was 0 when it began and has been since. `off_at`
+    is when that was so last within a step; None again when a server of the canary is back, or has had its time to be.
     """
 
     canary: Arm
@@ -114,6 +115,9 @@ class Journal:
     crashed: bool = False
     let_go_at: float | None = None
     servers: int = 0
+    waits_for: int = 0
+    off: bool = False
+    off_at: float | None = None
 
     def pause(self, now: float, interval: float) -> float:
         """Seconds from one reading of the servers to the next."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER
-from pinn_operator.api.placement import NOWHERE, Place, Placement
+from pinn_operator.api.placement import NOWHERE, Counted, Place, Placement
 from pinn_operator.api.readings import Measured, Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision
@@ -41,7 +41,7 @@ class ChildId(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Workload:
     """How the pods of one revision are. `ready` counts pods that the API server says are ready and that are not leaving; `asked`
-    is how many its Deployment asks for."""
+    is how many its Deployment asks for; with two, as many as were `counted` for both, or else both of them."""
 
     pods: int
     ready: int
@@ -49,6 +49,7 @@ class Workload:
     not_created: str | None = None
     not_starting: str | None = None
     asked: int = 0
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True, slots=True)

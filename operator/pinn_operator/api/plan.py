@@ -11,7 +11,7 @@ from enum import Enum
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.memory import Memory
-from pinn_operator.api.placement import Placed
+from pinn_operator.api.placement import Counted, Placed
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.status import LastHandled, Rejected, RolloutStatus
 
@@ -52,7 +52,7 @@ class Run:
 
     `nudge` is a time, rounded down, while Kubernetes is not allowed to create the pods: it backs off for up to a quarter of an
     hour, and a new value in an annotation makes it try at once. `placed` is where the servers run, for a revision that may run on
-    GPUs.
+    GPUs; `counted` what is to be noted of their number, where the operator is the one who counts.
     """
 
     revision: Revision
@@ -60,6 +60,7 @@ class Run:
     nudge: str | None = None
     scale: Scale | None = None
     placed: Placed | None = None
+    counted: Counted | None = None
 
 
 @dataclass(frozen=True, slots=True)

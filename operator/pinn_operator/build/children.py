@@ -12,7 +12,7 @@ from pinn_operator.api.codec import dump
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import GROUP, LABEL_OBJECT, LABEL_PLACEMENT, LABEL_REVISION, memory_name, secret_name
 from pinn_operator.api.observed import Observed
-from pinn_operator.api.placement import ON_GPUS, Placed
+from pinn_operator.api.placement import ON_GPUS, SERVERS, Placed
 from pinn_operator.api.plan import Plan, Run
 from pinn_operator.api.revision import Revision, stored
 from pinn_operator.api.units import seconds
@@ -129,8 +129,8 @@ def _deployment(
     placement: Mapping[str, str] = MappingProxyType({}),
 ) -> Object:
     metadata = metadata_of(seen, f"{child_name(seen, run.revision)}{suffix}", "server", run.revision)
-    if run.nudge:
-        metadata["annotations"] = {NUDGE: run.nudge}
+    if notes := _notes(run):
+        metadata["annotations"] = notes
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -146,6 +146,12 @@ def _deployment(
     }
 
 
+def _notes(run: Run) -> dict[str, str]:
+    """The annotations of a Deployment. That nothing is counted any more is written too: one that is left out may stay."""
+    nudged = {NUDGE: run.nudge} if run.nudge else {}
+    return nudged | ({SERVERS: str(run.counted or "")} if len(run.revision.runs_on) > 1 else {})
+
+
 def _most(run: Run) -> int:
     """How many servers there may be. A budget of one that may be missing blocks no drain, however few there are by then."""
     return run.scale.most if run.scale else run.replicas
@@ -157,14 +163,19 @@ def _revision_service(revision: Revision, seen: Observed) -> Object:
 
 
 def _budget(run: Run, seen: Observed) -> Object:
-    """One server at a time. Where one may wait for a GPU for ever, what is missing is no measure: then by what must be there."""
+    """One server at a time, of those that are ready: none that is not keeps a node from being drained, even where all are not.
+    Where one may wait for a GPU for ever, what is missing is no measure: then by what must be there."""
     revision = run.revision
     allowed = {"minAvailable": run.replicas - 1} if len(revision.runs_on) > 1 else {"maxUnavailable": 1}
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": metadata_of(seen, child_name(seen, revision), "server", revision),
-        "spec": {**allowed, "selector": {"matchLabels": _pods_of(seen, revision)}},
+        "spec": {
+            **allowed,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
+            "selector": {"matchLabels": _pods_of(seen, revision)},
+        },
     }
 
 

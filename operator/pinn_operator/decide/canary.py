@@ -128,7 +128,8 @@ def begun(seen: Observed, wanted: Revision, stable: Revision) -> Journal:
     """The journal of a rollout that begins now."""
     said = f"{called(wanted)} is to take over from {called(stable)}"
     now = now_of(seen)
-    return Journal(_arm(wanted), _arm(stable), now, timeline=(Entry(now, "Began", said),))
+    off = seen.resource.spec.replicas == 0 and wanted.name not in seen.workloads  # else its journal may have been lost
+    return Journal(_arm(wanted), _arm(stable), now, timeline=(Entry(now, "Began", said),), off=off)
 
 
 def aligned(journal: Journal, steps: tuple[Step, ...]) -> Journal:
@@ -142,7 +143,7 @@ def aligned(journal: Journal, steps: tuple[Step, ...]) -> Journal:
     weight = steps[number - 1].weight if number else 0
     if (number, weight) == (journal.step, journal.weight):
         return journal
-    return replace(journal, step=number, weight=weight, step_began=None, waits_since=None)
+    return replace(journal, step=number, weight=weight, step_began=None, waits_since=None, waits_for=0)
 
 
 def superseded(seen: Observed, journal: Journal, stable: Revision, wanted: Revision) -> Plan:
@@ -170,13 +171,14 @@ def _come_up(case: Case) -> Plan:
     """Until every server is ready, behind its Service, warmed and tried: nothing of the traffic."""
     seen, wanted = case.seen, case.wanted
     case = _timed(case)
+    case = replace(case, journal=replace(case.journal, off=case.journal.off and not _asks_for_servers(case)))
     if failure := _failed_to_start(case):
         return ended(case, "RolledBack", *failure, blamed=failure[0] != NO_GPU)
     if not is_ready(seen, wanted, case.needed):
         said = f"{called(wanted)} comes up, {progress(seen, wanted, case.needed)}"
         return _held(case, Phase.STEPPING, said, _until_deadline(case))
     if not _asks_for_servers(case):
-        return ended(case, "Promoted", "Promoted", "nothing serves, spec.replicas is 0", blamed=False)
+        return _switched_off(case)
     if not is_behind(seen, wanted, case.needed):
         return _held(case, Phase.STEPPING, f"{called(wanted)} is ready and not yet behind its Service", SOON)
     if seen.resource.spec.rollout.paused:
@@ -190,6 +192,18 @@ def _come_up(case: Case) -> Plan:
     if _is_tried(case):
         return _to_step(case, 1)
     return _try(case)
+
+
+def _switched_off(case: Case) -> Plan:
+    """With nobody who serves there is nothing to try. Who finds it so takes over as it is; who began to come up before must not:
+    when servers are asked for again it would have all of the traffic, untried, and no stable to go back to."""
+    if case.seen.resource.spec.rollout.paused:
+        said = f"{called(case.wanted)} is held: spec.rollout.paused is true; nothing serves, spec.replicas is 0"
+        return _held(case, Phase.PAUSED, said, None)
+    if not case.journal.off:
+        said = f"{called(case.wanted)} has not been tried and waits until spec.replicas is above 0"
+        return _held(case, Phase.STEPPING, said, LATER)
+    return ended(case, "Promoted", "Promoted", "nothing serves, spec.replicas is 0", blamed=False)
 
 
 def _awaits_more(case: Case, said: str) -> Plan:
@@ -229,12 +243,20 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
 
 
 def _timed(case: Case) -> Case:
-    """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready."""
+    """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready. When it needs
+    more servers than it did, as stable has grown, those have all of the time too."""
     excused = (
         is_ready(case.seen, case.wanted, case.needed) or case.seen.workload(case.wanted.name).not_created is not None
     )
-    since = None if excused else case.now if case.journal.waits_since is None else case.journal.waits_since
-    return replace(case, journal=replace(case.journal, waits_since=since))
+    if excused:
+        return replace(case, journal=_awaiting_none(case.journal))
+    since, known = case.journal.waits_since, case.journal.waits_for
+    since = case.now if since is None or 0 < known < case.needed else since
+    return replace(case, journal=replace(case.journal, waits_since=since, waits_for=max(known, case.needed)))
+
+
+def _awaiting_none(journal: Journal) -> Journal:
+    return replace(journal, waits_since=None, waits_for=0)
 
 
 def _waited(case: Case) -> float:
@@ -456,6 +478,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         if seen.resource.spec.autoscaling is None:
             return _held(case, Phase.STEPPING, said, SOON)
         return _awaits_more(_timed(case), said)
+    case = replace(case, journal=_awaiting_none(case.journal))
     if coarse := _too_coarse(case, step):
         return coarse
     if number > 1 and not _are_warm(case):
@@ -468,7 +491,6 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         step=number,
         step_began=None,
         weight=step.weight,
-        waits_since=None,
         short_since=None,
         rose_at=case.now,
         lost_at=None,
@@ -621,8 +643,17 @@ def _held(case: Case, phase: Phase, said: str, again: float | None) -> Plan:
 def _on(case: Case, traffic: Traffic, verdict: StepVerdict, phase: Phase, said: str) -> Plan:
     wait = max(0.2, case.journal.measure_at - case.now)
     wait = min(wait, SOON) if case.journal.step_began is None else wait
+    case = case if _may_be_coming(case, verdict) else replace(case, journal=_awaiting_none(case.journal))
     plan = _plan(case, phase, said, traffic, wait)
     return replace(plan, rollout=_row(case, verdict))
+
+
+def _may_be_coming(case: Case, verdict: StepVerdict) -> bool:
+    """Whether a pass that stays in the step still waits for servers of the next one: only while they may be what cannot be read.
+    A pause, or the time that a verdict takes, is not theirs."""
+    if case.seen.resource.spec.rollout.paused or verdict.verdict != "NoMetrics":
+        return False
+    return not is_ready(case.seen, case.wanted, case.journal.waits_for)
 
 
 def _plan(

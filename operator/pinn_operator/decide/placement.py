@@ -77,9 +77,6 @@ def _with_place(seen: Observed, run: Run) -> Run:
     return replace(
         run,
         placed=place(seen, run.revision, run.replicas),
-        scale=run.scale
-        if len(run.revision.runs_on) == 1
-        else None,  # an autoscaler counts the servers of one Deployment
         nudge=run.nudge or (half_minute(seen) if refused else None),
     )
 

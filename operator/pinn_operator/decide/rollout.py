@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from math import ceil
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.location import complaint_about, location_of
@@ -22,7 +23,7 @@ from pinn_operator.decide.canary import LATER, SOON, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
 from pinn_operator.decide.placement import comes_back_after, with_places
 from pinn_operator.decide.requests import asked, handled
-from pinn_operator.decide.shares import all_to, in_force
+from pinn_operator.decide.shares import all_to, current, in_force
 from pinn_operator.decide.watch import now_of, to_measure
 
 KEPT_REVISIONS = 10
@@ -41,6 +42,8 @@ ROUTE_SECONDS = 5.0
 """Between two looks at a route that is missing or refused: the user's to mend, and nothing wakes the operator when it is."""
 START_SLACK = 1.5
 """Times that servers took to start: the next time the node may be busier."""
+NOT_FAILED = ("Aborted", "Undecided")
+"""Why a rollout is rolled back that has failed no gate and crossed no limit."""
 
 
 def decide(seen: Observed) -> Plan:
@@ -246,7 +249,7 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
     """All traffic is on its way to stable, which is asked once whether it answers; when it is there the report is written.
     Until then the servers of the canary stay, for their logs."""
     traffic, now = all_to(stable), now_of(seen)
-    there = in_force(seen, traffic)
+    there = in_force(seen, traffic) and bool(seen.behind.get(stable.name) or _stand_in(seen, journal) is None)
     trouble = "" if there or seen.route is None else seen.route.trouble
     smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
     if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
@@ -297,19 +300,61 @@ def _complete(seen: Observed, plan: Plan) -> Plan:
 
 
 def _while_servers_come_back(seen: Observed, plan: Plan) -> Plan:
-    """Who has the whole traffic keeps it as long as those who are to get it have no server: stable's were let go for the bake, or
-    were lost."""
-    holder = seen.revisions.get(seen.selected or "")
-    if holder is None or plan.traffic is None or not seen.behind.get(holder.name):
-        return plan
-    if seen.route and dict(seen.route.weights) != {holder.name: 100}:
-        return plan
-    missing = [name for name in plan.traffic.weights if name != holder.name and not seen.behind.get(name)]
-    if not missing or plan.phase is Phase.STARTING:
-        return plan
-    run = plan.run if holder.name in {one.revision.name for one in plan.run} else (*plan.run, *runs(seen, [holder]))
-    said = f"{plan.sentence}; revision {missing[0]} comes up first, {called(holder)} answers until then"
-    return replace(plan, traffic=all_to(holder), run=run, sentence=said, look_again=SOON)
+    """Who can answer does, as long as those who are to get the traffic cannot: stable's servers were let go for the bake, or were
+    lost. Who has all of it keeps it, and a canary that had it gets it back."""
+    weights = plan.traffic.weights if plan.traffic and plan.phase is not Phase.STARTING else {}
+    stored = plan.memory or seen.memory
+    journal = stored.journal if stored else None
+    holder, stand_in = seen.revisions.get(seen.selected or ""), _stand_in(seen, journal)
+    if holder and current(seen, holder) == 100 and (seen.behind.get(holder.name) or holder == stand_in):
+        missing = [
+            name
+            for name, weight in weights.items()
+            if name != holder.name and seen.behind.get(name, 0) < _enough(seen, journal, holder, weight)
+        ]
+        return _answered_by(seen, plan, holder, missing[0]) if missing else plan
+    nobody_answers = bool(weights) and not any(seen.behind.get(name) for name in weights)
+    if plan.memory and nobody_answers and stand_in and seen.behind.get(stand_in.name):
+        return _answered_by(seen, plan, stand_in, min(weights))
+    return plan
+
+
+def _stand_in(seen: Observed, journal: Journal | None) -> Revision | None:
+    """The canary, if it has had the whole traffic: one that has not is tried no further where stable is down. Without a server it
+    may have one again in a moment; but stable may lack its place, so when all is over that is waited for no longer than for the
+    smoke test."""
+    if journal is None or journal.weight < 100 or not seen.resource.spec.replicas:
+        return None
+    name = journal.canary.revision
+    overdue = journal.ended is not None and now_of(seen) - journal.ended > SMOKE_SECONDS
+    return seen.revisions.get(name) if seen.behind.get(name) or (name in seen.workloads and not overdue) else None
+
+
+def _enough(seen: Observed, journal: Journal | None, holder: Revision, weight: int) -> int:
+    """The servers that it takes to relieve who answers now. One, but for a stable that was let go when all is over: as many as it
+    relieves, or cold ones would meet more than they can do; half of them where a gate has failed, as then there is more to
+    relieve callers of. Who never comes is not waited for longer than leaves time to be back within what a rollback may take."""
+    if journal is None:
+        return 1
+    ended = journal.ended if journal.let_go_at is not None else None
+    over = ended if journal.canary.revision == holder.name else journal.began  # the next rollout has begun
+    within = seconds(seen.resource.spec.rollout.rollback_within) - BACK_SECONDS
+    if over is None or now_of(seen) - over > within:
+        return 1
+    failed = journal.ending == "RolledBack" and journal.reason not in NOT_FAILED
+    servers = seen.behind.get(holder.name, 0) * weight / 100
+    return max(1, ceil(servers / 2 if failed else servers))
+
+
+def _answered_by(seen: Observed, plan: Plan, revision: Revision, missing: str) -> Plan:
+    """All traffic to this one until the missing one can answer. A weight that rises changes what is stored: see canary.py."""
+    run = plan.run if revision.name in {one.revision.name for one in plan.run} else (*plan.run, *runs(seen, [revision]))
+    does = "answers" if seen.behind.get(revision.name) else "has the traffic"
+    said = f"{plan.sentence}; revision {missing} comes up first, {called(revision)} {does} until then"
+    memory = plan.memory
+    if memory and memory.journal and current(seen, revision) < 100:
+        memory = replace(memory, journal=replace(memory.journal, rose_at=now_of(seen)))
+    return replace(plan, traffic=all_to(revision), run=run, sentence=said, memory=memory, look_again=SOON)
 
 
 def _unreported(seen: Observed, plan: Plan) -> Journal | None:

@@ -1,7 +1,8 @@
 """How many servers a revision has: as many as the spec says, or as many as an autoscaler finds between two bounds.
 
 The operator sets the bounds and never the number. What a rollout needs is in the lower one: the canary's servers before its share
-rises, and stable's, so that they are still there when everything comes back.
+rises, and stable's, so that they are still there when everything comes back. A revision with two Deployments has no autoscaler:
+the operator counts its servers itself.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Final
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.observed import Observed
+from pinn_operator.api.placement import Counted
 from pinn_operator.api.plan import Run, Scale
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.spec import Autoscaling
@@ -24,7 +26,7 @@ stable may have had half of what has just come back to it."""
 
 DOWN_SECONDS: Final = 30.0
 DOWN_SHARE: Final = 10
-"""Without autoscaling any more, one server in ten goes, one at least, every so many seconds."""
+"""Where nobody goes by load, or does any more, one server in ten goes, one at least, every so many seconds."""
 
 
 def scaled(seen: Observed) -> Autoscaling | None:
@@ -58,12 +60,12 @@ def sized(seen: Observed, revision: Revision, nudge: str | None, fewest: int | N
     """The revision, with the number that the spec asks for or the bounds of its autoscaler; `fewest` is what a rollout needs."""
     spec = seen.resource.spec
     scaling = scaled(seen)
+    if len(revision.runs_on) > 1:
+        return _counted(seen, revision, nudge, fewest)
     if scaling is None:
         scale = _way_back(seen, revision) if spec.replicas else None
         return Run(revision, scale.fewest if scale else spec.replicas, nudge, scale)
-    # Within a rollout nobody has fewer than it has: a pass that knows no next step must not end what has just been started.
-    least = _standby(seen, revision, scaling) if fewest is None else max(fewest, _has(seen, revision))
-    least = min(scaling.max_replicas, max(scaling.min_replicas, least))
+    least = _least(seen, revision, scaling, fewest)
     cpu = unless_off(fraction, scaling.target_cpu)
     scale = Scale(
         fewest=least,
@@ -79,11 +81,13 @@ def remark(seen: Observed, runs: Iterable[Run]) -> str:
     """What a reader of the status would not expect."""
     replicas = seen.resource.spec.replicas
     if scaled(seen) is None:
-        more = [seen.workload(run.revision.name).asked for run in runs if run.scale]
+        more = [_has(seen, run.revision) for run in runs if run.scale or run.counted]
         how = "raise spec.replicas to keep them" if any(count > replicas for count in more) else "more come up"
         return f"without autoscaling {max(more)} servers become {replicas} (spec.replicas), {how}" if more else ""
-    if any(len(run.revision.runs_on) > 1 for run in runs):
-        return "spec.autoscaling does not apply with spec.gpu.policy: Prefer, its minReplicas do"
+    if counted := [run for run in runs if run.counted]:
+        said = "spec.autoscaling does not apply with spec.gpu.policy: Prefer, but for its bounds"
+        falls = [f"{run.replicas} servers become {_goal(seen, run.revision)}" for run in counted if _falls(seen, run)]
+        return f"{said}; {falls[0]}, raise spec.replicas within them to keep more" if falls else said
     if seen.pod_metrics is False:
         return "spec.autoscaling.targetInFlight waits for the metrics API custom.metrics.k8s.io"
     return ""
@@ -94,10 +98,48 @@ def look_again(seen: Observed, runs: Iterable[Run]) -> float | None:
     next server goes. None where nothing is to come."""
     runs = tuple(runs)
     if scaled(seen) is None:
-        return DOWN_SECONDS if any(run.scale for run in runs) else None
+        return DOWN_SECONDS if any(run.scale or run.counted for run in runs) else None
+    if any(_falls(seen, run) for run in runs):
+        return DOWN_SECONDS
     left = _standby_left(seen)
     above = any(run.replicas > needed(seen) for run in runs)
     return left if left and above else None
+
+
+def _least(seen: Observed, revision: Revision, scaling: Autoscaling, fewest: int | None) -> int:
+    """Its lower bound. Within a rollout nobody has fewer than it has: a pass that knows no next step must not end what has just
+    been started."""
+    least = _standby(seen, revision, scaling) if fewest is None else max(fewest, _has(seen, revision))
+    return min(scaling.max_replicas, max(scaling.min_replicas, least))
+
+
+def _counted(seen: Observed, revision: Revision, nudge: str | None, fewest: int | None) -> Run:
+    """The revision with two Deployments. While there are bounds, or were and it still has more than `replicas` says, its number
+    is noted: what it has must be known for it to become fewer by and by."""
+    found, replicas = seen.workload(revision.name).counted, seen.resource.spec.replicas
+    now, goal = _has(seen, revision), _goal(seen, revision, fewest)
+    if scaled(seen) is None and (found is None or not replicas or now == goal):
+        return Run(revision, replicas, nudge)
+    count = _by_and_by(seen, now, goal, found.since if found else None)
+    since = found.since if found and count == now else seen.now
+    return Run(revision, count, nudge, counted=Counted(count, since))
+
+
+def _goal(seen: Observed, revision: Revision, fewest: int | None = None) -> int:
+    """What a revision with two Deployments comes to: what `replicas` says, within the bounds, or more that a rollout needs. Who
+    begins or serves comes up to it; another, which may be leaving, has no more than it has."""
+    scaling, replicas = scaled(seen), seen.resource.spec.replicas
+    if scaling is None:
+        return replicas
+    now = _has(seen, revision)
+    comes_up = seen.selected == revision.name or (fewest is None and not now)
+    wished = replicas if comes_up else min(replicas, now)
+    return max(_least(seen, revision, scaling, fewest), min(scaling.max_replicas, wished))
+
+
+def _falls(seen: Observed, run: Run) -> bool:
+    """Its servers are still more than they come to."""
+    return run.counted is not None and run.replicas > _goal(seen, run.revision)
 
 
 def _begin(seen: Observed, revision: Revision, least: int, scaling: Autoscaling, *, is_canary: bool) -> int:
@@ -128,9 +170,13 @@ def _standby(seen: Observed, revision: Revision, scaling: Autoscaling) -> int:
 
 
 def _has(seen: Observed, revision: Revision) -> int:
-    """The servers it has or starts. Where CPUs stand in for GPUs a pending server is the probe for one: it counts for nothing."""
+    """The servers it has or starts. Of one with two Deployments that were not counted yet: those on CPUs stand in for all but the
+    ones on GPUs that are reached, and beside those the Deployment on GPUs asks for a probe, which counts for nothing."""
     found = seen.workload(revision.name)
-    return found.asked if len(revision.runs_on) == 1 else min(found.asked, found.pods)
+    if len(revision.runs_on) == 1 or found.counted:
+        return found.asked
+    gpu, cpu = seen.place(revision.name, "GPU"), seen.place(revision.name, "CPU")
+    return cpu.asked + gpu.behind if cpu.asked else gpu.asked
 
 
 def _standby_left(seen: Observed) -> float | None:
@@ -143,16 +189,21 @@ def _standby_left(seen: Observed) -> float | None:
 
 
 def _way_back(seen: Observed, revision: Revision) -> Scale | None:
-    """Autoscaling was taken out of the spec. Its autoscaler stays until the servers are as many as `replicas` says: more come at
-    once, fewer by and by, since `replicas` may never have been meant for this traffic."""
+    """Autoscaling was taken out of the spec. Its autoscaler stays until the servers are as many as `replicas` says."""
     found, now = seen.autoscalers.get(revision.name), seen.workload(revision.name).asked
     target = seen.resource.spec.replicas
     if found is None or now in (0, target):
         return None
-    if now > target:
-        rests = _is_recent(found.changed, seen.now)
-        target = now if rests else max(target, now - max(1, now // DOWN_SHARE))
+    target = _by_and_by(seen, now, target, found.changed)
     return Scale(target, target, target)
+
+
+def _by_and_by(seen: Observed, now: int, goal: int, changed: datetime | None) -> int:
+    """The next number on the way to the goal: more come at once, fewer by and by, since that may never have been meant for this
+    traffic."""
+    if now <= goal:
+        return goal
+    return now if _is_recent(changed, seen.now) else max(goal, now - max(1, now // DOWN_SHARE))
 
 
 def _is_recent(at: datetime | None, now: datetime) -> bool:

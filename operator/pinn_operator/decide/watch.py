@@ -81,7 +81,7 @@ def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tupl
     """One reading more. Without one, what the API server says still counts."""
     measured = replace(seen.measured or Measured(), pods=awaited(seen, _arms(journal), ledger))
     seen = replace(seen, measured=measured)
-    journal = _with_live(seen, with_checks(journal, measured), measured)
+    journal = _with_live(seen, with_checks(_with_off(seen, journal), measured), measured)
     samples = _samples(seen, journal, measured, rules)
     if not samples:
         return journal, take(ledger, rules, reading(seen, journal, (), {}))
@@ -95,6 +95,15 @@ def tick(seen: Observed, journal: Journal, ledger: Ledger, rules: Rules) -> tupl
         if pod.revision == journal.canary.revision and pod.memory is not None
     }
     return journal, take(ledger, rules, reading(seen, journal, samples, memory))
+
+
+def _with_off(seen: Observed, journal: Journal) -> Journal:
+    """With when spec.replicas was 0 last. Servers that are asked for again have as long to come as they had at first."""
+    spec, now = seen.resource.spec, now_of(seen)
+    if spec.replicas == 0:
+        return replace(journal, off_at=now)
+    late = journal.off_at is not None and now - journal.off_at > seconds(spec.rollout.progress_deadline)
+    return replace(journal, off_at=None) if late or seen.workload(journal.canary.revision).ready else journal
 
 
 def _with_live(seen: Observed, journal: Journal, measured: Measured) -> Journal:
@@ -113,7 +122,7 @@ def reading(seen: Observed, journal: Journal, samples: tuple[Sample, ...], memor
     canary, stable = journal.canary.revision, journal.stable.revision
     restarts = {server.pod: server.restarts for server in seen.servers if server.revision == canary}
     spec = seen.resource.spec
-    off = spec.replicas == 0  # then nobody is missed
+    off = journal.off_at is not None  # then nobody is missed
     let_go = spec.rollout.retain_stable == "None" and journal.step >= len(spec.rollout.steps)
     ready: dict[Role, bool] = {
         "canary": off or seen.workload(canary).ready > 0,

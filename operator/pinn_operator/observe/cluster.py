@@ -20,7 +20,7 @@ from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING, memory_name, secret_name
 from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
-from pinn_operator.api.placement import Place, Placement
+from pinn_operator.api.placement import SERVERS, Counted, Place, Placement
 from pinn_operator.api.readings import Server
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.api.revision import Revision, from_stored, recovered
@@ -191,14 +191,23 @@ def _workload(deployments: Deployments, pods: list[Object], unmounted: Mapping[s
     progressing, failing = conditions.get("Progressing", {}), conditions.get("ReplicaFailure", {})
     staying = [pod for pod in pods if _stays(pod)]
     told = those_that_count(deployments, staying)
+    counted = _counted(deployments)
+    asked = sum(one.get("spec", {}).get("replicas", 0) for one in deployments.values())
     return Workload(
         pods=sum(len(deployments) == 1 or not waits_for_a_gpu(pod) for pod in staying),
         ready=sum(map(_is_ready, staying)),
         deadline_exceeded=progressing.get("reason") == "ProgressDeadlineExceeded",
         not_created=failing.get("message") if failing.get("status") == "True" else None,
         not_starting=next((said for pod in told if (said := _trouble(pod) or unmounted.get(_uid(pod)))), None),
-        asked=sum(one.get("spec", {}).get("replicas", 0) for one in deployments.values()),
+        asked=counted.servers if counted else asked,
+        counted=counted,
     )
+
+
+def _counted(deployments: Deployments) -> Counted | None:
+    """What was counted last: a pass may have been cut off between the two Deployments, and somebody may delete one."""
+    notes = [one["metadata"].get("annotations", {}).get(SERVERS, "") for one in deployments.values()]
+    return max(filter(None, map(Counted.read, notes)), key=lambda one: one.since, default=None)
 
 
 def _places(

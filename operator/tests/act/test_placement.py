@@ -1,6 +1,7 @@
 """Two Deployments of one revision: how they are made and put right, and that CPU servers go only as they were seen."""
 
 import contextlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,14 +26,19 @@ def cluster(**spec: Any) -> FakeKube:
     return FakeKube({"kind": "PinnDeployment", "metadata": metadata, "spec": spec_of("1.0.0", **{**PREFER, **spec})})
 
 
-async def look(kube: FakeKube) -> Observed:
-    seen = await observe(kube, KEY, now=NOW, server_image=IMAGE)
+def change(kube: FakeKube, **spec: Any) -> None:
+    live = kube.objects["PinnDeployment", "demo", "pricer"]
+    kube.put({**live, "spec": spec_of("1.0.0", **{**PREFER, **spec})})
+
+
+async def look(kube: FakeKube, after: float = 0.0) -> Observed:
+    seen = await observe(kube, KEY, now=NOW + timedelta(seconds=after), server_image=IMAGE)
     assert seen is not None
     return seen
 
 
-async def run(kube: FakeKube, seen: Observed | None = None) -> Outcome:
-    seen = seen or await look(kube)
+async def run(kube: FakeKube, seen: Observed | None = None, after: float = 0.0) -> Outcome:
+    seen = seen or await look(kube, after)
     plan = decide(seen)
     kube.requests.clear()
     return await act(kube, plan, build(plan, seen), seen)
@@ -127,6 +133,45 @@ async def test_when_the_record_is_lost_too_it_is_written_anew_from_what_runs() -
     after = kube.objects[key]["data"]
     assert (after["template"], after["gpuTemplate"]) == (before["data"]["template"], before["data"]["gpuTemplate"])
     assert replicas(kube) == {"gpu": 1, "cpu": 2}
+
+
+async def on_eight_gpus(**spec: Any) -> FakeKube:
+    kube = cluster(**spec)
+    await run(kube)
+    put_pods(kube, "gpu", 8)
+    await run(kube)
+    assert replicas(kube) == {"gpu": 8, "cpu": 0}
+    return kube
+
+
+async def test_bounds_that_come_take_no_server_away_and_what_they_are_is_noted_once() -> None:
+    kube = await on_eight_gpus(replicas=8)
+    change(kube, replicas=8, autoscaling={"maxReplicas": 20})
+    await run(kube)
+    assert replicas(kube) == {"gpu": 8, "cpu": 0}
+    assert (await run(kube, after=600), kube.writes()) == (Outcome(), [])
+
+
+async def test_bounds_that_go_take_one_server_in_ten_along_every_half_minute_whoever_deletes_a_deployment() -> None:
+    kube = await on_eight_gpus(autoscaling={"minReplicas": 8, "maxReplicas": 20})
+    change(kube, replicas=5)
+    numbers = []
+    for half_minutes in range(1, 6):
+        await run(kube, after=30 * half_minutes)
+        numbers.append(replicas(kube)["gpu"])
+        if half_minutes == 2:
+            (key,) = [key for key in kube.objects if key[0] == "Deployment" and key[2].endswith("-gpu")]
+            del kube.objects[key]
+    assert numbers == [7, 6, 5, 5, 5]
+
+
+async def test_without_bounds_any_more_replicas_alone_says_how_many_there_are_at_once() -> None:
+    kube = await on_eight_gpus(autoscaling={"minReplicas": 8, "maxReplicas": 20})
+    change(kube, replicas=8)
+    await run(kube)
+    change(kube, replicas=3)
+    await run(kube)
+    assert replicas(kube) == {"gpu": 3, "cpu": 0}
 
 
 class Killed(Exception):

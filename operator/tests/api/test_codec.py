@@ -95,6 +95,9 @@ JOURNAL = Journal(
     weight=10,
     waits_since=11.0,
     short_since=12.0,
+    waits_for=5,
+    off=True,
+    off_at=13.0,
 )
 """Nothing in it is as it would be without being said, so that a field that does not survive is missed."""
 

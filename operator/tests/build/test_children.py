@@ -140,6 +140,12 @@ def test_a_disruption_budget_is_made_only_where_it_cannot_block_a_drain(replicas
     assert _one(objects, "Deployment")["spec"]["replicas"] == replicas
 
 
+def test_servers_of_which_none_is_ready_keep_no_node_from_being_drained() -> None:
+    """By default a budget that is not kept lets nothing go that runs."""
+    budget = _one(_built(_first(replicas=2)), "PodDisruptionBudget")
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 @pytest.mark.parametrize(("deadline", "seconds"), [("10m", 600), ("1h30m", 5400), ("500ms", 1)])
 def test_the_deadline_of_the_rollout_is_that_of_the_deployment_in_whole_seconds(deadline: str, seconds: int) -> None:
     objects = _built(_first(rollout={"progressDeadline": deadline}))

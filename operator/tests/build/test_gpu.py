@@ -7,17 +7,22 @@ from typing import Any
 import pytest
 import yaml
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_PLACEMENT, LABEL_REVISION
-from pinn_operator.api.placement import Placed
+from pinn_operator.api.placement import SERVERS, Placed
 from pinn_operator.api.revision import Revision
 from pinn_operator.build import build
 from pinn_operator.build.gpu import image_for_gpus
 from pinn_operator.build.pod import render
 from pinn_operator.decide import decide
-from tests.given import observed, resource, revision
+from tests.given import NOW, observed, resource, revision
 from tests.golden import assert_golden
 
 GOLDEN = Path(__file__).parent / "golden"
-MIG: dict[str, Any] = {"policy": "Prefer", "resource": "nvidia.com/mig-1g.10gb", "count": 2, "runtimeClassName": "nvidia"}
+MIG: dict[str, Any] = {
+    "policy": "Prefer",
+    "resource": "nvidia.com/mig-1g.10gb",
+    "count": 2,
+    "runtimeClassName": "nvidia",
+}
 REQUIRE: dict[str, Any] = {"gpu": {"policy": "Require"}, "fallback": {"cpu": False}}
 
 
@@ -51,7 +56,8 @@ def test_the_pod_of_a_server_on_gpus() -> None:
 def test_a_server_on_cpus_of_the_same_revision_asks_for_no_gpu_and_does_not_miss_one() -> None:
     made = rendered(gpu=MIG)
     plain = rendered()
-    assert made.template is not None and plain.template is not None
+    assert made.template is not None
+    assert plain.template is not None
     assert env(made.template)["PINN_SERVER_GPU_POLICY"] == "never"
     assert made.template["metadata"]["labels"][LABEL_PLACEMENT] == "cpu"
     assert made.template["spec"]["containers"][0]["resources"] == plain.template["spec"]["containers"][0]["resources"]
@@ -61,7 +67,8 @@ def test_a_server_on_cpus_of_the_same_revision_asks_for_no_gpu_and_does_not_miss
 def test_without_gpus_nothing_tells_that_there_could_be_any() -> None:
     made = rendered()
     assert (made.gpu_template, made.runs_on) == (None, ("CPU",))
-    assert made.template and LABEL_PLACEMENT not in made.template["metadata"]["labels"]
+    assert made.template
+    assert LABEL_PLACEMENT not in made.template["metadata"]["labels"]
     assert "pinn.dev/placement" not in str(children("Deployment"))
 
 
@@ -127,6 +134,7 @@ def test_a_server_that_waits_for_a_gpu_keeps_no_node_from_being_drained() -> Non
     (budget,) = children("PodDisruptionBudget", Placed(cpu=3, gpu=1), gpu=MIG, replicas=3).values()
     assert budget["spec"]["minAvailable"] == 2
     assert "maxUnavailable" not in budget["spec"]
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
 def test_the_longest_name_fits_a_dns_label() -> None:
@@ -146,7 +154,26 @@ def test_an_autoscaler_counts_the_servers_on_gpus_where_they_are_required() -> N
     assert target["metadata"]["name"].endswith("-gpu")
 
 
-def test_where_a_gpu_is_preferred_no_autoscaler_counts_and_the_bound_holds() -> None:
+def test_where_a_gpu_is_preferred_no_autoscaler_counts_and_both_deployments_note_how_many_there_are() -> None:
     assert children("HorizontalPodAutoscaler", gpu=MIG, **SCALED) == {}
     made = children("Deployment", gpu=MIG, **SCALED)
-    assert {suffix: one["spec"]["replicas"] for suffix, one in made.items()} == {"-gpu": 2, "": 0}
+    assert {suffix: one["spec"]["replicas"] for suffix, one in made.items()} == {"-gpu": 3, "": 0}
+    noted = {one["metadata"]["annotations"][SERVERS] for one in made.values()}
+    assert noted == {f"3@{int(NOW.timestamp())}"}
+
+
+@pytest.mark.parametrize(("replicas", "within"), [(1, 2), (3, 3), (8, 5)])
+def test_where_a_gpu_is_preferred_there_are_as_many_as_replicas_says_within_the_bounds(
+    replicas: int, within: int
+) -> None:
+    made = children("Deployment", gpu=MIG, autoscaling=SCALED["autoscaling"], replicas=replicas)
+    assert made["-gpu"]["spec"]["replicas"] == within
+
+
+def test_without_bounds_that_nothing_is_counted_is_noted_and_a_single_deployment_notes_nothing() -> None:
+    """What is left out may stay on the live object."""
+    both = children("Deployment", gpu=MIG, replicas=3)
+    assert [one["metadata"]["annotations"] for one in both.values()] == [{SERVERS: ""}] * 2
+    for single in (REQUIRE, {}):
+        (alone,) = children("Deployment", **single, **SCALED).values()
+        assert "annotations" not in alone["metadata"]

@@ -10,7 +10,9 @@ from pinn_operator.build.overlay import overlay
 
 NAMES = st.sampled_from(["a", "b", "env", "containers", "args"])
 TREES = st.recursive(
-    st.booleans() | st.integers(0, 3), lambda inner: st.dictionaries(NAMES, inner) | st.lists(inner, max_size=3), max_leaves=8
+    st.booleans() | st.integers(0, 3),
+    lambda inner: st.dictionaries(NAMES, inner) | st.lists(inner, max_size=3),
+    max_leaves=8,
 )
 
 

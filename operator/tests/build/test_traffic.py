@@ -64,8 +64,10 @@ def test_the_service_selects_servers_by_their_label_while_a_share_is_made_withou
         ([{"name": "migrated-8000", "port": 8000, "protocol": "TCP"}], ["http", "migrated-8000"]),
         ([{"name": "http", "port": 8080, "protocol": "TCP"}], ["pinn-http", "http"]),
         ([{"port": 8080, "protocol": "TCP"}], ["http", "port-8080"]),
-        ([{"name": "pinn-http", "port": 9, "protocol": "TCP"}, {"name": "http", "port": 8080, "protocol": "TCP"}],
-         ["pinn-http-80", "pinn-http", "http"]),
+        (
+            [{"name": "pinn-http", "port": 9, "protocol": "TCP"}, {"name": "http", "port": 8080, "protocol": "TCP"}],
+            ["pinn-http-80", "pinn-http", "http"],
+        ),
         ([], ["http"]),
     ],
 )
@@ -76,7 +78,9 @@ def test_a_service_that_was_taken_over_keeps_the_ports_and_names_its_callers_kno
     made = service(Traffic({ONE.name: 100}, ONE.name), replace(_seen(), children=live))
     assert [port["name"] for port in made["spec"]["ports"]] == names
     assert made["spec"]["ports"][0]["port"] == 80
-    assert [port["port"] for port in made["spec"]["ports"][1:]] == [port["port"] for port in there if port["port"] != 80]
+    assert [port["port"] for port in made["spec"]["ports"][1:]] == [
+        port["port"] for port in there if port["port"] != 80
+    ]
 
 
 def test_ports_keep_their_places_so_that_nothing_is_written_again_and_again() -> None:

@@ -38,7 +38,7 @@ BY_NAME: Final = {name: v for v, name in NAMES.items()}
 SECONDS: Final = 10
 """One step of time; the interval of readings and the hold of a step, too."""
 OLDEST: Final = 50
-"""Older than every limit of the model: quiet 30 s, smoke 30 s, deadline, longest hold and away 20 s, stale after 25 s."""
+"""Older than every limit of the model: way back 40 s, quiet and smoke 30 s, deadline, longest hold and away 20 s, stale 25 s."""
 AT: Final = NOW.timestamp()
 
 
@@ -49,7 +49,7 @@ class Violation(AssertionError):
 @dataclass(frozen=True)
 class Setting:
     """What is explored: how shares are made, what happens without a verdict, how many edits and faults there may be, and from
-    which step on: a search that begins in the middle of a rollout comes further."""
+    which step on, or from when stable's servers were let go: a search that begins in the middle of a rollout comes further."""
 
     gateway: bool = True
     when_undecided: str = "RollBack"
@@ -58,6 +58,7 @@ class Setting:
     faults: int = 1
     step: int = 0
     retain_stable: str = "Full"
+    gone: bool = False
 
     def spec(self, state: State) -> dict[str, Any]:
         return {
@@ -67,6 +68,7 @@ class Setting:
                 "maxHold": "20s",
                 "whenUndecided": self.when_undecided,
                 "progressDeadline": "20s",
+                "rollbackWithin": "40s",
                 "paused": state.paused,
                 "retainStable": self.retain_stable,
             },
@@ -266,9 +268,10 @@ def _later(memory: Remembered, by: float) -> Remembered:
             ended=_aged(j.ended, by),
             waits_since=_aged(j.waits_since, by),
             short_since=_aged(j.short_since, by),
+            off_at=_aged(j.off_at, by),
             measure_at=AT if j.measure_at - by <= AT else AT + SECONDS,
             rose_at=0.0,
-            let_go_at=None,
+            let_go_at=None if j.let_go_at is None else AT - OLDEST,
             live=0.0,
             quiet=True,
             reason="",
@@ -408,7 +411,8 @@ def _measured(state: State, seen: Observed, metrics: bool) -> Measured | None:
     if journal is None or not journal.measure or journal.measure_at > AT:
         return None
     if journal.measure == "smoke":
-        return Measured(smoke=(True, "it was asked"))
+        stable = state.of(BY_NAME[journal.stable.revision])
+        return Measured(smoke=(stable is not None and stable.ready > 0, "it was asked"))
     arms = (journal.canary.revision, journal.stable.revision)
     pods = []
     for server in seen.servers:
@@ -593,10 +597,16 @@ def check(setting: Setting, plan: Plan, read: State, before: State, after: State
         if given and after.share(version) > before.share(version) and stable is not None and version != stable:
             seen = read.of(version)
             there = seen is not None and min(seen.ready, read.behind[version - 1]) >= read.replicas
-            _demand(there, f"the weight of {version} rises, and not every server is ready and behind its Service")
+            alone = had_it_all(read, version) and not read.behind[stable - 1] and read.behind[version - 1] > 0
+            _demand(
+                there or alone, f"the weight of {version} rises, and not every server is ready and behind its Service"
+            )
             _demand(before.memory == latest, f"the weight of {version} rises, and somebody else knows more")
         if own is not None and after.of(version) is None:
             _demand(not before.is_sent_requests(version), f"{version} is removed while it is sent requests")
+            others = any(read.behind[v - 1] for v in VERSIONS if v != version and before.share(v))
+            alone = had_it_all(read, version) and not others and read.behind[version - 1] > 0
+            _demand(not alone, f"{version} is removed while nobody else can answer")
     if after.weights is not None:
         _demand(sum(after.weights) == 100, "weights do not sum to 100")
     served = [v for v in VERSIONS if after.share(v)]
@@ -605,6 +615,18 @@ def check(setting: Setting, plan: Plan, read: State, before: State, after: State
         _demand(any(after.pods), "neither stable nor the canary has servers")
     if read.reported and after.reported and plan.finished is not None and before.memory == after.memory:
         _demand(not read.reported, "a rollout is reported twice")
+
+
+def had_it_all(state: State, version: int) -> bool:
+    """In a rollout that goes on, or is rolled back: not one that the spec has taken back."""
+    journal = state.memory.journal if state.memory else None
+    return (
+        journal is not None
+        and not state.reported
+        and journal.ending in ("", "RolledBack")
+        and journal.weight == 100
+        and BY_NAME[journal.canary.revision] == version
+    )
 
 
 def check_evidence(decision: Decision, read: State, new: Remembered) -> None:
@@ -744,13 +766,16 @@ def run(setting: Setting, state: State) -> State:
 
 
 def start(setting: Setting) -> State:
-    """1.0.0 serves, with all its servers, and the spec has just come to ask for 2.0.0; or it has come to that step."""
+    """1.0.0 serves, with all its servers, and the spec has just come to ask for 2.0.0; or it has come to that step, or so far
+    that 1.0.0 has no servers any more."""
     state = State(replicas=setting.replicas, edits=setting.edits, faults=setting.faults)
     for _ in range(6):
         state = fair(setting, state)
     state = state._replace(version=2)
     while (state.memory.journal.step if state.memory else 0) < setting.step:
         state = fair(setting, state)
+    while setting.gone and state.of(1):
+        state = well(setting, state)
     return state
 
 
@@ -794,7 +819,12 @@ def explore(setting: Setting, most: int) -> Explored:
 
 
 def fair(setting: Setting, state: State) -> State:
-    """Once more with everything well: servers are ready, endpoints and gateway follow, users are answered, time passes."""
+    """Once more with everything well, and time passes."""
+    return later(well(setting, state))
+
+
+def well(setting: Setting, state: State) -> State:
+    """A pass before which servers are ready, endpoints and gateway follow, and users are answered."""
     for version in VERSIONS:
         if own := state.of(version):
             asked = 1 if gets_requests(state, version) else own.requests
@@ -802,7 +832,7 @@ def fair(setting: Setting, state: State) -> State:
     state = caught_up(state)
     if state.weights is not None:
         state = state._replace(taken=state.weights)
-    return later(run(setting, state))
+    return run(setting, state)
 
 
 ENDS: Final = (Phase.SERVING, Phase.ROLLED_BACK, Phase.UNDECIDED)

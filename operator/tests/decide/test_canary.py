@@ -481,6 +481,80 @@ def test_with_no_replicas_asked_for_a_new_version_takes_over_at_once() -> None:
     assert cluster.state()["stable"] == "2.0.0"
 
 
+def test_with_no_replicas_asked_for_a_pause_holds_a_new_version_all_the_same() -> None:
+    cluster = serving(replicas=0, paused=True)
+    cluster.version = "2.0.0"
+    plan = cluster.until(_is(Phase.PAUSED))
+    assert plan.sentence.endswith("is held: spec.rollout.paused is true; nothing serves, spec.replicas is 0")
+    assert {plan.phase for _, plan in _pass_by(cluster, 300)} == {Phase.PAUSED}
+    cluster.paused = False
+    cluster.until(_is(Phase.SERVING), passes=5)
+    assert cluster.state()["stable"] == "2.0.0"
+
+
+@pytest.mark.parametrize("replicas", [0, 2], ids=["off when it began", "on when it began"])
+def test_a_version_held_before_its_first_step_is_not_promoted_when_the_servers_go_for_the_night(replicas: int) -> None:
+    cluster = serving(paused=True, replicas=replicas)
+    cluster.version = "2.0.0"
+    cluster.until(_is(Phase.PAUSED))
+    for now in (2, 0):
+        cluster.replicas = now
+        _pass_by(cluster, 60)
+    cluster.paused = False
+    assert _pass_by(cluster, 60)[-1][1].sentence.endswith("waits until spec.replicas is above 0")
+    cluster.replicas = 2
+    plan = cluster.until(lambda plan: plan.weight_of(plan.wanted) > 0)
+    assert (plan.weight_of(plan.wanted), cluster.state()["stable"]) == (10, "1.0.0")
+
+
+def test_a_version_that_does_not_start_is_not_promoted_because_no_servers_are_asked_for_any_more() -> None:
+    cluster = serving(broken=frozenset({"2.0.0"}))
+    cluster.version = "2.0.0"
+    _pass_by(cluster, 300)
+    cluster.replicas = 0
+    _pass_by(cluster, 600)
+    assert cluster.state()["stable"] == "1.0.0"
+    cluster.replicas = 2
+    assert _rolled_back(cluster).reason == "ProgressDeadlineExceeded"
+
+
+def test_a_rollout_whose_memory_is_lost_while_no_servers_are_asked_for_promotes_nothing() -> None:
+    cluster = rolling(step=2)
+    cluster.replicas = 0
+    cluster.go_on()
+    cluster.memory = None
+    _pass_by(cluster, 300)
+    assert cluster.state()["stable"] == "1.0.0"
+
+
+LET_GO = {"retainStable": "None"}
+
+
+@pytest.mark.parametrize(("step", "rollout"), [(2, {}), (3, LET_GO)], ids=["step 2", "bake, stable let go"])
+def test_servers_asked_for_again_within_a_step_have_as_long_to_come_as_they_had_at_first(
+    step: int, rollout: dict[str, Any]
+) -> None:
+    cluster = rolling(step=step, rollout=rollout)
+    share, cluster.replicas = cluster.share, 0
+    _pass_by(cluster, 60)
+    cluster.replicas, cluster.broken = 2, frozenset({"1.0.0", "2.0.0"})  # a node has to be added first
+    assert Phase.ROLLING_BACK not in {plan.phase for _, plan in _pass_by(cluster, 180)}
+    cluster.broken = frozenset()
+    cluster.until(lambda _: cluster.share == share)
+    cluster.broken, began = frozenset({"2.0.0"}), cluster.at
+    assert "no server of the canary has been ready for 2 min" in _rolled_back(cluster).sentence
+    assert cluster.at - began < 300, "they were back: from then on they are missed as ever"
+
+
+def test_servers_asked_for_again_within_a_step_that_do_not_come_end_the_rollout() -> None:
+    cluster = rolling(step=2, rollout={"progressDeadline": "5m"})
+    cluster.replicas = 0
+    _pass_by(cluster, 60)
+    cluster.replicas, cluster.broken, began = 2, frozenset({"2.0.0"}), cluster.at
+    assert "no server of the canary has been ready for 2 min" in _rolled_back(cluster).sentence
+    assert 400 < cluster.at - began < 500
+
+
 def test_scaling_up_within_a_step_starts_servers_for_both_and_the_step_goes_on_when_they_are_ready() -> None:
     cluster = rolling(step=2)
     cluster.replicas = 4
@@ -506,6 +580,106 @@ def test_so_few_servers_that_no_gateway_makes_no_such_share_wait_and_say_so() ->
     cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
     cluster.settle_down()
     assert sorted(cluster.endpoints.values()) == [1, 2]
+
+
+# --- Servers that a later step needs ---
+
+
+def _autoscaled(**more: Any) -> TinyCluster:
+    """Eight servers of 1.0.0 serve, and 2.0.0 is in its first step, with two."""
+    cluster = serving(autoscaling={"minReplicas": 2, "maxReplicas": 10}, rollout={"progressDeadline": "2m"}, **more)
+    cluster.scale(cluster.named("1.0.0"), 8)
+    cluster.go_on()
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: has_begun(plan, 1))
+    return cluster
+
+
+def _waiting_for_servers(**more: Any) -> TinyCluster:
+    """That step has passed; of the four servers that the next one needs two do not start."""
+    cluster = _autoscaled(**more)
+    cluster.until(lambda plan: "is to get 50 %" in plan.sentence)
+    _set_ill(cluster, 2, 3)
+    return cluster
+
+
+def _set_ill(cluster: TinyCluster, *numbers: int) -> None:
+    """These servers of the canary do not answer, and the others do."""
+    for number, pod in enumerate(cluster.pods[cluster.wanted]):
+        pod.ill = number in numbers
+        pod.ready = pod.ready and not pod.ill
+
+
+def _time_to_roll_back(cluster: TinyCluster) -> float:
+    began = cluster.at
+    cluster.until(_is(Phase.ROLLING_BACK))
+    return cluster.at - began
+
+
+def test_a_pause_is_not_held_against_servers_that_the_next_step_needs() -> None:
+    cluster = _waiting_for_servers()
+    _pass_by(cluster, 60)
+    cluster.paused = True
+    _set_ill(cluster)  # a person adds nodes
+    _pass_by(cluster, 1200)
+    cluster.scale(cluster.named("1.0.0"), 10)
+    cluster.paused = False
+    plan = cluster.go_on()
+    assert plan.sentence.endswith("4 of 5 replicas ready")
+    assert plan.phase is Phase.STEPPING
+    _set_ill(cluster, 4)
+    assert 80 < _time_to_roll_back(cluster) < 200
+
+
+def test_time_without_a_verdict_is_not_held_against_servers_that_the_next_step_needs() -> None:
+    cluster = _waiting_for_servers()
+    _set_ill(cluster, 0, 3)  # what the first one counted is not known
+    _pass_by(cluster, 600)
+    _set_ill(cluster, 3)
+    plan = cluster.until(lambda plan: "is to get 50 %" in plan.sentence or plan.phase is Phase.ROLLING_BACK)
+    assert plan.phase is Phase.STEPPING
+    assert 80 < _time_to_roll_back(cluster) < 200
+
+
+def test_servers_that_the_next_step_needs_and_that_are_being_warmed_have_come_in_time() -> None:
+    cluster = _waiting_for_servers(cache={"warmUp": {"from": "Stable"}})
+    _pass_by(cluster, 75)
+    _set_ill(cluster)
+    cluster.settle_down()
+    cluster.settle_down()
+    assert cluster.go_on().sentence.endswith("when its new servers are warm")
+    cluster.wait(20)
+    _set_ill(cluster, 3)
+    assert cluster.go_on().sentence.endswith("3 of 4 replicas ready")
+
+
+def test_servers_that_are_needed_as_stable_has_grown_have_as_long_to_come_as_those_before() -> None:
+    cluster = _waiting_for_servers()
+    _pass_by(cluster, 60)
+    cluster.scale(cluster.named("1.0.0"), 10)
+    assert 120 < _time_to_roll_back(cluster) < 200
+
+
+@pytest.mark.parametrize("come", [True, False])
+def test_a_lack_of_metrics_gives_servers_that_the_next_step_needs_no_more_time_and_takes_none_once_they_have_come(
+    come: bool,
+) -> None:
+    cluster = _waiting_for_servers()
+    cluster.no_metrics = "connection refused"
+    _pass_by(cluster, 60)
+    _set_ill(cluster, *([] if come else [2, 3]))
+    _pass_by(cluster, 540)
+    _set_ill(cluster, 3)
+    cluster.no_metrics = ""
+    assert (_time_to_roll_back(cluster) > 80) is come
+
+
+def test_a_person_who_leaves_a_step_without_a_verdict_waits_for_servers_no_longer_than_it_does() -> None:
+    cluster = _autoscaled(rate=0)
+    cluster.annotations = {"pinn.dev/promote": f"{cluster.wanted}@1"}
+    cluster.go_on()
+    _set_ill(cluster, 2, 3)
+    assert 80 < _time_to_roll_back(cluster) < 200
 
 
 # --- Memory and status lost ------------------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ from tests.decide.explore import Setting, Violation, ends, explore, stand_in
 
 GATEWAY, SERVICE = Setting(gateway=True), Setting(gateway=False, when_undecided="Pause")
 LET_GO = Setting(when_undecided="Pause", replicas=1, step=2, edits=1, faults=0, retain_stable="None")
+GONE = Setting(gateway=False, replicas=1, step=2, edits=1, faults=0, retain_stable="None", gone=True)
 NARROW = [Setting(edits=0, faults=0), Setting(edits=1, faults=0, step=1)]
 """With less that may happen the search goes deeper."""
 STATES = 10_000
 FEWER = 3_000
 
 
-@pytest.mark.parametrize("setting", [GATEWAY, SERVICE, LET_GO], ids=["gateway", "Service", "stable let go"])
+@pytest.mark.parametrize("setting", [GATEWAY, SERVICE, LET_GO, GONE], ids=["gateway", "Service", "let go", "gone"])
 def test_nothing_forbidden_happens_and_every_rollout_comes_to_rest_once_nothing_goes_wrong(setting: Setting) -> None:
     with stand_in():
         found = explore(setting, STATES)

@@ -4,15 +4,19 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
+from pinn_operator.api.journal import Arm, Journal
+from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed, Workload
-from pinn_operator.api.placement import NOWHERE, Place, Placed, Placement
+from pinn_operator.api.placement import NOWHERE, Counted, Place, Placed, Placement
 from pinn_operator.api.plan import Phase, Plan, Run
 from pinn_operator.api.revision import Revision
 from pinn_operator.decide import decide
 from pinn_operator.decide.placement import place
+from pinn_operator.decide.scaling import DOWN_SECONDS, STANDBY_SECONDS
 from tests.given import GATEWAY, NOW, observed, ready, resource, revision
 
 WORDS = "Unschedulable: 0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
@@ -32,14 +36,24 @@ def on_gpus(version: str = "1.0.0", number: int = 1, **spec: Any) -> Revision:
     )
 
 
-def seen_with(of: Revision, gpu: Place, cpu: Place, spec: dict[str, Any], replicas: int = 2, **more: Any) -> Observed:
+def seen_with(
+    of: Revision,
+    gpu: Place,
+    cpu: Place,
+    spec: dict[str, Any],
+    replicas: int = 2,
+    *,
+    counted: Counted | None = None,
+    **more: Any,
+) -> Observed:
     """That revision serves, its servers being like that."""
+    asked = counted.servers if counted else gpu.asked + cpu.asked
     status = {"stable": {"revision": of.name}}
     count = gpu.ready + cpu.ready
     return observed(
         resource("1.0.0", replicas=replicas, status=status, **spec),
         revisions=[of],
-        workloads={of.name: ready(count, max(count, replicas))},
+        workloads={of.name: ready(count, max(count, replicas), asked=asked, counted=counted)},
         places={of.name: {"GPU": gpu, "CPU": cpu}},
         selected=of.name,
         endpoints=[of.name],
@@ -146,6 +160,104 @@ def test_a_revision_that_never_runs_on_gpus_and_one_of_an_older_release_are_left
         assert plan.run == (Run(one, 2),)
 
 
+# --- How many there are, where there are bounds ----------------------------------------------------------------------
+
+
+def up(count: int) -> Place:
+    return Place(count, count, count, count)
+
+
+def within(fewest: int, most: int) -> dict[str, Any]:
+    return {**PREFER, "autoscaling": {"minReplicas": fewest, "maxReplicas": most}}
+
+
+def numbers(counted: Counted, spec: dict[str, Any], passes: int = 40, **more: Any) -> list[int]:
+    """Of the servers, every half minute from when that was counted, as long as there is something to look again for."""
+    found = [counted.servers]
+    for _ in range(passes):
+        now = counted.since + timedelta(seconds=DOWN_SECONDS)
+        plan, _ = decided(up(found[-1]), spec=spec, counted=counted, now=now, **more)
+        found.append(plan.run[0].replicas)
+        if plan.look_again is None:
+            return found
+        assert plan.look_again <= DOWN_SECONDS
+        counted = plan.run[0].counted or counted
+    raise AssertionError(f"it does not come to rest: {found}")
+
+
+def test_bounds_that_are_added_leave_the_servers_that_there_are() -> None:
+    plan, found = decided(up(8), spec={**PREFER, "autoscaling": {"maxReplicas": 20}}, replicas=8)
+    assert counts(found) == (8, 0, "OnGpus")
+    assert (plan.run[0].counted, plan.look_again) == (Counted(8, NOW), None)
+    assert plan.sentence.endswith("spec.autoscaling does not apply with spec.gpu.policy: Prefer, but for its bounds")
+
+
+def test_bounds_that_are_taken_out_let_the_servers_go_by_and_by() -> None:
+    plan, found = decided(up(8), counted=Counted(8, LONG), replicas=1)
+    assert (counts(found), plan.look_again) == ((7, 0, "OnGpus"), DOWN_SECONDS)
+    assert "without autoscaling 8 servers become 1 (spec.replicas), raise spec.replicas to keep them" in plan.sentence
+    moment = Counted(8, NOW - timedelta(seconds=DOWN_SECONDS - 1))
+    assert decided(up(8), counted=moment, replicas=1)[1].gpu == 8
+    assert decided(up(40), counted=Counted(40, LONG), replicas=1)[1].gpu == 36
+
+
+def test_more_servers_come_at_once_and_what_was_counted_is_forgotten_when_there_are_as_many_as_replicas_says() -> None:
+    plan, found = decided(up(2), counted=Counted(2, NOW), replicas=6)
+    assert (found.gpu, plan.run[0].counted) == (6, Counted(6, NOW))
+    assert decided(up(6), counted=Counted(6, NOW), replicas=6)[0].run[0].counted is None
+
+
+def test_where_there_never_were_bounds_servers_go_at_once() -> None:
+    plan, found = decided(up(8), replicas=2)
+    assert (found.gpu, plan.run[0].counted) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("spec", "replicas", "last"),
+    [
+        pytest.param(PREFER, 1, 1, id="no bounds any more"),
+        pytest.param(within(2, 20), 1, 2, id="a lower bound that fell"),
+        pytest.param(within(2, 20), 5, 5, id="replicas above it"),
+        pytest.param(within(1, 4), 8, 4, id="an upper bound that fell"),
+    ],
+)
+def test_whichever_way_the_bounds_change_no_more_than_one_server_in_ten_goes_at_a_time(
+    spec: dict[str, Any], replicas: int, last: int
+) -> None:
+    found = numbers(Counted(20, NOW), spec, replicas=replicas)
+    assert (found[0], found[-1]) == (20, last)
+    assert all(before - max(1, before // 10) <= now <= before for before, now in pairwise(found))
+
+
+def test_what_a_rollout_was_judged_with_goes_by_and_by_when_stable_need_not_stand_by_any_more() -> None:
+    one, at = on_gpus(**PREFER), NOW.timestamp()
+    arms = Arm(one.name, one.model_version), Arm("before", "0.9.0")
+    ended = Journal(*arms, began=at - 900, ending="Promoted", ended=at - STANDBY_SECONDS - 1)
+    more: dict[str, Any] = {"spec": within(2, 20), "replicas": 1, "counted": Counted(20, LONG)}
+    plan, found = decided(up(20), memory=Memory(ended), **more)
+    assert (found.gpu, plan.look_again) == (18, DOWN_SECONDS)
+    assert plan.sentence.endswith("18 servers become 2, raise spec.replicas within them to keep more")
+    still = replace(ended, ended=at - STANDBY_SECONDS + 10)
+    assert decided(up(20), memory=Memory(still), **more)[1].gpu == 20
+
+
+def test_who_is_not_selected_gets_no_more_servers_than_it_has_and_loses_none_by_it() -> None:
+    seen = seen_with(on_gpus(**PREFER), up(3), NOWHERE, within(2, 20), 8, counted=Counted(3, LONG))
+    (run,) = decide(replace(seen, selected=None)).run
+    assert run.replicas == 3
+    (run,) = decide(seen).run
+    assert run.replicas == 8
+
+
+def test_servers_on_gpus_that_come_one_by_one_are_no_more_servers() -> None:
+    """Of a revision that was not counted yet: four of eight are on GPUs, a fifth starts, and there is a probe."""
+    gpu, cpu = Place(6, 5, 4, 4), Place(4, 4, 4, 4)
+    plan, found = decided(gpu, cpu, spec=within(2, 20), replicas=8)
+    assert (plan.run[0].replicas, counts(found)) == (8, (6, 4, "OnCpus"))
+    plan, found = decided(gpu, cpu, spec=within(2, 20), replicas=1)
+    assert (plan.run[0].replicas, counts(found)) == (7, (6, 3, "OnCpus"))
+
+
 # --- A rollout beside servers that hold all GPUs ---------------------------------------------------------------------
 
 
@@ -227,6 +339,34 @@ def test_the_probe_for_a_gpu_counts_for_no_server_of_an_autoscaled_object() -> N
     (placed,) = [run.placed for run in after(seen, 5).run if run.revision.name == stable.name]
     assert placed
     assert counts(placed) == (1, 2, "OnCpus")
+
+
+def as_planned(seen: Observed, plan: Plan, gpu: Place) -> Observed:
+    """What the next pass sees: the servers on CPUs are there as planned, those on GPUs are no more than `gpu` says."""
+    workloads, places = dict(seen.workloads), dict(seen.places)
+    for run in plan.run:
+        assert run.placed
+        cpu, gpus = up(run.placed.cpu), replace(gpu, asked=run.placed.gpu)
+        asked = run.counted.servers if run.counted else cpu.asked + gpus.asked
+        up_ones = cpu.ready + gpu.ready
+        pods = cpu.asked + gpu.on_nodes
+        workloads[run.revision.name] = Workload(pods, up_ones, asked=asked, counted=run.counted)
+        places[run.revision.name] = {"GPU": gpus, "CPU": cpu}
+    now = seen.now + timedelta(seconds=1)
+    return replace(seen, memory=plan.memory, workloads=workloads, places=places, now=now)
+
+
+def test_a_gpu_that_becomes_free_within_a_rollout_makes_nobody_more_servers() -> None:
+    """The probe has a node and starts, beside the server on a CPU that still stands in for it; then it is reached."""
+    seen = rollout(within(2, 10), Place(asked=1, on_nodes=1), up(2))
+    (stable,) = [one.name for one in seen.revisions.values() if one.number == 1]
+    places: dict[Placement, Place] = {"GPU": Place(asked=1, on_nodes=1), "CPU": up(2)}
+    seen = replace(seen, places={**seen.places, stable: places})
+    for number in range(20):
+        plan = decide(seen)
+        assert [run.replicas for run in plan.run] == [2, 2], f"pass {number}: {plan.sentence}"
+        reached = number >= 10
+        seen = as_planned(seen, plan, Place(on_nodes=1, ready=int(reached), behind=int(reached)))
 
 
 def test_a_canary_that_prefers_gpus_goes_on_with_servers_on_cpus() -> None:

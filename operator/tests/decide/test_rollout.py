@@ -137,7 +137,7 @@ def test_who_is_sent_requests_now_runs_while_the_share_is_taken_away() -> None:
 
 
 def test_nobody_but_stable_gets_more_unless_every_server_is_ready_and_behind_its_service() -> None:
-    """But the first revision of an object, beside which there is nobody."""
+    """But the first revision of an object, beside which there is nobody, and who has had it all, while stable has no server."""
 
     def rule(seen: Observed, plan: Plan) -> bool:
         now = seen.route.weights if seen.route else {seen.selected: 100}
@@ -145,7 +145,9 @@ def test_nobody_but_stable_gets_more_unless_every_server_is_ready_and_behind_its
         more = plan.weight_of(canary) > now.get(canary, 0)
         if not more or plan.stable is None or (plan.stable.name == canary and plan.memory is None):
             return True
-        replicas = seen.resource.spec.replicas
+        journal = plan.memory.journal if plan.memory else None
+        alone = journal and journal.weight == 100 and not seen.behind.get(plan.stable.name)
+        replicas = min(seen.resource.spec.replicas, 1) if alone else seen.resource.spec.replicas
         return min(seen.workload(canary).ready, seen.behind.get(canary, 0)) >= replicas
 
     assert not _broken_by(rule)

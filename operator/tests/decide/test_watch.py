@@ -96,6 +96,20 @@ def test_a_canary_whom_users_ask_next_to_nothing_is_quiet() -> None:
     assert journal.quiet
 
 
+@pytest.mark.parametrize(("canary", "later", "waits"), [(0, 600, True), (0, 601, False), (1, 5, False)])
+def test_after_there_were_to_be_no_servers_none_is_missed_until_the_canary_has_one_or_had_its_time(
+    canary: int, later: float, waits: bool
+) -> None:
+    none = replace(_seen(), resource=resource(replicas=0), workloads={"new": ready(0), "old": ready(0)})
+    journal, ledger = tick(none, JOURNAL, Ledger(), RULES)
+    assert (journal.off_at, ledger.unready) == (AT, {"canary": None, "stable": None})
+    asked = {"new": ready(canary, 1), "old": ready(0, 1)}
+    seen = replace(_seen(), workloads=asked, now=NOW.fromtimestamp(AT + later, NOW.tzinfo))
+    journal, ledger = tick(seen, journal, ledger, RULES)
+    assert (journal.off_at is not None) is waits
+    assert (ledger.unready["stable"] is None) is waits
+
+
 def test_how_busy_gpus_are_is_the_mean_over_the_servers_of_an_arm_that_have_any() -> None:
     pods = (
         replace(_pod("new", 0), gpu=0.9),

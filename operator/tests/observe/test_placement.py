@@ -3,9 +3,10 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_PLACEMENT, LABEL_REVISION
 from pinn_operator.api.observed import Key, Observed
-from pinn_operator.api.placement import Place
+from pinn_operator.api.placement import SERVERS, Counted, Place
 from pinn_operator.observe import observe
 from tests.fake_kube import FakeKube
 from tests.given import IMAGE, NOW, UID, spec_of
@@ -118,6 +119,25 @@ async def test_a_quota_on_gpus_is_a_lack_of_them_and_a_probe_past_its_deadline_i
     assert (seen.workload(REV).not_created, seen.workload(REV).deadline_exceeded) == (None, False)
     only = await seen_of(deployment("gpu", 1, refused, late))
     assert (only.workload(REV).not_created, only.workload(REV).deadline_exceeded) == ("exceeded quota", True)
+
+
+def noted(where: str, replicas: int, note: str) -> Object:
+    made = deployment(where, replicas)
+    return {**made, "metadata": {**made["metadata"], "annotations": {SERVERS: note}}}
+
+
+async def test_how_many_servers_were_counted_is_read_from_both_deployments_and_the_latest_holds() -> None:
+    """A pass was cut off between its two writes."""
+    seen = await seen_of(noted("gpu", 3, "4@1767323000"), noted("cpu", 2, "5@1767322000"))
+    counted = Counted(4, datetime(2026, 1, 2, 3, 3, 20, tzinfo=UTC))
+    assert (seen.workload(REV).asked, seen.workload(REV).counted) == (4, counted)
+    assert Counted.read(str(counted)) == counted
+
+
+@pytest.mark.parametrize("note", ["", "4", "many@1767323000", "4@2026-01-02T03:04:05Z", "4@99999999999"])
+async def test_a_note_that_says_nothing_counts_for_none(note: str) -> None:
+    seen = await seen_of(noted("gpu", 3, note), deployment("cpu", 2))
+    assert (seen.workload(REV).asked, seen.workload(REV).counted) == (5, None)
 
 
 async def test_a_revision_whose_record_is_lost_is_recovered_with_both_templates() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from hack.install import ROOT, kubectl, say
 from tests.e2e.cluster.cluster import Cluster
-from tests.e2e.kubectl import client_pod
+from tests.e2e.kubectl import client_pod, report_in
 
 NAMESPACE = "pinn-bench"
 RUNS = 5
@@ -126,7 +126,7 @@ def switch_under_load(cluster: Cluster) -> dict[str, Any]:
     apply(cluster, "pricer", version="2.0.0")
     done = "--for=jsonpath={.status.phase}=Succeeded"
     kubectl(cluster, "-n", NAMESPACE, "wait", "pod/load", done, "--timeout=90s")
-    return dict(json.loads(kubectl(cluster, "-n", NAMESPACE, "logs", "load")))
+    return report_in(kubectl(cluster, "-n", NAMESPACE, "logs", "load"))
 
 
 def resident_mib(cluster: Cluster) -> float:

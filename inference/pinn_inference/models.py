@@ -36,7 +36,7 @@ class Counts:
 
 class ModelCache(Generic[S, M]):
     """The `limit` models used last. `load` builds and tries one from its source, which `key` names: its digest, say; `prepare`
-    does on the loop what is left to do before it may be used, and is told whether there is another that serves meanwhile.
+    does on the loop what is left to do before it may be used, and is told whether there is another meanwhile.
 
     An evicted model lives on while somebody holds it. Only for use on one event loop.
     """

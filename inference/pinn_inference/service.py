@@ -86,7 +86,7 @@ class Service:
             lambda artifact: assembly.load(artifact, settings, metrics),
             MODELS_KEPT,
             lambda artifact: artifact.digest,
-            assembly.prepared,
+            lambda model, another: assembly.prepared(model, another and not state.complaint()),
         )
         holder = await Holder.open(cache, partial(assembly.fetch, settings))
         service = cls(settings, state, metrics, cache, holder)

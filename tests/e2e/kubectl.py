@@ -179,10 +179,11 @@ def client_pod(name: str, *arguments: str) -> Object:
 
 
 def start_load(namespace: str, rate: int, seconds: int, url: str = "http://pricer/predict") -> None:
-    """Requests against the Service, from a pod; returns when they are running."""
+    """Requests against the Service, from a pod; returns when the first has been answered."""
     script = (Path(__file__).parent / "load.py").read_text()
     create(client_pod("load", "-c", script, url, str(rate), str(seconds)), namespace)
     kubectl("-n", namespace, "wait", "pod/load", "--for=condition=Ready", "--timeout=60s")
+    eventually(lambda: "reached" in kubectl("-n", namespace, "logs", "load"))
 
 
 def load_report(namespace: str, seconds: float = 120.0) -> Object:

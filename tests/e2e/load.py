@@ -2,7 +2,7 @@
 
 Open loop: a request is sent when it is due, however the ones before it fare, so a server that stalls is not spared. Connections
 are kept alive as real clients keep them, and nothing is retried: every answer but 200 is a failure. SIGTERM ends it early.
-Prints one JSON object.
+Says `reached` when the first answer has come, and prints one JSON object at the end.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -35,6 +36,7 @@ CONNECTIONS = 50
 TOLD_FAILURES = 20
 NOISE = float(os.environ.get("NOISE", "0"))
 """By what share rate and volatility vary at most: caches are for questions that are nearly the same."""
+REACHED = "reached"
 REACHED_SECONDS = 30.0
 POLL_SECONDS = 0.05
 TOLD_CHARACTERS = 300
@@ -149,7 +151,13 @@ async def ask(session: aiohttp.ClientSession, url: str) -> str:
     return str(json.loads(text)["model"]["version"])
 
 
-async def load(url: str, rate: float, seconds: float, headers: Mapping[str, str] | None = None) -> Tally:
+async def load(
+    url: str,
+    rate: float,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    begins: Callable[[], None] = lambda: None,
+) -> Tally:
     limits = aiohttp.TCPConnector(limit=CONNECTIONS, force_close=False)
     timeout = aiohttp.ClientTimeout(total=DEADLINE_SECONDS)
     session = aiohttp.ClientSession(connector=limits, timeout=timeout, headers=headers)
@@ -157,6 +165,7 @@ async def load(url: str, rate: float, seconds: float, headers: Mapping[str, str]
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with session, asyncio.TaskGroup() as group:
         refused_first = await reached(session, url)
+        begins()
         tally, began = Tally(refused_first), time.monotonic()
         for number in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
@@ -183,4 +192,5 @@ def headers_of(given: argparse.Namespace) -> dict[str, str]:
 
 if __name__ == "__main__":
     asked = arguments()
-    print(json.dumps(asyncio.run(load(asked.url, asked.rate, asked.seconds, headers_of(asked))).report()))
+    begins = partial(print, REACHED, flush=True)
+    print(json.dumps(asyncio.run(load(asked.url, asked.rate, asked.seconds, headers_of(asked), begins)).report()))

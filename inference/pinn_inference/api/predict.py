@@ -24,7 +24,7 @@ from pinn_inference.api.http import (
 )
 from pinn_inference.api.http import Answer as HttpAnswer
 from pinn_inference.api.together import Asked
-from pinn_inference.errors import InvalidInput, OutOfDomain, TooLarge
+from pinn_inference.errors import InvalidInput, OutOfDomain, Timeout, TooLarge
 from pinn_inference.evaluation import CHUNK, Answer
 from pinn_inference.monitoring import SOURCES, Metrics, Source
 from pinn_inference.predictor import Predictor
@@ -217,6 +217,9 @@ class _Counted:
         source = source_of(request)
         try:
             answer = await self.inner(request)
+        except asyncio.CancelledError:
+            counting.failed(self.metrics, Timeout("the caller left before its turn"), source, request.read_at)
+            raise
         except Exception as error:
             counting.failed(self.metrics, error, source, request.read_at)
             raise

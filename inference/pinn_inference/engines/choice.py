@@ -119,6 +119,9 @@ class Engines:
         """Where a GPU is required, waits until one is ready with this model. Raises ModelError where none comes up."""
         if self.options.policy != "require":
             return
+        if (free := self.options.free_memory()) < XLA_MEMORY:  # for two workers at once: another's serves meanwhile
+            said = f"needs 1 GiB of free memory beside the model in use, and {free >> 20} MiB are free"
+            raise ModelError(f"a GPU worker {said}; raise spec.resources")
         await self.start()
         lack = await self._gpu.up() if self._gpu else self._no_gpu
         if lack:

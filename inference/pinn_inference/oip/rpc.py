@@ -49,6 +49,9 @@ AGE: Final = 4.0
 server is chosen anew. gRPC has no `connection: close` for a single answer: it is by this that a drain, and a share of the traffic
 that is made by how many servers stand behind a Service, reach callers who keep a connection."""
 
+PATIENCE: Final = 5.0
+"""Seconds at least for a message that asks for no evaluation: for one the server has its own limit."""
+
 _WAIT: Final = (("retry-after", "1"), ("grpc-retry-pushback-ms", "1000"))
 """Beside RESOURCE_EXHAUSTED: for a person, and for the retries of gRPC's own libraries."""
 
@@ -187,6 +190,8 @@ class _Request:
     trace: dict[str, str] | None = None
     read_at: float | None = None
     query: str = ""
+    begun: bool = False
+    """Whether it is being worked on: the limits read the message, who works on it asks for it again."""
     _body: bytes = b""
     _mine: int = 0
 
@@ -200,7 +205,13 @@ class _Request:
                 raise InvalidInput("the call ends without a message")
             self._hold(message)
             self.read_at = time.perf_counter()
+        else:
+            self.begun = True
         return self._body
+
+    def waits(self) -> bool:
+        """Whether it is complete and its turn has not come."""
+        return self.read_at is not None and not self.begun
 
     def release(self) -> None:
         """It has been answered."""
@@ -282,15 +293,17 @@ class Rpc:
         return told
 
     async def _read(self, request: _Request) -> bytes:
-        """A message in time, where no limits see to that."""
+        """A message in time, where no limits see to that; a busy loop must not make a probe fail."""
+        seconds = max(self.options.timeout, PATIENCE)
         try:
-            async with asyncio.timeout(self.options.timeout):
+            async with asyncio.timeout(seconds):
                 return await request.body()
         except TimeoutError:
-            raise TooSlow(f"the body did not arrive within {self.options.timeout:g} s") from None
+            raise TooSlow(f"the body did not arrive within {seconds:g} s") from None
 
     async def _answered(self, method: str, context: Any, work: _Work) -> bytes:
-        """What comes of a call. The library may cancel this, but not the work.
+        """What comes of a call. The library may cancel this, but not work that has begun; what waits for its turn keeps no place
+        when its caller has left.
 
         The work must begin to read in its first step: when this has ended the library frees what there is to read from.
         """
@@ -298,7 +311,12 @@ class Rpc:
         working = asyncio.create_task(self._ended(method, request, work))
         self._working.add(working)
         working.add_done_callback(self._working.discard)
-        code, sentence, answer = await asyncio.shield(working)
+        try:
+            code, sentence, answer = await asyncio.shield(working)
+        except asyncio.CancelledError:
+            if request.waits():
+                working.cancel()
+            raise
         if code is not grpc.StatusCode.OK:
             await context.abort(code, sentence, _WAIT if code is grpc.StatusCode.RESOURCE_EXHAUSTED else ())
         return answer

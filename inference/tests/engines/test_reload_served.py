@@ -28,17 +28,23 @@ Put = Callable[..., Path]
 
 @pytest.fixture
 def put(tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
-    """Makes another model be the one to load, whose GPU worker, a double, starts as is said; returns that double's folder."""
+    """Makes another model be the one to load, whose GPU worker, a double, starts as is said, with so many bytes of memory free;
+    returns that double's folder."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
     count = 0
 
-    def put(start: str = "", **changed: bytes | None) -> Path:
+    def put(start: str = "", free: int = 8 << 30, **changed: bytes | None) -> Path:
         nonlocal count
         count += 1
         place, shipped = tmp_path / f"double-{count}", models / "black-scholes/2.0.0"
         place.mkdir()
         rewritten(shipped, tmp_path / "model", lambda m: m.update(description=f"number {count}"), **changed)
-        chosen: dict[str, Any] = {"command": double(place, start), "gpus": ("0",), "patience": UNHURRIED}
+        chosen: dict[str, Any] = {
+            "command": double(place, start),
+            "gpus": ("0",),
+            "patience": UNHURRIED,
+            "free_memory": lambda: free,
+        }
         monkeypatch.setattr(assembly, "Options", partial(Options, **chosen))
         return place
 
@@ -135,4 +141,27 @@ async def test_nor_does_one_without_the_weights_that_a_gpu_would_evaluate(tmp_pa
         done = await served.service.reload()
         assert done["result"] == "failed"
         assert done["detail"].endswith("came up: the model has no weights.npz that a worker could evaluate")
+        await served.answers_by_the_model()
+
+
+async def test_a_model_that_nobody_is_served_by_is_replaced_at_once(tmp_path: Path, put: Put) -> None:
+    put("slow")
+    async with serving(tmp_path) as served:
+        assert served.complaint
+        place = put("slow")
+        assert (await served.service.reload())["result"] == "swapped"
+        (place / "start").touch()
+        await until(lambda: not served.complaint)
+        await served.answers_by_the_model()
+
+
+async def test_without_memory_for_a_second_worker_the_model_in_use_stays(tmp_path: Path, put: Put) -> None:
+    put()
+    async with serving(tmp_path) as served:
+        await until(lambda: not served.complaint)
+        put(free=1 << 29)
+        done = await served.service.reload()
+        assert done["detail"].endswith(
+            "1 GiB of free memory beside the model in use, and 512 MiB are free; raise spec.resources"
+        )
         await served.answers_by_the_model()

@@ -359,7 +359,7 @@ def test_who_never_sends_what_was_announced_is_cut_off(method: str) -> None:
                 asking(silent(), timeout=30)
             over.set()
             assert caught.value.code() is STATUS.DEADLINE_EXCEEDED
-            assert "the body did not arrive within 0.5 s" in caught.value.details()
+            assert "the body did not arrive within" in caught.value.details()
             refused(caller.infer(question(spot=[-1.0])))
             assert column(caller.infer(question()), "price") == pytest.approx([PRICE], abs=1e-4)
             with pytest.raises(grpc.RpcError) as caught:

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from pinn_inference.api.http import Answer, Request, State
-from pinn_inference.api.limits import Limits, guarded
+from pinn_inference.api.limits import Limiter, Limits, guarded
 from pinn_inference.api.predict import counted
 from pinn_inference.errors import PredictionError, Timeout, TooLarge
 from pinn_inference.monitoring import Metrics
@@ -104,9 +104,10 @@ async def test_who_holds_too_much_of_the_memory_is_told_to_wait(monkeypatch: pyt
 class Left:
     """A long call that its caller gives up once it is being worked on, within the limits and counted as in a server."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, concurrency: int = 64) -> None:
         self.metrics, self.over, self._begun = Metrics(), asyncio.Event(), asyncio.Event()
-        limited = guarded({"/": {"POST": self._work}}, Limits(timeout=timeout))
+        self.limiter = Limiter(concurrency, queue=10)
+        limited = guarded({"/": {"POST": self._work}}, Limits(timeout=timeout), self.limiter)
         self.service = service(counted(limited, self.metrics)["/"]["POST"])
 
     async def _work(self, request: Request) -> Answer:
@@ -145,6 +146,24 @@ async def test_a_call_whose_caller_leaves_has_no_more_time_than_others() -> None
     await left.service.finish(30)
     assert left.counts() == {("error", "live"): 1, ("none", "live"): 1}
     assert left.service._memory.total == 0
+
+
+async def test_a_call_whose_caller_leaves_before_its_turn_keeps_no_place() -> None:
+    left = Left(timeout=30, concurrency=1)
+    await left.asked()
+    waiting = asyncio.create_task(left.service._infer(None, Context(b"y" * 20_000)))
+    while left.limiter.inside < 2:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    while left.limiter.inside > 1:
+        await asyncio.sleep(0)
+    assert left.service._memory.total == 20_000, "that of the one that is worked on"
+    assert left.counts() == {("error", "live"): 1, ("none", "live"): 1}
+    left.over.set()
+    await left.service.finish(30)
+    assert left.counts()["ok", "live"] == 1
 
 
 async def test_what_nobody_waits_for_any_more_holds_the_end_no_longer_than_it_may() -> None:

@@ -243,16 +243,17 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
 
 
 def _timed(case: Case) -> Case:
-    """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready. When it needs
-    more servers than it did, as stable has grown, those have all of the time too."""
+    """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready. When those
+    have come that were needed, and more are, as stable has grown, these have all of the time too."""
     excused = (
         is_ready(case.seen, case.wanted, case.needed) or case.seen.workload(case.wanted.name).not_created is not None
     )
     if excused:
         return replace(case, journal=_awaiting_none(case.journal))
     since, known = case.journal.waits_since, case.journal.waits_for
-    since = case.now if since is None or 0 < known < case.needed else since
-    return replace(case, journal=replace(case.journal, waits_since=since, waits_for=max(known, case.needed)))
+    if since is None or (0 < known < case.needed and is_ready(case.seen, case.wanted, known)):
+        since, known = case.now, case.needed
+    return replace(case, journal=replace(case.journal, waits_since=since, waits_for=known))
 
 
 def _awaiting_none(journal: Journal) -> Journal:

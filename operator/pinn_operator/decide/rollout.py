@@ -19,7 +19,7 @@ from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import LastHandled, Rejected
 from pinn_operator.api.units import seconds
 from pinn_operator.decide import scaling
-from pinn_operator.decide.canary import LATER, SOON, roll, superseded
+from pinn_operator.decide.canary import LATER, QUIET_SECONDS, SOON, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
 from pinn_operator.decide.placement import comes_back_after, with_places
 from pinn_operator.decide.requests import asked, handled
@@ -247,9 +247,12 @@ def _stay(seen: Observed, wanted: Revision, stable: Revision, said: str) -> Plan
 
 def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Journal) -> Plan:
     """All traffic is on its way to stable, which is asked once whether it answers; when it is there the report is written.
-    Until then the servers of the canary stay, for their logs."""
+    Until then the servers of the canary stay, for their logs. A stable without servers keeps no third version waiting."""
     traffic, now = all_to(stable), now_of(seen)
-    there = in_force(seen, traffic) and bool(seen.behind.get(stable.name) or _stand_in(seen, journal) is None)
+    answers = bool(seen.behind.get(stable.name))
+    there = in_force(seen, traffic) and (answers or _stand_in(seen, journal) is None)
+    if not answers and wanted.name not in (stable.name, journal.canary.revision):
+        there = there or now - (journal.ended or now) > SMOKE_SECONDS
     trouble = "" if there or seen.route is None else seen.route.trouble
     smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
     if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
@@ -301,7 +304,8 @@ def _complete(seen: Observed, plan: Plan) -> Plan:
 
 def _while_servers_come_back(seen: Observed, plan: Plan) -> Plan:
     """Who can answer does, as long as those who are to get the traffic cannot: stable's servers were let go for the bake, or were
-    lost. Who has all of it keeps it, and a canary that had it gets it back."""
+    lost. Who has all of it keeps it, and a canary that had it gets it back, for a while at least: with a stable that is well only
+    while nobody asks the traffic would go to and fro."""
     weights = plan.traffic.weights if plan.traffic and plan.phase is not Phase.STARTING else {}
     stored = plan.memory or seen.memory
     journal = stored.journal if stored else None
@@ -310,7 +314,8 @@ def _while_servers_come_back(seen: Observed, plan: Plan) -> Plan:
         missing = [
             name
             for name, weight in weights.items()
-            if name != holder.name and seen.behind.get(name, 0) < _enough(seen, journal, holder, weight)
+            if name != holder.name
+            and (_stands_in(seen, journal, holder) or seen.behind.get(name, 0) < _enough(seen, journal, holder, weight))
         ]
         return _answered_by(seen, plan, holder, missing[0]) if missing else plan
     nobody_answers = bool(weights) and not any(seen.behind.get(name) for name in weights)
@@ -330,11 +335,20 @@ def _stand_in(seen: Observed, journal: Journal | None) -> Revision | None:
     return seen.revisions.get(name) if seen.behind.get(name) or (name in seen.workloads and not overdue) else None
 
 
+def _stands_in(seen: Observed, journal: Journal | None, holder: Revision) -> bool:
+    """Whether it has stood in for stable within this step, not long ago, and nothing has ended: its weight rose again after the
+    step had begun."""
+    if journal is None or journal.ended or holder.name != journal.canary.revision or not seen.behind.get(holder.name):
+        return False
+    again = journal.step_began is not None and journal.rose_at > journal.step_began
+    return again and now_of(seen) - journal.rose_at < QUIET_SECONDS
+
+
 def _enough(seen: Observed, journal: Journal | None, holder: Revision, weight: int) -> int:
     """The servers that it takes to relieve who answers now. One, but for a stable that was let go when all is over: as many as it
     relieves, or cold ones would meet more than they can do; half of them where a gate has failed, as then there is more to
     relieve callers of. Who never comes is not waited for longer than leaves time to be back within what a rollback may take."""
-    if journal is None:
+    if journal is None or holder.name == journal.stable.revision:
         return 1
     ended = journal.ended if journal.let_go_at is not None else None
     over = ended if journal.canary.revision == holder.name else journal.began  # the next rollout has begun

@@ -158,7 +158,7 @@ class Twin:
 
     def __init__(self, setting: Setting, rollouts: int) -> None:
         self.setting, self.rollouts = setting, rollouts
-        self.mass = 1 / setting.steps
+        self.mass = 1 / (1 + setting.steps)
         self.values: dict[str, Array] = {}
         self.sums, self.stable_events = np.zeros((4, rollouts)), np.zeros(rollouts)
         self.ticks: dict[str, Array] = {}

@@ -83,7 +83,7 @@ class Journal:
     itself in the way: None while it is ready, or while the cluster refuses its pods; `waits_for` is for how many servers.
     `short_since` is since when the share of the step has not been in force; None while it is, and while paused. `let_go_at` is
     when stable's servers were last removed for the bake. `servers` is how many the whole of the traffic was worth when the share
-    last rose, where autoscalers set their number. `off` says that spec.replicas was 0 when it began and has been since. `off_at`
+    last rose. `off` says that spec.replicas was 0 when it began and has been since. `off_at`
     is when that was so last within a step; None again when a server of the canary is back, or has had its time to be.
     """
 

@@ -496,7 +496,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         rose_at=case.now,
         lost_at=None,
         crashed=False,
-        servers=case.whole if seen.resource.spec.autoscaling else 0,
+        servers=case.whole,
         timeline=_entered(case.journal, Entry(case.now, "Step", said, step.weight)),
     )
     ledger = replace(case.ledger, restarts=case.ledger.restarts.at_a_new_step())
@@ -548,8 +548,9 @@ def _in_place(case: Case, traffic: Traffic) -> Case:
 
 
 def _allowed(case: Case) -> int:
-    """The weight of the step, or as much as the servers that are left can take: availability only ever lowers it."""
-    whole, servers = case.whole, _reachable_servers(case)
+    """The weight of the step, or as much as the servers that are left can take: availability only ever lowers it. Servers that
+    are asked for since the weight rose are not lost."""
+    servers, whole = _reachable_servers(case), min(case.whole, case.journal.servers or case.whole)
     if not _asks_for_servers(case):
         return case.step.weight
     lost = case.journal.lost_at

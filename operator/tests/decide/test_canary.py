@@ -563,6 +563,22 @@ def test_scaling_up_within_a_step_starts_servers_for_both_and_the_step_goes_on_w
     assert sum(pod.ready for pod in cluster.pods[cluster.wanted]) == 4
 
 
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("retained", ["Full", "None"])
+def test_scaling_up_within_a_step_changes_no_share_while_the_new_servers_come(step: int, retained: str) -> None:
+    """Else the canary's share would fall upon stable, whose servers come as well, or have been let go."""
+    cluster = rolling(step=step, replicas=2, rollout={"retainStable": retained})
+    share = cluster.go_on().weight_of(cluster.wanted)
+    cluster.replicas = 20
+    for _ in range(3):
+        cluster.go_on()
+        for pods in cluster.pods.values():
+            for number, pod in enumerate(pods):
+                pod.ill = number > 3
+                pod.ready = pod.ready and not pod.ill
+    assert {plan.weight_of(plan.wanted) for _, plan in _pass_by(cluster, 20)} == {share}
+
+
 def test_scaling_down_within_a_step_changes_no_share() -> None:
     cluster = rolling(step=2)
     cluster.replicas = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import kopf
@@ -22,9 +23,14 @@ IDLE_SECONDS = 0.5
 """How long kopf keeps an object in memory after its event, in case that another follows: at the start each has one."""
 
 
-def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
+def registry_of(wakeups: Wakeups, stop: asyncio.Event) -> kopf.OperatorRegistry:
     """Handlers for the object and for every kind of child."""
     registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    async def begin(**_: Any) -> None:
+        await asyncio.sleep(0)  # kopf takes the signals when its tasks have begun
+        heed_signals(stop)
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> Any:
@@ -41,7 +47,7 @@ def registry_of(wakeups: Wakeups) -> kopf.OperatorRegistry:
             wakeups.wake_owner(body, gone=type == "DELETED")
 
     @kopf.on.cleanup(registry=registry)
-    async def stop(**_: Any) -> None:
+    async def end(**_: Any) -> None:
         await wakeups.stop()
 
     return registry
@@ -60,10 +66,17 @@ def settings_of() -> kopf.OperatorSettings:
     return settings
 
 
+def heed_signals(stop: asyncio.Event) -> None:
+    """Have those that end a program set `stop`. kopf would first end its watches, which takes seconds, while passes go on: beside
+    a standby that releases the objects of an operator that is being uninstalled they would take hold of them again."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
 async def watch(wakeups: Wakeups, namespaces: tuple[str, ...], stop: asyncio.Event) -> None:
-    """Run kopf until `stop` is set or a signal comes. Any watch error but 410 ends it, and with it the program."""
+    """Run kopf until `stop` is set, as a signal does. Any watch error but 410 ends it, and with it the program."""
     await kopf.operator(
-        registry=registry_of(wakeups),
+        registry=registry_of(wakeups, stop),
         settings=settings_of(),
         standalone=True,
         # Else kopf asks for a user name, which a container need not have. Its type is not exported.

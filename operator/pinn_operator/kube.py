@@ -25,6 +25,9 @@ from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
 Object = dict[str, Any]
 
 CALL_SECONDS = 10.0
+WRITE_SECONDS = 35.0
+"""An admission webhook that is silent holds a write up for 10 s, or for up to 30 s where it is given them; then the API server
+says which one. Whatever it waits for, it ends a write by itself after 34 s."""
 
 SERVER = "server"
 """The container of a pod that serves."""
@@ -241,9 +244,10 @@ class Kube:
         resource: Any = self._resource(kind)
         if subresource is not None:
             resource = resource.subresources[subresource]
+        limit = CALL_SECONDS if verb == "get" else WRITE_SECONDS
         try:
             answer: Object = await getattr(self._dynamic, verb)(
-                resource, serializer=_plain, _request_timeout=CALL_SECONDS, **args
+                resource, serializer=_plain, _request_timeout=limit, **args
             )
         except ApiException as error:
             raise _sorted(error) from None

@@ -66,16 +66,16 @@ class Lease:
             over = asked + self._terms.seconds * 2 / 3
             await asyncio.sleep(max(0.0, min(self._terms.retry, over - time.monotonic())))
             began = time.monotonic()
-            if await self._try_until(over):
+            if await self._renew_until(over):
                 asked = began
             elif time.monotonic() >= over:
                 raise LeaseLost(
                     f"the Lease {self._terms.name} could not be renewed for {self._terms.seconds * 2 // 3} s"
                 )
 
-    async def _try_until(self, over: float) -> bool:
+    async def _renew_until(self, over: float) -> bool:
         try:
-            return await asyncio.wait_for(self._try(), max(0.0, over - time.monotonic()))
+            return await asyncio.wait_for(self._try(keeps=True), max(0.0, over - time.monotonic()))
         except TimeoutError:
             return False
 
@@ -85,17 +85,20 @@ class Lease:
             live = await self._read()
             if live and _holder(live) == self._terms.identity:
                 live["spec"]["holderIdentity"] = ""
-                await self._kube.replace(live)
-        except ApiError as error:
-            log.warning("lease_not_released", error=str(error))
+                await asyncio.wait_for(self._kube.replace(live), self._terms.retry)
+        except (ApiError, TimeoutError) as error:
+            log.warning("lease_not_released", error=str(error) or "time-out")
 
-    async def _try(self) -> bool:
-        """Take or renew it if it is free, ours or run out. A lost race and an unreachable server are both a no."""
+    async def _try(self, *, keeps: bool = False) -> bool:
+        """Take or renew it if it is free, ours or run out. A lost race and an unreachable server are both a no. Raises LeaseLost
+        when this replica is to keep it and another holds it."""
         try:
             live = await asyncio.wait_for(self._read(), self._terms.retry)
             if live is None:
                 await asyncio.wait_for(self._kube.create(self._fresh()), self._terms.retry)
                 return True
+            if keeps and _holder(live) not in ("", self._terms.identity):
+                raise LeaseLost(f"the Lease {self._terms.name} is held by {_holder(live)}")
             if not self._may_take(live):
                 return False
             await asyncio.wait_for(self._kube.replace(self._renewed(live)), self._terms.retry)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 import sys
 from collections.abc import Coroutine
@@ -13,7 +12,7 @@ import structlog
 
 from pinn_operator.api.names import PLURAL
 from pinn_operator.errors import ApiError, LeaseLost
-from pinn_operator.handlers import watch
+from pinn_operator.handlers import heed_signals, watch
 from pinn_operator.kube import HTTP_ROUTE, Kube, connect
 from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
@@ -38,8 +37,7 @@ def main(settings: Settings) -> int:
 
 async def _run(settings: Settings) -> int:
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    heed_signals(stop)
     monitoring = Monitoring()
     log.info("starting", release=RELEASE, namespaces=settings.namespaces or "all", server_image=settings.server_image)
     async with served(monitoring, settings.port), connect() as kube, connected() as servers:

@@ -37,6 +37,8 @@ GUARD = f"{GROUP}/operator"
 
 ATTEMPTS = 5
 AT_ONCE = 8
+CHILDREN_SECONDS = 10.0
+"""For removing an object's children: an admission webhook that is silent holds each of them up for as long, or longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ async def _release_object(context: Context, key: Key) -> None:
     live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
     if live is not None and _is_going(live):
         with contextlib.suppress(Exception):  # its children at best; the finalizer goes in any case
-            await reconcile(context, key)
+            await asyncio.wait_for(reconcile(context, key), CHILDREN_SECONDS)
         live = await context.kube.get(PINN_DEPLOYMENT, key.name, key.namespace)
     if live is not None and FINALIZER in live["metadata"].get("finalizers", ()):
         await release(context.kube, key, live["metadata"]["resourceVersion"], live["metadata"]["finalizers"])

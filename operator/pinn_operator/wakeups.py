@@ -30,7 +30,9 @@ log = structlog.get_logger()
 COALESCE_SECONDS = 0.1
 """A burst of events, as when six children are made, is one pass."""
 
-PASS_SECONDS = 120.0
+PASS_SECONDS = 240.0
+"""Long enough for half a dozen writes that an admission webhook holds up for as long as it may. A pass that is cut off is run
+again."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 
 HEALS, HEAL_SECONDS = 6, 30.0

@@ -12,6 +12,8 @@ from pinn_operator.api.revision import Revision, content_of, name_of
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 IMAGE = "inference:1"
+OWNED: dict[str, Any] = {"metadata": {"ownerReferences": [{"uid": UID, "controller": True}]}}
+"""A child of the object, as far as deletion goes by it."""
 
 
 def spec_of(version: str, **more: Any) -> dict[str, Any]:

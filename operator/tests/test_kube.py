@@ -1,13 +1,30 @@
 """What the API server answers, sorted by what can be done about it."""
 
+import asyncio
 import json
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio import client as k8s
 from kubernetes.aio.client.exceptions import ApiException
+from pinn_operator import kube as module
 from pinn_operator.errors import ApiError, Conflict, Refused, Unavailable
-from pinn_operator.kube import BY_KIND, CUSTOM_METRICS, LEASE, PAGE, SERVICE, WRITTEN, Kube, _sorted
+from pinn_operator.kube import (
+    BY_KIND,
+    CALL_SECONDS,
+    CUSTOM_METRICS,
+    LEASE,
+    PAGE,
+    SERVICE,
+    WRITE_SECONDS,
+    WRITTEN,
+    Kube,
+    _sorted,
+)
 
 REFUSED_TEST = "the server rejected our request due to an error in our request"
 
@@ -99,16 +116,65 @@ async def test_no_answer_at_all_is_a_server_that_may_answer_later(error: Excepti
     assert "create leases" in raised.value.message
 
 
-async def test_every_call_has_a_limit() -> None:
+async def test_every_call_has_a_limit_and_a_write_that_of_the_api_server() -> None:
+    """It ends every write by itself after 34 s; to a webhook it gives 30 s at most."""
     kube, dynamic = _kube({"items": [], "metadata": {}})
     await kube.get(LEASE, "x", "demo")
     await kube.list_all(LEASE)
     await kube.apply({"kind": "Service"})
+    await kube.create({"kind": "Service"})
     await kube.replace({"kind": "Service"})
     await kube.patch(SERVICE, "x", "demo", [])
     await kube.delete(SERVICE, "x", "demo", "uid")
-    assert len(dynamic.calls) == 6
-    assert all(0 < call["_request_timeout"] <= 30 for call in dynamic.calls)
+    assert [call["_request_timeout"] for call in dynamic.calls] == [CALL_SECONDS] * 2 + [WRITE_SECONDS] * 5
+    assert 0 < CALL_SECONDS <= 30 < 34 < WRITE_SECONDS < 60
+
+
+HELD_UP = 'Internal error occurred: failed calling webhook "policy": context deadline exceeded'
+READ_LIMIT = 0.2
+
+
+@pytest.fixture
+async def held_up(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kube]:
+    """A client of an API server that is slower than a read may be, as it waits for an admission webhook that is silent."""
+
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(2 * READ_LIMIT)
+        return web.json_response({"kind": "Status", "reason": "InternalError", "message": HELD_UP}, status=500)
+
+    monkeypatch.setattr(module, "CALL_SECONDS", READ_LIMIT)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with (
+        TestServer(app) as server,
+        k8s.ApiClient(k8s.Configuration(host=str(server.make_url("")).rstrip("/"))) as api,
+    ):
+        yield Kube(api)
+
+
+OBJECT = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x", "namespace": "demo"}}
+WRITES: list[Callable[[Kube], Awaitable[Any]]] = [
+    lambda kube: kube.apply(OBJECT),
+    lambda kube: kube.create(OBJECT),
+    lambda kube: kube.replace(OBJECT),
+    lambda kube: kube.patch(SERVICE, "x", "demo", []),
+    lambda kube: kube.delete(SERVICE, "x", "demo", "uid"),
+]
+
+
+@pytest.mark.parametrize("write", WRITES, ids=["apply", "create", "replace", "patch", "delete"])
+async def test_a_write_that_a_silent_webhook_holds_up_is_waited_for_and_refused(
+    held_up: Kube, write: Callable[[Kube], Awaitable[Any]]
+) -> None:
+    """So that it is said which webhook, and the other children are written. Without its answer the pass would end here."""
+    with pytest.raises(Refused, match='failed calling webhook "policy"'):
+        await write(held_up)
+
+
+async def test_a_read_is_not_waited_for_as_long(held_up: Kube) -> None:
+    with pytest.raises(Unavailable) as raised:
+        await held_up.get(SERVICE, "x", "demo")
+    assert raised.value.status == 0
 
 
 async def test_an_object_that_is_missing_is_none_and_its_deletion_no_error() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from pinn_operator import lease as module
 from pinn_operator.errors import ApiError, Conflict, LeaseLost, Refused, Unavailable
-from pinn_operator.kube import CALL_SECONDS, LEASE
+from pinn_operator.kube import CALL_SECONDS, LEASE, WRITE_SECONDS
 from pinn_operator.lease import DEAF_SECONDS, Lease, Terms
 from structlog.testing import capture_logs
 from tests.clock import loop_clock
@@ -74,7 +74,13 @@ async def _refused_then_hanging(_verb: str) -> None:
     await _hanging("")
 
 
-FAULTS = [_refused_at_once, _hanging, _fickle, _refused_then_hanging]
+async def _silent_to_writes(verb: str) -> None:
+    if verb != "get":
+        await asyncio.sleep(WRITE_SECONDS)
+        raise Unavailable(0, "NoAnswer", "time-out")
+
+
+FAULTS = [_refused_at_once, _hanging, _fickle, _refused_then_hanging, _silent_to_writes]
 
 
 async def test_a_free_lease_is_taken_at_once() -> None:
@@ -145,6 +151,14 @@ async def test_that_the_lease_cannot_be_given_back_is_no_harm() -> None:
     assert _holder(kube) == "a"
 
 
+async def test_a_lease_that_is_given_back_in_vain_does_not_hold_up_the_end() -> None:
+    kube = FakeKube()
+    a = _lease(kube, "a")
+    await a.acquire()
+    kube.before = _unreachable(_silent_to_writes)
+    assert await _seconds_until(a.release()) <= SECONDS / 5
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_holder_that_cannot_reach_the_server_gives_up_before_its_time_is_over(
     fault: Callable[[str], Awaitable[None]],
@@ -173,15 +187,35 @@ async def test_one_failed_renewal_is_not_the_end() -> None:
     keeping.cancel()
 
 
-async def test_a_holder_that_finds_another_in_its_place_gives_up() -> None:
+async def test_a_holder_that_finds_another_in_its_place_gives_up_at_its_next_look() -> None:
     kube = FakeKube()
     a = _lease(kube, "a")
     await a.acquire()
     live = kube.peek("Lease", "pinn-operator", "pinn-system") or {}
     kube.put({**live, "spec": {**live["spec"], "holderIdentity": "b"}})
-    with pytest.raises(LeaseLost):
+    started = _now()
+    with pytest.raises(LeaseLost, match="is held by b"):
         await asyncio.wait_for(a.keep(), SECONDS)
+    assert _now() - started <= SECONDS / 5
     assert _holder(kube) == "b"
+
+
+async def test_a_holder_that_lost_the_race_for_a_renewal_looks_again_before_it_gives_up() -> None:
+    """Somebody may have put a label on the Lease."""
+    kube = FakeKube()
+    a = _lease(kube, "a")
+    await a.acquire()
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "replace" and not labelled:
+            labelled.append(_now())
+            kube.put(kube.peek("Lease", "pinn-operator", "pinn-system") or {})
+
+    labelled: list[float] = []
+    kube.before = before
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(a.keep(), 60)
+    assert (len(labelled), _holder(kube)) == (1, "a")
 
 
 @pytest.mark.parametrize("verb", ["create", "replace"])

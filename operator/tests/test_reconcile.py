@@ -10,7 +10,7 @@ from pinn_operator.api.names import API_VERSION, FINALIZER, KIND, LABEL_OBJECT, 
 from pinn_operator.api.observed import Key
 from pinn_operator.api.plan import Phase, Plan, Run, Traffic
 from pinn_operator.build import build
-from pinn_operator.errors import Refused
+from pinn_operator.errors import Conflict, Refused
 from pinn_operator.observe import observe
 from pinn_operator.reconcile import Context, Pass, reconcile
 from tests.fake_kube import FakeKube
@@ -213,3 +213,78 @@ async def test_once_the_labels_may_be_written_the_share_is_made() -> None:
     selector = (kube.peek("Service", "pricer") or {})["spec"]["selector"]
     assert selector == {LABEL_OBJECT: "pricer", LABEL_SERVING: "true"}
     assert "ChildRefused" not in _ready(kube)["reason"]
+
+
+def _unreached(*others: Object) -> FakeKube:
+    """An object that asks for 1.0.0 for the first time."""
+    metadata = {"name": "pricer", "namespace": "demo", "uid": UID, "generation": 1, "finalizers": [FINALIZER]}
+    return FakeKube({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec_of("1.0.0")}, *others)
+
+
+def _ask_for_the_next(kube: FakeKube) -> None:
+    live = _object(kube)
+    kube.put({**live, "spec": spec_of("2.0.0"), "metadata": {**live["metadata"], "generation": 2}})
+
+
+def _refuse_the_service(kube: FakeKube) -> None:
+    async def before(verb: str, kind: str, name: str) -> None:
+        if (verb, kind, name) == ("apply", "Service", "pricer"):
+            raise Refused(403, "Forbidden", "exceeded quota")
+
+    kube.before = before
+
+
+def _theirs(selector: dict[str, str]) -> Object:
+    """A Service of the name that is somebody else's."""
+    return {"kind": "Service", "metadata": {"name": "pricer", "namespace": "demo"}, "spec": {"selector": selector}}
+
+
+@pytest.mark.parametrize("taken_by", [{"app": "x"}, {LABEL_REVISION: "0123456789"}, None])
+async def test_a_service_that_is_not_to_be_had_is_said_and_keeps_no_old_servers(
+    taken_by: dict[str, str] | None,
+) -> None:
+    kube = _unreached(*[_theirs(taken_by)] if taken_by else [])
+    if not taken_by:
+        _refuse_the_service(kube)
+    await _pass(kube)
+    assert kube.peek("Deployment", f"pricer-{ONE.name}") is not None
+    _ask_for_the_next(kube)
+    await _pass(kube)
+    assert kube.peek("Deployment", f"pricer-{ONE.name}") is None
+    assert kube.peek("Deployment", f"pricer-{TWO.name}") is not None
+    assert (_ready(kube)["status"], _ready(kube)["reason"]) == ("False", "ChildRefused")
+    assert f"Service/pricer was refused ({'NameTaken' if taken_by else 'Forbidden'})" in _ready(kube)["message"]
+    assert _object(kube)["status"]["observedGeneration"] == 2
+
+
+async def test_what_a_service_that_may_not_be_moved_leads_to_stays_though_it_is_not_ready() -> None:
+    """It may be ready again in a moment, and callers are sent to nobody else."""
+    kube = _unreached()
+    await _pass(kube)
+    _ask_for_the_next(kube)
+    _refuse_the_service(kube)
+    await _pass(kube)
+    assert _object(kube)["status"]["observedGeneration"] == 2
+    assert kube.peek("Deployment", f"pricer-{ONE.name}") is not None
+    kube.before = None
+    await _pass(kube)
+    assert kube.peek("Deployment", f"pricer-{ONE.name}") is None
+
+
+async def test_what_a_service_was_turned_to_meanwhile_by_others_is_not_removed() -> None:
+    """`kubectl pinn migrate` takes the name over for the first version while a pass is at work on the second."""
+    theirs = _theirs({"app": "x"})
+    kube = _unreached(theirs)
+    await _pass(kube)
+    _ask_for_the_next(kube)
+    owner = [{"kind": KIND, "apiVersion": API_VERSION, "name": "pricer", "uid": UID, "controller": True}]
+
+    async def before(verb: str, kind: str, name: str) -> None:
+        if (verb, kind, name) == ("get", KIND, "pricer") and kube.peek("Deployment", f"pricer-{TWO.name}"):
+            turned = {**theirs["metadata"], "ownerReferences": owner}
+            kube.put({**theirs, "metadata": turned, "spec": {"selector": {LABEL_REVISION: ONE.name}}})
+
+    kube.before = before
+    with pytest.raises(Conflict):
+        await _pass(kube)
+    assert kube.peek("Deployment", f"pricer-{ONE.name}") is not None

@@ -1,11 +1,14 @@
 """Leaving: authority lasts as long as the duty, and no object is left that cannot be deleted."""
 
+import asyncio
 from typing import Any
 
 import pytest
 from pinn_operator.api.names import FINALIZER
 from pinn_operator.errors import ApiError, Refused, Unavailable
+from pinn_operator.kube import WRITE_SECONDS
 from pinn_operator.reconcile import Context
+from pinn_operator.run import DEPART_SECONDS
 from pinn_operator.uninstall import GUARD, Installed, depart, give_up_authority, hold_authority, is_uninstalled
 from tests.fake_kube import FakeKube
 from tests.given import IMAGE, UID, spec_of
@@ -182,6 +185,21 @@ async def test_departing_removes_what_belongs_to_objects_that_are_being_deleted(
         < order.index(("patch", "PinnDeployment"))
         < order.index(("patch", "ClusterRole"))
     )
+
+
+@pytest.mark.looptime
+async def test_children_that_a_silent_webhook_keeps_do_not_keep_the_object() -> None:
+    kube = FakeKube(*_authority(GUARD, **GOING), _object("goes", FINALIZER, **GOING), _child("goes"))
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "delete":
+            await asyncio.sleep(WRITE_SECONDS)
+            raise Refused(500, "InternalError", "failed calling webhook")
+
+    kube.before = before
+    await asyncio.wait_for(depart(_context(kube), INSTALLED), DEPART_SECONDS)
+    assert kube.peek("PinnDeployment", "goes") is None
+    assert _held(kube) == []
 
 
 async def test_departing_from_an_object_that_changes_meanwhile_is_tried_again() -> None:

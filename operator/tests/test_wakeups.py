@@ -35,6 +35,9 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
 KEY, OTHER = Key("demo", "pricer"), Key("demo", "other")
 Answer = Pass | None | Exception
 
+MOST = 22
+"""Passes in ten minutes of errors, each pause as short as its scatter makes it: seven that grow to 44 s together, then 42 s each."""
+
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
@@ -146,7 +149,7 @@ async def test_pauses_after_errors_grow_and_are_bounded(wakeups_of: Make, error:
         grown = min(LONGEST_PAUSE, 0.5 * 2**number)
         assert 0.7 * grown - 0.001 <= pause <= grown + 0.001
     assert pauses[-1] >= 0.7 * LONGEST_PAUSE
-    assert len(pauses) < 20
+    assert len(pauses) <= MOST
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,7 @@ async def test_events_do_not_shorten_the_pause_after_an_error(wakeups_of: Make) 
     for _ in range(600):
         wakeups.wake(KEY)
         await asyncio.sleep(1)
-    assert len(passes.began) < 20
+    assert len(passes.began) <= MOST
 
 
 async def test_a_conflict_is_tried_again_at_the_event_that_explains_it(wakeups_of: Make) -> None:

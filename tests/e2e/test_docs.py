@@ -96,10 +96,16 @@ def test_the_page_about_rollouts_leads_from_the_first_version_to_the_report(
 ) -> None:
     load = Load(namespace, noise=0.01)
     report = "$(kubectl get pinn option-pricer -o jsonpath='{.status.history[-1:].report}')"
+    outcomes = "kubectl get pinn option-pricer -o jsonpath='{.status.history[*].outcome}'"
     printed: dict[str, str] = {}
     try:
         for line in _lines("docs/how-to/rollout.md"):
-            printed[line] = terminal.types(line.replace("REPORT", report))
+            if "ADDRESS" in line:  # of the gateway, which is asked from a pod here
+                continue
+            if line.startswith("kubectl pinn report"):
+                eventually(lambda: "RolledBack" in terminal.types(outcomes), 120)
+            typed = line.replace("REPORT", report).replace("pinn undo option-pricer", "pinn undo option-pricer --yes")
+            printed[line] = terminal.types(typed)
             if line.startswith("kubectl wait") and not load.printed:
                 load.starts(gateway.url(), 100, 280, "--host", "option-pricer.example")
     finally:
@@ -108,6 +114,8 @@ def test_the_page_about_rollouts_leads_from_the_first_version_to_the_report(
     assert load.answered("2.0.0") > 0
     assert "Promoted" in next(text for line, text in printed.items() if ".status.history[*]" in line)
     assert ": ok" in next(text for line, text in printed.items() if "pinn-operator verify" in line)
+    assert "9.9.9" in next(text for line, text in printed.items() if line.startswith("kubectl pinn report"))
+    assert terminal.types("kubectl get pinn option-pricer -o jsonpath='{.spec.model.version}'") == "2.0.0"
 
 
 def test_the_page_about_certificates_shows_a_report_and_proves_it(terminal: Terminal, namespace: str) -> None:

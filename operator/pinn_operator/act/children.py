@@ -62,7 +62,7 @@ async def _act_on_children(kube: Kube, plan: Plan, objects: Sequence[Object], se
         return _together(outcome, marked)
     weighed = await weigh(kube, plan, seen)
     divided = await _write_all(kube, [obj for obj in objects if obj not in children], seen)
-    removed = await _remove(kube, _superfluous(plan, objects, seen), seen, plan)
+    removed = await _remove(kube, plan, objects, seen, stuck=_is_stuck(divided, seen))
     if plan.release and seen.has_finalizer:
         await release(kube, seen.key, seen.resource.metadata.resource_version, seen.resource.metadata.finalizers)
     return _together(outcome, weighed, divided, removed)
@@ -82,6 +82,11 @@ def _is_unknown(plan: Plan, outcome: Outcome) -> bool:
     """Whether the canary would get a share that the next pass knows nothing of, as what is known could not be stored. It may lose
     its share all the same."""
     return not outcome.is_stored and plan.canary is not None and plan.weight_of(plan.canary.name) > 0
+
+
+def _is_stuck(divided: Outcome, seen: Observed) -> bool:
+    """Whether the Service of the object's name leads where it led before this pass, as it may not be written."""
+    return any(refusal.child == ChildId("Service", seen.key.name) for refusal in divided.refusals)
 
 
 async def release(kube: Kube, key: Key, resource_version: str, finalizers: Sequence[str]) -> None:
@@ -238,10 +243,13 @@ async def _create(kube: Kube, wanted: Object, seen: Observed) -> Write:
     return _written("Healed", wanted, "its labels or owner had been removed")
 
 
-def _superfluous(plan: Plan, objects: Iterable[Object], seen: Observed) -> list[ChildId]:
-    """What is there and no longer wanted. Records stay to be undone to, until the plan forgets them."""
-    wanted = {_id(obj) for obj in objects}
-    return [child for child, live in seen.children.items() if child not in wanted and _may_go(plan, live)]
+def _superfluous(plan: Plan, objects: Iterable[Object], seen: Observed, stuck: bool) -> list[ChildId]:
+    """What is there and no longer wanted. Records stay to be undone to, until the plan forgets them; and what a Service leads to
+    that is `stuck` stays though none of it is ready: callers have nobody else."""
+    kept = {_id(obj) for obj in objects} | plan.spared
+    if stuck and seen.selected:
+        kept |= {child for child, live in seen.children.items() if _revision(live) == seen.selected}
+    return [child for child, live in seen.children.items() if child not in kept and _may_go(plan, live)]
 
 
 def _may_go(plan: Plan, live: Mapping[str, Any]) -> bool:
@@ -254,10 +262,11 @@ def _may_go(plan: Plan, live: Mapping[str, Any]) -> bool:
     return True
 
 
-async def _remove(kube: Kube, children: Sequence[ChildId], seen: Observed, plan: Plan) -> Outcome:
+async def _remove(kube: Kube, plan: Plan, objects: Iterable[Object], seen: Observed, *, stuck: bool) -> Outcome:
     writes, refusals = [], []
+    children = _superfluous(plan, objects, seen, stuck)
     if children and not plan.teardown:
-        await _look_once_more(kube, plan, seen)
+        await _look_once_more(kube, plan, seen, stuck)
     for child in children:
         try:
             await kube.delete(
@@ -270,15 +279,18 @@ async def _remove(kube: Kube, children: Sequence[ChildId], seen: Observed, plan:
     return Outcome(tuple(writes), tuple(refusals))
 
 
-async def _look_once_more(kube: Kube, plan: Plan, seen: Observed) -> None:
-    """Before anything is deleted: a pass that was held up, on a node that was suspended say, must not act on an old picture."""
+async def _look_once_more(kube: Kube, plan: Plan, seen: Observed, stuck: bool) -> None:
+    """Before anything is deleted: a pass that was held up, on a node that was suspended say, must not act on an old picture. A
+    Service that is `stuck` is to be as it was read, and one of somebody else's selects none of ours."""
     resource, service = await asyncio.gather(
         kube.get(PINN_DEPLOYMENT, seen.key.name, seen.key.namespace),
         kube.get(SERVICE, seen.key.name, seen.key.namespace),
     )
     generation = resource["metadata"]["generation"] if resource else None
-    selected = service["spec"].get("selector", {}).get(LABEL_REVISION) if service else None
-    if generation != seen.resource.metadata.generation or (plan.traffic and selected != plan.traffic.selected):
+    ours = service if service and owner_of(service, seen.uid) is Owner.OURS else None
+    selected = ours["spec"].get("selector", {}).get(LABEL_REVISION) if ours else None
+    moved = plan.traffic is not None and selected != (seen.selected if stuck else plan.traffic.selected)
+    if moved or generation != seen.resource.metadata.generation:
         raise Conflict(409, "Conflict", f"{seen.key} has changed while it was decided what to remove")
 
 

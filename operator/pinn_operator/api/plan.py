@@ -11,6 +11,7 @@ from enum import Enum
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.memory import Memory
+from pinn_operator.api.observed import ChildId
 from pinn_operator.api.placement import Counted, Placed
 from pinn_operator.api.revision import Revision
 from pinn_operator.api.status import LastHandled, Rejected, RolloutStatus
@@ -86,7 +87,7 @@ class Plan:
 
     `stable` is the revision that the status names so, `canary` the one on its way. What is not in `run` is removed, what is in
     `forget` is no longer undone to. `memory` is what to store before any share changes; None: leave it. `finished` is a rollout
-    that is over and whose report is still to be written.
+    that is over and whose report is still to be written. `spared` are children that outlive the object.
     """
 
     phase: Phase
@@ -104,6 +105,7 @@ class Plan:
     forget: frozenset[str] = frozenset()
     teardown: bool = False
     release: bool = False
+    spared: frozenset[ChildId] = frozenset()
     look_again: float | None = None
 
     def weight_of(self, revision: str) -> int:

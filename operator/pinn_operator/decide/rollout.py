@@ -6,14 +6,16 @@ not where it was. What a rollout does step by step is in canary.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil
+from typing import Any
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.location import complaint_about, location_of
 from pinn_operator.api.memory import Memory
-from pinn_operator.api.observed import Observed
+from pinn_operator.api.observed import ChildId, Observed
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import LastHandled, Rejected
@@ -31,6 +33,9 @@ KEPT_REVISIONS = 10
 
 TEARDOWN = timedelta(seconds=20)
 """How long the finalizer waits for the children; after that the garbage collector goes on alone."""
+
+ORPHAN = "orphan"
+"""The finalizer that `--cascade=orphan` puts on an object: its children are to stay."""
 
 SMOKE_SECONDS = 30.0
 """How long the report of a rollback waits for the smoke test."""
@@ -164,15 +169,31 @@ def _rejection(seen: Observed, wanted: Revision, journal: Journal | None) -> str
 
 
 def _tear_down(seen: Observed, wanted: Revision, so_far: timedelta) -> Plan:
-    """Everything goes; the finalizer goes last, and never later than the limit."""
+    """Everything goes but who is to outlive the object; the finalizer goes last, and never later than the limit."""
+    spared = _orphans(seen)
+    going = len(seen.children) - len(spared)
+    left = f"{len(spared)} children stay" if spared else "everything is removed"
     return Plan(
         phase=Phase.DELETING,
-        sentence=f"removing {len(seen.children)} children" if seen.children else "everything is removed",
+        sentence=f"removing {going} children" if going else left,
         wanted=wanted.name,
         teardown=True,
-        release=not seen.children or so_far > TEARDOWN,
+        release=not going or so_far > TEARDOWN,
+        spared=spared,
         look_again=SOON if seen.has_finalizer else None,
     )
+
+
+def _orphans(seen: Observed) -> frozenset[ChildId]:
+    """Who outlives the object: all where a person asked for that, and those that are nobody's already. The garbage collector may
+    have been quicker, and then takes off the word that asked for it."""
+    if ORPHAN in seen.resource.metadata.finalizers:
+        return frozenset(seen.children)
+    return frozenset(child for child, live in seen.children.items() if not _is_owned(live, seen.uid))
+
+
+def _is_owned(live: Mapping[str, Any], uid: str) -> bool:
+    return any(ref.get("controller") and ref["uid"] == uid for ref in live["metadata"].get("ownerReferences", ()))
 
 
 def _keep(seen: Observed, wanted: Revision, stable: Revision | None, complaint: str) -> Plan:

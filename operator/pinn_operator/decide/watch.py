@@ -16,7 +16,7 @@ from pinn_operator.api.placement import Placement
 from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
-from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, take
+from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, take, until
 from pinn_operator.decide.evidence.counters import Arm as Role
 from pinn_operator.decide.evidence.counters import Counts, advance
 from pinn_operator.decide.evidence.rules import LIVE
@@ -45,9 +45,10 @@ def ledger_of(seen: Observed) -> Ledger:
     """The evidence as stored; none, where it is lost or cannot be read: then it is gathered anew."""
     stored = seen.memory.ledger if seen.memory else {}
     try:
-        return load(Ledger, stored) if stored else Ledger()
+        ledger = load(Ledger, stored) if stored else Ledger()
     except (TypeError, ValueError):
         return Ledger()
+    return until(ledger, now_of(seen), interval_of(seen.resource.spec))
 
 
 def dumped(ledger: Ledger) -> Mapping[str, object]:

@@ -23,6 +23,8 @@ from pinn_operator.servers import Servers
 RENEWAL_SECONDS = 5.0
 EARLY = 0.05
 """Seconds by which a pass may come before its time."""
+FURTHEST = 10.0
+"""Seconds beyond an interval. Nothing is put off for longer, but by a clock that was ahead."""
 REPLAYED = 50
 """Requests sent to each arm in an interval, while users send none: enough for a verdict on 1 % in ten of them."""
 
@@ -31,7 +33,7 @@ async def measure(servers: Servers, seen: Observed, token: str, kube: Kube | Non
     """What was asked for; None when nothing was, or not yet. `kube` is for the token of a Prometheus that wants one."""
     journal = seen.memory.journal if seen.memory else None
     now = seen.now.timestamp()
-    if journal is None or not journal.measure or now < journal.measure_at - EARLY:
+    if journal is None or not journal.measure or not _is_due(seen, journal):
         return None
     canary = [server for server in seen.servers if server.revision == journal.canary.revision]
     stable = [server for server in seen.servers if server.revision == journal.stable.revision]
@@ -45,6 +47,12 @@ async def measure(servers: Servers, seen: Observed, token: str, kube: Kube | Non
             return Measured(smoke=await smoke(servers, stable, token))
         case _:
             return await _tick(servers, seen, journal, stable, canary, token, seed, kube)
+
+
+def _is_due(seen: Observed, journal: Journal) -> bool:
+    """Its time has come, or is one that a clock has set which was put right since."""
+    ahead = journal.measure_at - seen.now.timestamp()
+    return ahead <= EARLY or ahead > seconds(seen.resource.spec.metrics.interval) + FURTHEST
 
 
 async def _tick(

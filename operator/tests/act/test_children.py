@@ -268,6 +268,46 @@ async def test_a_deleted_object_loses_its_children_and_then_its_finalizer() -> N
     assert kube.objects == {}
 
 
+def _delete(kube: FakeKube, *finalizers: str) -> None:
+    """As a person would; the API server adds finalizers of its own."""
+    obj = kube.peek("PinnDeployment", "pricer") or {}
+    changed = {"deletionTimestamp": "2026-01-02T03:04:00Z", "finalizers": [FINALIZER, *finalizers]}
+    kube.put({**obj, "metadata": {**obj["metadata"], **changed}})
+
+
+async def test_where_the_children_are_to_stay_none_is_deleted_and_the_garbage_collector_has_the_rest() -> None:
+    kube = FakeKube(_object(replicas=2))
+    await _pass(kube)
+    before = {key: live for key, live in kube.objects.items() if key[0] != "PinnDeployment"}
+    _delete(kube, "orphan")
+    await _pass(kube)
+    assert kube.writes() == [("patch", "PinnDeployment", "pricer")]
+    assert (kube.peek("PinnDeployment", "pricer") or {})["metadata"]["finalizers"] == ["orphan"]
+    await _pass(kube)
+    assert kube.writes() == []
+    assert before.items() <= kube.objects.items()
+
+
+async def test_children_that_the_garbage_collector_has_orphaned_before_we_looked_stay_and_serve_the_next_object() -> (
+    None
+):
+    kube = FakeKube(_object(replicas=2))
+    await _pass(kube)
+    children = [live for (kind, _, _), live in kube.objects.items() if kind != "PinnDeployment"]
+    for live in children:
+        kube.put({**live, "metadata": {**live["metadata"], "ownerReferences": []}})
+    _delete(kube)
+    await _pass(kube)
+    assert kube.writes() == [("patch", "PinnDeployment", "pricer")]
+    assert len(kube.objects) == len(children)
+    again = _object(replicas=2)
+    kube.put({**again, "metadata": {**again["metadata"], "uid": "another"}})
+    outcome, _ = await _pass(kube)
+    assert {write.verb for write in outcome.writes} <= {"Healed", "Updated"}
+    owned = [live for live in kube.objects.values() if live["kind"] not in ("PinnDeployment", "Secret")]
+    assert {live["metadata"]["ownerReferences"][0]["uid"] for live in owned} == {"another"}
+
+
 async def test_releasing_takes_off_our_finalizer_and_no_other() -> None:
     kube = FakeKube(_object(finalizers=("a/b", FINALIZER, "c/d")))
     live = kube.peek("PinnDeployment", "pricer") or {}

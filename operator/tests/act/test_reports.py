@@ -44,12 +44,41 @@ async def test_a_report_that_is_refused_keeps_no_rollout_from_ending(error: Refu
     assert (await file_report(kube, report(), ()) is None) is (error is not None)
 
 
-async def test_a_busy_server_has_the_pass_run_again() -> None:
-    kube = FakeKube()
+@pytest.mark.parametrize("busy", ["create", "get", "delete"])
+async def test_a_busy_server_has_the_pass_run_again(busy: str) -> None:
+    """What is not removed now is never: the status forgets its name."""
+    kube = FakeKube(report("old"))
 
     async def before(verb: str, _kind: str, _name: str) -> None:
-        raise Unavailable(503, "Busy", verb)
+        if verb == busy:
+            raise Unavailable(503, "Busy", verb)
 
     kube.before = before
     with pytest.raises(Unavailable):
-        await file_report(kube, report(), ())
+        await file_report(kube, report(), ["old"])
+    kube.before = None
+    assert await file_report(kube, report(), ["old"]) is not None
+    assert kube.peek("ConfigMap", "old") is None
+
+
+async def test_in_a_full_quota_the_oldest_one_makes_room() -> None:
+    kube = FakeKube(report("old"))
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "create" and kube.peek("ConfigMap", "old"):
+            raise Refused(403, "Forbidden", "exceeded quota")
+
+    kube.before = before
+    assert await file_report(kube, report(), ["old"]) is not None
+    assert kube.peek("ConfigMap", "pricer-2") is not None
+
+
+async def test_one_that_may_not_be_removed_keeps_no_report_from_being_filed() -> None:
+    kube = FakeKube(report("old"))
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "delete":
+            raise Refused(403, "Forbidden", "a policy")
+
+    kube.before = before
+    assert await file_report(kube, report(), ["old"]) is not None

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from pinn_operator.api.journal import Arm, Ending, Journal
 from pinn_operator.api.memory import Memory
+from pinn_operator.api.names import FINALIZER
 from pinn_operator.api.observed import ChildId, Observed, Route
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.readings import Server
 from pinn_operator.decide import decide
 from pinn_operator.decide.rollout import KEPT_REVISIONS, ROUTE_SECONDS, TEARDOWN, wanted_revision
 from tests.decide.tiny_cluster import WRITES, TinyCluster, rolling, serving
-from tests.given import GATEWAY, NOW, observed, ready, resource, revision
+from tests.given import GATEWAY, NOW, OWNED, observed, ready, resource, revision
 from tests.golden import assert_golden
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
@@ -213,12 +214,33 @@ def test_a_deleted_object_is_released_when_its_children_are_gone_or_the_limit_is
         resource("2.0.0", metadata={"deletionTimestamp": NOW - timedelta(seconds=seconds)}),
         revisions=[STABLE, WANTED],
         endpoints={STABLE.name: 1},
-        children={ChildId("Service", str(n)): {} for n in range(children)},
+        children={ChildId("Service", str(n)): OWNED for n in range(children)},
     )
     plan = decide(seen)
     assert (plan.phase, plan.teardown, plan.run, plan.traffic) == (Phase.DELETING, True, (), None)
     assert plan.release == (children == 0 or seconds > TEARDOWN.total_seconds())
     assert plan.look_again == 1.0
+
+
+@pytest.mark.parametrize("finalizers", [(FINALIZER, "orphan"), ("orphan",)])
+def test_an_object_whose_children_are_to_stay_is_released_at_once(finalizers: tuple[str, ...]) -> None:
+    metadata = {"deletionTimestamp": NOW, "finalizers": list(finalizers)}
+    children = {ChildId("Service", "pricer"): OWNED, ChildId("Deployment", "pricer-1"): OWNED}
+    plan = decide(observed(resource("1.0.0", metadata=metadata), revisions=[STABLE], children=children))
+    assert (plan.teardown, plan.release, plan.spared) == (True, True, frozenset(children))
+    assert plan.sentence == "2 children stay"
+
+
+@pytest.mark.parametrize("nobodys", [{}, {"ownerReferences": [{"uid": "another", "controller": False}]}])
+def test_a_child_that_is_nobodys_by_now_outlives_the_object_and_is_not_waited_for(nobodys: dict[str, Any]) -> None:
+    """As the garbage collector leaves it, which may have done what `orphan` asks for before the operator has looked."""
+    stays, goes = ChildId("Service", "pricer"), ChildId("Deployment", "pricer-1")
+    seen = observed(
+        resource("1.0.0", metadata={"deletionTimestamp": NOW}), children={stays: {"metadata": nobodys}, goes: OWNED}
+    )
+    plan = decide(seen)
+    assert (plan.spared, plan.release) == (frozenset({stays}), False)
+    assert decide(replace(seen, children={stays: seen.children[stays]})).release
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])

@@ -9,6 +9,8 @@ from pinn_operator.api.observed import Observed
 from pinn_operator.api.placement import Place, Placement
 from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.decide.evidence import Ledger, rules_of
+from pinn_operator.decide.evidence.gpu import GpuUse
+from pinn_operator.decide.evidence.hard import Window
 from pinn_operator.decide.evidence.neighbours import NAMES
 from pinn_operator.decide.watch import PHYSICS, dumped, ledger_of, next_tick, reading, tick, with_checks
 from tests.given import NOW, observed, only, ready, resource
@@ -37,6 +39,28 @@ def _after(journal: Journal, ledger: Ledger, *pods: PodMetrics, seconds: float =
 def test_evidence_that_cannot_be_read_is_gathered_anew() -> None:
     assert ledger_of(_seen(memory=Memory(JOURNAL, {"counters": "damaged"}))) == Ledger()
     assert ledger_of(_seen(memory=Memory(JOURNAL, dumped(Ledger(mass=0.5))))) == Ledger(mass=0.5)
+
+
+def test_evidence_that_a_clock_that_was_ahead_has_dated_goes_on_from_now() -> None:
+    """As of an hour later, where it is put back, or another replica takes over whose clock is right."""
+    journal, ledger = _after(
+        JOURNAL, Ledger(), _pod("new", 0, at=AT + 3600), _pod("old", 0, at=AT + 3600), seconds=3600
+    )
+    ledger = replace(
+        ledger,
+        step_began=AT + 3600,
+        unready={"canary": AT + 3600, "stable": None},
+        windows={"errorRate/canary": Window(AT + 3600)},
+        gpu=GpuUse(AT + 3600),
+    )
+    ledger = ledger_of(_seen(memory=Memory(journal, dumped(ledger))))
+    assert (ledger.step_began, ledger.unready) == (AT, {"canary": AT, "stable": None})
+    assert (ledger.windows, ledger.gpu.at) == ({"errorRate/canary": Window(AT)}, AT)
+    pods = (_pod("new", 50, 10, at=AT + 0.1), _pod("old", 90, at=AT + 0.1))
+    journal, ledger = _after(journal, ledger, *pods)
+    assert journal.minutes[-1].canary == {"requests": 50.0, "errors": 10.0}
+    again, _ = _after(journal, ledger, *pods, seconds=10)
+    assert again.minutes[-1].canary == {"requests": 50.0, "errors": 10.0}
 
 
 @pytest.mark.parametrize(("since", "pause"), [(0, 1), (6, 1), (20, 3), (60, 9), (70, 10), (3600, 10)])

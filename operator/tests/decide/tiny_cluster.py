@@ -19,7 +19,7 @@ from pinn_operator.api.plan import Plan
 from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
 from pinn_operator.api.revision import Revision
 from pinn_operator.decide import decide
-from tests.given import GATEWAY, NOW, observed, only, ready, resource
+from tests.given import GATEWAY, NOW, OWNED, observed, only, ready, resource
 
 WRITES = ("records", "workloads", "memory", "labels", "route", "service", "removals", "report", "status")
 STEPS = [{"weight": 10, "hold": "30s"}, {"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "60s"}]
@@ -127,7 +127,7 @@ class TinyCluster:
             split=self.split,
             memory=self.remembered,
             autoscalers={name: self._autoscaler(name) for name in self.bounds},
-            children={ChildId("Deployment", name): {} for name in self.pods},
+            children={ChildId("Deployment", name): OWNED for name in self.pods},
         )
         return replace(seen, measured=self._measured(seen))
 

@@ -2,12 +2,13 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from pinn_operator.api.codec import dump
-from pinn_operator.api.journal import Arm, Entry, Journal
+from pinn_operator.api.journal import Arm, Entry, Journal, Minute
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
 from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed
@@ -400,6 +401,30 @@ async def test_what_an_older_operator_stored_has_defaults_for_the_rest() -> None
 )
 async def test_what_is_damaged_is_as_good_as_lost_and_the_object_is_observed_all_the_same(data: Any) -> None:
     assert (await _seen(_child("ConfigMap", "pricer-rollout", None, data=data))).memory is None
+
+
+async def test_what_a_clock_that_was_ahead_has_stored_has_happened_by_now() -> None:
+    """Else the limits of a step would not begin to count for an hour, and the certificate would not be in order."""
+    at, late = NOW.timestamp(), NOW.timestamp() + 3600
+    assert KNOWN.journal is not None
+    ahead = replace(
+        KNOWN.journal, began=late, step_began=late, rose_at=late, lost_at=late, waits_since=late, short_since=late,
+        off_at=late, timeline=(Entry(1.0, "A", "b"), Entry(late, "C", "d")), minutes=(Minute(60.0), Minute(late)),
+    )  # fmt: skip
+    found = (await _seen(_stored(dump(replace(KNOWN, journal=ahead))))).memory
+    by_now = replace(
+        KNOWN.journal, began=at, step_began=at, rose_at=at, lost_at=at, waits_since=at, short_since=at, off_at=at,
+        timeline=(Entry(1.0, "A", "b"), Entry(at, "C", "d")), minutes=(Minute(60.0), Minute(at // 60 * 60)),
+    )  # fmt: skip
+    assert found == replace(KNOWN, journal=by_now)
+
+
+async def test_when_a_rollout_was_over_stays_as_it_was_stored() -> None:
+    """By that time it is found again in the history, or it would be reported twice."""
+    late = NOW.timestamp() + 3600
+    assert KNOWN.journal is not None
+    over = replace(KNOWN, journal=replace(KNOWN.journal, began=late, ending="Promoted", ended=late + 60))
+    assert (await _seen(_stored(dump(over)))).memory == over
 
 
 async def test_what_is_known_about_somebody_elses_object_is_not_known_about_this_one() -> None:

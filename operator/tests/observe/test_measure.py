@@ -118,6 +118,20 @@ async def test_a_pass_that_comes_a_moment_too_early_or_much_too_late_measures_al
         assert await measure(SERVERS, _seen(replace(JOURNAL, measure_at=at)), "sesame") is not None
 
 
+@pytest.mark.parametrize("what", ["preflight", "tick", "smoke"])
+async def test_what_a_clock_that_was_ahead_has_put_off_is_measured_now(asked: Asked, what: Any) -> None:
+    """Else nobody would watch the canary until the clock comes to that time again."""
+    put_off = replace(JOURNAL, measure=what, measure_at=AT + 3600)
+    assert await measure(SERVERS, _seen(put_off), "sesame") is not None
+    assert asked.calls
+
+
+async def test_the_next_reading_may_be_a_whole_interval_away(asked: Asked) -> None:
+    assert await measure(SERVERS, _seen(replace(JOURNAL, measure_at=AT + 10)), "sesame") is None
+    assert await measure(SERVERS, _seen(replace(JOURNAL, measure_at=AT + 60), metrics={"interval": "1m"}), "s") is None
+    assert asked.calls == []
+
+
 async def test_a_canary_is_warmed_and_checked_and_its_counters_are_read_after_that(asked: Asked) -> None:
     """Else the trial's own questions would be the first requests that it is judged by."""
     found = await _measured(asked, _seen(replace(JOURNAL, measure="preflight")))

@@ -9,7 +9,7 @@ load(Ledger, json.loads(json.dumps(dump(ledger)))) == ledger     before every wr
 from pinn_operator.api.codec import dump, load
 from pinn_operator.decide.evidence.counters import Sample
 from pinn_operator.decide.evidence.gates import Gate, Limit, gates_of
-from pinn_operator.decide.evidence.ledger import Ledger, Reading, begin_step, take
+from pinn_operator.decide.evidence.ledger import Ledger, Reading, begin_step, take, until
 from pinn_operator.decide.evidence.rules import Ceiling, MemoryLimits, Rules, Sustained, rules_of
 from pinn_operator.decide.evidence.standing import GateVerdict
 from pinn_operator.decide.evidence.verdict import StepVerdict, judge
@@ -33,4 +33,5 @@ __all__ = [
     "load",
     "rules_of",
     "take",
+    "until",
 ]

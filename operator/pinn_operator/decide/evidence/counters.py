@@ -7,7 +7,7 @@ last readings are part of the evidence and outlive the operator, so that a resta
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Final, Literal
 
@@ -51,6 +51,13 @@ class Counters:
 
     at: float | None = None
     pods: Mapping[str, Known] = field(default_factory=dict)
+
+    def until(self, now: float, interval: float) -> Counters:
+        """With readings that a clock has dated which was ahead taken for those of now, or none would be newer until then. What is
+        ahead by less may be of a Prometheus, by its clock: then an older reading by another way must stay an older one."""
+        latest = now + STALE_AFTER * interval
+        pods = {pod: replace(known, at=now) if known.at > latest else known for pod, known in self.pods.items()}
+        return Counters(now if self.at is not None and self.at > latest else self.at, pods)
 
 
 @dataclass(frozen=True, slots=True)

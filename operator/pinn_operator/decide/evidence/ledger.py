@@ -168,6 +168,26 @@ class Ledger:
     neighbours: Neighbours = field(default_factory=Neighbours)
 
 
+def until(ledger: Ledger, now: float, interval: float) -> Ledger:
+    """Without times that are yet to come, by which nothing would count until then: a clock stored them that was ahead and is not
+    any more, so what they tell of has happened by now."""
+    neighbours = replace(ledger.neighbours, counters=ledger.neighbours.counters.until(now, interval))
+    return replace(
+        ledger,
+        counters=ledger.counters.until(now, interval),
+        step_began=min(ledger.step_began, now),
+        unready={arm: _past(since, now) for arm, since in ledger.unready.items()},
+        windows={key: replace(one, since=_past(one.since, now)) for key, one in ledger.windows.items()},
+        memory=ledger.memory.until(now),
+        gpu=replace(ledger.gpu, at=_past(ledger.gpu.at, now)),
+        neighbours=neighbours,
+    )
+
+
+def _past(at: float | None, now: float) -> float | None:
+    return None if at is None else min(at, now)
+
+
 def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bake: bool = False) -> Ledger:
     """A step begins; `steps_left` counts it too. Passing is proven anew, evidence of failing goes on. The last step
     leaves a share as well: it begins again when somebody changes the steps."""

@@ -92,6 +92,17 @@ class Memory:
         kept = {pod: floor for pod, floor in floors.items() if pod in pods}
         return replace(self, since=now if self.since is None else self.since, pods=pods, floors=kept)
 
+    def until(self, now: float) -> Memory:
+        """Without what a clock that was ahead has dated: of two blocks of one time there is no slope."""
+        past = {pod: tuple(block for block in blocks if block.at <= now // BLOCK) for pod, blocks in self.pods.items()}
+        floors = {
+            pod: replace(floor, since=min(floor.since, now), at=min(floor.at, now))
+            for pod, floor in self.floors.items()
+            if past[pod]
+        }
+        since = None if self.since is None else min(self.since, now)
+        return replace(self, since=since, pods={pod: blocks for pod, blocks in past.items() if blocks}, floors=floors)
+
     def at_a_new_step(self) -> Memory:
         """The blocks go on, the floors begin anew."""
         return replace(self, floors={})

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pinn_operator.decide.evidence.counters import KEPT_GONE, Counters, Increments, Sample, advance
+from pinn_operator.decide.evidence.counters import KEPT_GONE, Counters, Increments, Known, Sample, advance
 
 NAMES = ("errors", "requests")
 INTERVAL = 10.0
@@ -101,6 +101,29 @@ def test_a_reading_seen_already_or_older_is_not_counted(again: Sample) -> None:
     ticks = (0.0, [sample("c", 0, 0)]), (10.0, [sample("c", 10, 7)]), (20.0, [again])
     assert increments(*ticks).canary["requests"] == 0
     assert increments(*ticks, (30, [sample("c", 30, 9)])).canary["requests"] == 2
+
+
+def test_after_a_clock_that_was_ahead_the_next_reading_counts() -> None:
+    """Until the clock comes to that time again every reading would be taken for an old one, and no trouble be said."""
+    ahead = Counters(4600.0, {"c": Known(4600.0, {"requests": 100, "errors": 0})})
+    before = ahead.until(1000.0, INTERVAL)
+    assert before == Counters(1000.0, {"c": Known(1000.0, {"requests": 100, "errors": 0})})
+    counters, found = advance(before, [sample("c", 1000.1, 120, 10)], NAMES, 1000.0, INTERVAL)
+    assert isinstance(found, Increments)
+    assert found.canary == {"requests": 20, "errors": 10}
+    again, found = advance(counters, [sample("c", 1000.1, 120, 10)], NAMES, 1010.0, INTERVAL)
+    assert isinstance(found, Increments)
+    assert (found.canary["requests"], again.pods) == (0, counters.pods)
+
+
+@pytest.mark.parametrize("ahead", [0.0, 1.0, 25.0])
+def test_after_a_reading_that_is_a_little_ahead_an_older_one_is_still_an_older_one(ahead: float) -> None:
+    """Prometheus has a clock of its own, and there may be two of them."""
+    before = Counters(1000.0, {"c": Known(1000 + ahead, {"requests": 100, "errors": 5})})
+    assert before.until(1000.0, INTERVAL) == before
+    _, found = advance(before, [sample("c", 999 + ahead, 90, 5)], NAMES, 1000.0, INTERVAL)
+    assert isinstance(found, Increments)
+    assert found.canary == {"requests": 0, "errors": 0}
 
 
 def test_of_pods_that_vanished_the_newest_are_kept() -> None:

@@ -57,6 +57,21 @@ def test_memory_that_grows_as_allowed_is_not_called_a_leak(alike: float) -> None
     assert sum(verdict(one) == "Grows" for one in found) <= 20
 
 
+def test_after_a_clock_that_was_ahead_for_a_while_memory_is_looked_at_as_before() -> None:
+    """Two blocks of one time have no slope."""
+    memory = Memory().after(0.0, {"a": 300 * MIB}).after(3600.0, {"a": 310 * MIB, "b": 1.0})
+    for minute in range(1, 61):
+        memory = memory.until(60.0 * minute).after(60.0 * minute, {"a": 300 * MIB})
+    assert [block.at for block in memory.pods["a"]] == list(range(13))
+    assert memory.pods.keys() == memory.floors.keys() == {"a"}
+    assert verdict(memory.looked(3660.0, ALLOWED, ALPHA, BETA)) is not None
+
+
+def test_memory_watched_since_a_time_to_come_is_watched_since_now() -> None:
+    ahead = Memory().after(3600.0, {"a": 300 * MIB})
+    assert ahead.until(60.0) == Memory(since=60.0)
+
+
 def test_ten_minutes_tell_nothing() -> None:
     assert verdict(watched(1 / 6, noisy(500, 1))) is None
     assert verdict(watched(0.3, noisy(500, 1))) == "Undecided"

@@ -36,7 +36,7 @@ KEY, OTHER = Key("demo", "pricer"), Key("demo", "other")
 Answer = Pass | None | Exception
 
 MOST = 22
-"""Passes in ten minutes of errors, each pause as short as its scatter makes it: seven that grow to 44 s together, then 42 s each."""
+"""Passes in ten minutes of errors, each pause as short as its scatter makes it: seven that grow to 44 s, then 42 s each."""
 
 
 def _now() -> float:

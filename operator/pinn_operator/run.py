@@ -11,12 +11,13 @@ from collections.abc import Coroutine
 import structlog
 
 from pinn_operator.api.names import PLURAL
+from pinn_operator.api.observed import Key
 from pinn_operator.errors import ApiError, LeaseLost
 from pinn_operator.handlers import heed_signals, watch
 from pinn_operator.kube import HTTP_ROUTE, Kube, connect
 from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
-from pinn_operator.reconcile import Context, reconcile
+from pinn_operator.reconcile import Context, Pass, reconcile
 from pinn_operator.servers import connected
 from pinn_operator.settings import RELEASE, Settings
 from pinn_operator.uninstall import Installed, depart, give_up_authority, hold_authority, is_uninstalled
@@ -26,7 +27,8 @@ log = structlog.get_logger()
 
 STOP_SECONDS = 5.0
 DEPART_SECONDS = 20.0
-GUARD_SECONDS = 0.5
+GUARD_SECONDS = 0.1
+GUARD_AGAIN_SECONDS = 0.5
 
 
 def main(settings: Settings) -> int:
@@ -70,12 +72,18 @@ async def _lead(
     stop: asyncio.Event,
 ) -> int:
     """Watch, resync and renew side by side; the first of them to end ends the others."""
-    wakeups = Wakeups(lambda key, contested: reconcile(context, key, contested), monitoring, settings.passes)
+    guarded = asyncio.Event()
+
+    async def run(key: Key, contested: bool) -> Pass | None:
+        await guarded.wait()
+        return await reconcile(context, key, contested)
+
+    wakeups = Wakeups(run, monitoring, settings.passes)
     tasks = [
         asyncio.create_task(watch(wakeups, settings.namespaces, stop), name="watch"),
         asyncio.create_task(lease.keep(), name="lease"),
         asyncio.create_task(_resync(wakeups, context.kube, settings), name="resync"),
-        asyncio.create_task(_guard(context.kube, installed, wakeups), name="guard"),
+        asyncio.create_task(_guard(context.kube, installed, wakeups, guarded), name="guard"),
     ]
     done, _ = await asyncio.wait([*tasks, stopped := asyncio.create_task(stop.wait())], return_when="FIRST_COMPLETED")
     told = stopped in done or (tasks[0] in done and not tasks[0].exception())
@@ -110,17 +118,24 @@ async def _leave(context: Context, installed: Installed) -> None:
         log.error("not_departed", error=str(error) or "time-out")
 
 
-async def _guard(kube: Kube, installed: Installed, wakeups: Wakeups) -> None:
-    """Hold the operator's own roles while there are objects, and not longer."""
+async def _guard(kube: Kube, installed: Installed, wakeups: Wakeups, guarded: asyncio.Event) -> None:
+    """Hold the operator's own roles while there are objects, and not longer. `guarded` is set while passes may hold objects: who
+    uninstalls the operator between an object's finalizer and that of the roles would find the object held for good. Where the
+    roles cannot be held, objects are served all the same."""
     held: bool | None = None
     while True:
         wanted = wakeups.serving > 0
         if wanted is not held:
+            if not wanted:
+                guarded.clear()
             try:
                 await (hold_authority if wanted else give_up_authority)(kube, installed)
                 held = wanted
             except ApiError as error:
                 log.warning("authority_not_guarded", error=str(error))
+                await asyncio.sleep(GUARD_AGAIN_SECONDS)
+            if wanted:
+                guarded.set()
         await asyncio.sleep(GUARD_SECONDS)
 
 

@@ -35,6 +35,7 @@ log = structlog.get_logger()
 GUARD = f"{GROUP}/operator"
 """The finalizer on the operator's own roles."""
 
+SETTLE_SECONDS, SETTLE_LOOK_SECONDS = 3.0, 0.5
 ATTEMPTS = 5
 AT_ONCE = 8
 CHILDREN_SECONDS = 10.0
@@ -123,6 +124,7 @@ async def depart(context: Context, installed: Installed) -> None:
     """Release every object. Those being deleted lose their children first; the others and their servers stay as they are."""
     turns = asyncio.Semaphore(AT_ONCE)
     for namespace in installed.namespaces or (None,):
+        await _settled(context.kube, namespace)
         keys = [
             Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
             for obj in await _objects(context.kube, namespace)
@@ -130,6 +132,16 @@ async def depart(context: Context, installed: Installed) -> None:
         await asyncio.gather(*(_let_go(context, key, turns) for key in keys))
     await give_up_authority(context.kube, installed)
     log.info("uninstalled")
+
+
+async def _settled(kube: Kube, namespace: str | None) -> None:
+    """Whoever takes the definition away too, as Helm may, deletes it a moment after the operator, and only then its objects. One
+    that is released before goes without a word, and its servers stay for good: the garbage collector knows its kind no more."""
+    ends = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    while not all(_is_going(obj) for obj in await _objects(kube, namespace)):
+        if asyncio.get_running_loop().time() > ends:
+            return
+        await asyncio.sleep(SETTLE_LOOK_SECONDS)
 
 
 async def _objects(kube: Kube, namespace: str | None) -> list[Object]:

@@ -13,6 +13,8 @@ from pinn_operator.uninstall import GUARD, Installed, depart, give_up_authority,
 from tests.fake_kube import FakeKube
 from tests.given import IMAGE, UID, spec_of
 
+pytestmark = pytest.mark.looptime
+
 INSTALLED = Installed("pinn-operator", "pinn-system")
 AUTHORITY = [("ServiceAccount", "pinn-system"), ("ClusterRole", ""), ("ClusterRoleBinding", "")]
 GOING = {"deletionTimestamp": "2026-01-02T03:04:00Z"}
@@ -187,7 +189,6 @@ async def test_departing_removes_what_belongs_to_objects_that_are_being_deleted(
     )
 
 
-@pytest.mark.looptime
 async def test_children_that_a_silent_webhook_keeps_do_not_keep_the_object() -> None:
     kube = FakeKube(*_authority(GUARD, **GOING), _object("goes", FINALIZER, **GOING), _child("goes"))
 
@@ -245,3 +246,14 @@ async def test_departing_twice_does_no_harm() -> None:
     kube.requests.clear()
     await depart(_context(kube), INSTALLED)
     assert kube.writes() == []
+
+
+async def test_an_object_that_is_deleted_just_after_the_operator_loses_its_children() -> None:
+    """As when the definition goes with the chart: the garbage collector no longer knows whose they are."""
+    kube = FakeKube(*_authority(GUARD), _object("a", FINALIZER), _child("a"))
+    leaving = asyncio.create_task(depart(_context(kube), INSTALLED))
+    await asyncio.sleep(1)
+    (kube.peek("PinnDeployment", "a", "demo") or {})["metadata"].update(GOING)
+    await leaving
+    assert kube.peek("Service", "a", "demo") is None
+    assert _held(kube) == []

@@ -124,23 +124,24 @@ async def depart(context: Context, installed: Installed) -> None:
     """Release every object. Those being deleted lose their children first; the others and their servers stay as they are."""
     turns = asyncio.Semaphore(AT_ONCE)
     for namespace in installed.namespaces or (None,):
-        await _settled(context.kube, namespace)
         keys = [
             Key(obj["metadata"]["namespace"], obj["metadata"]["name"])
-            for obj in await _objects(context.kube, namespace)
+            for obj in await _settled(context.kube, namespace)
         ]
         await asyncio.gather(*(_let_go(context, key, turns) for key in keys))
     await give_up_authority(context.kube, installed)
     log.info("uninstalled")
 
 
-async def _settled(kube: Kube, namespace: str | None) -> None:
-    """Whoever takes the definition away too, as Helm may, deletes it a moment after the operator, and only then its objects. One
-    that is released before goes without a word, and its servers stay for good: the garbage collector knows its kind no more."""
+async def _settled(kube: Kube, namespace: str | None) -> list[Object]:
+    """All objects, once they are being deleted or it is plain that they are not. Whoever takes the definition away too, as Helm
+    may, deletes it a moment after the operator, and only then its objects. One that is released before goes without a word, and
+    its servers stay for good: the garbage collector knows its kind no more."""
     ends = asyncio.get_running_loop().time() + SETTLE_SECONDS
-    while not all(_is_going(obj) for obj in await _objects(kube, namespace)):
-        if asyncio.get_running_loop().time() > ends:
-            return
+    while True:
+        found = await _objects(kube, namespace)
+        if all(map(_is_going, found)) or asyncio.get_running_loop().time() > ends:
+            return found
         await asyncio.sleep(SETTLE_LOOK_SECONDS)
 
 

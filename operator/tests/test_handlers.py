@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,9 +40,9 @@ async def test_a_signal_stops_the_program_at_once_though_kopf_takes_signals_for_
     taken: list[object] = []
     add = loop.add_signal_handler
 
-    def noted(number: int, callback: object, *args: object) -> None:
+    def noted(number: int, callback: Callable[..., object], *args: Any) -> None:
         taken.append(callback)
-        add(number, callback, *args)  # type: ignore[arg-type]  # as it came
+        add(number, callback, *args)
 
     monkeypatch.setattr(loop, "add_signal_handler", noted)
     watching = asyncio.create_task(watch(Wakeups(never, Monitoring(), 1), (), stop))

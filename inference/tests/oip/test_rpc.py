@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -13,6 +13,7 @@ from pinn_inference.errors import PredictionError, Timeout, TooLarge
 from pinn_inference.monitoring import Metrics
 from pinn_inference.oip import rpc
 from pinn_inference.oip.rpc import Options, Rpc
+from pinn_inference.oip.tensors import Tensors
 
 STATUS = grpc.StatusCode
 
@@ -40,7 +41,7 @@ class Context:
 
 
 def service(infer: Callable[[Request], Awaitable[Answer]], access_log: bool = False) -> Rpc:
-    return Rpc(infer, lambda: None, State(ready=True), Options(1000, 1.0, access_log))  # type: ignore[arg-type, return-value]
+    return Rpc(infer, lambda: cast(Tensors, None), State(ready=True), Options(1000, 1.0, access_log))
 
 
 async def asked(infer: Callable[[Request], Awaitable[Answer]], context: Context, access_log: bool = False) -> Any:

@@ -6,7 +6,7 @@ Stored with the evidence before any weight is raised, so an operator that comes 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -58,6 +58,11 @@ class GateRecord:
     evidence: float = 0.0
     needed: float = 0.0
     sentence: str = ""
+
+
+def past(at: float | None, now: float) -> float | None:
+    """That time, or now where it is yet to come."""
+    return None if at is None else min(at, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,24 @@ class Journal:
     def pause(self, now: float, interval: float) -> float:
         """Seconds from one reading of the servers to the next."""
         return min(interval, max(SOONEST, PACE * (now - self.rose_at)))
+
+    def until(self, now: float) -> Journal:
+        """Without times that are yet to come, by which nothing would happen until then: a clock stored them that was ahead and is
+        not any more, so what they tell of has happened by now. When it was over stays as it is stored: see `ended_at`."""
+        if self.ending:
+            return self
+        return replace(
+            self,
+            began=min(self.began, now),
+            step_began=past(self.step_began, now),
+            rose_at=min(self.rose_at, now),
+            lost_at=past(self.lost_at, now),
+            waits_since=past(self.waits_since, now),
+            short_since=past(self.short_since, now),
+            off_at=past(self.off_at, now),
+            timeline=tuple(replace(entry, at=min(entry.at, now)) for entry in self.timeline),
+            minutes=tuple(replace(minute, at=min(minute.at, now // 60 * 60)) for minute in self.minutes),
+        )
 
     @property
     def ended_at(self) -> datetime:

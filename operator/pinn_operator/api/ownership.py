@@ -22,13 +22,18 @@ def owner_of(live: Mapping[str, Any], uid: str, name: str = "") -> Owner:
 
     An object whose owner reference was stripped is still ours when this operator applied it.
     """
-    controllers = [ref for ref in live["metadata"].get("ownerReferences", ()) if ref.get("controller")]
-    if not controllers:
+    controller = controller_of(live)
+    if controller is None:
         return Owner.OURS if _applied_by_us(live) else Owner.OTHER
-    if controllers[0]["uid"] == uid:
+    if controller["uid"] == uid:
         return Owner.OURS
-    same_kind = controllers[0]["kind"] == KIND and controllers[0]["apiVersion"].startswith(f"{GROUP}/")
-    return Owner.NAMESAKE if same_kind and controllers[0]["name"] == name else Owner.OTHER
+    same_kind = controller["kind"] == KIND and controller["apiVersion"].startswith(f"{GROUP}/")
+    return Owner.NAMESAKE if same_kind and controller["name"] == name else Owner.OTHER
+
+
+def controller_of(live: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The reference to whoever controls it; None where nobody does."""
+    return next((ref for ref in live["metadata"].get("ownerReferences", ()) if ref.get("controller")), None)
 
 
 def _applied_by_us(live: Mapping[str, Any]) -> bool:

@@ -6,16 +6,15 @@ not where it was. What a rollout does step by step is in canary.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from math import ceil
-from typing import Any
 
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.location import complaint_about, location_of
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import ChildId, Observed
+from pinn_operator.api.ownership import controller_of
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import LastHandled, Rejected
@@ -189,11 +188,8 @@ def _orphans(seen: Observed) -> frozenset[ChildId]:
     have been quicker, and then takes off the word that asked for it."""
     if ORPHAN in seen.resource.metadata.finalizers:
         return frozenset(seen.children)
-    return frozenset(child for child, live in seen.children.items() if not _is_owned(live, seen.uid))
-
-
-def _is_owned(live: Mapping[str, Any], uid: str) -> bool:
-    return any(ref.get("controller") and ref["uid"] == uid for ref in live["metadata"].get("ownerReferences", ()))
+    controllers = {child: controller_of(live) for child, live in seen.children.items()}
+    return frozenset(child for child, one in controllers.items() if one is None or one["uid"] != seen.uid)
 
 
 def _keep(seen: Observed, wanted: Revision, stable: Revision | None, complaint: str) -> Plan:
@@ -270,13 +266,13 @@ def _roll_back(seen: Observed, wanted: Revision, stable: Revision, journal: Jour
     """All traffic is on its way to stable, which is asked once whether it answers; when it is there the report is written.
     Until then the servers of the canary stay, for their logs. A stable without servers keeps no third version waiting."""
     traffic, now = all_to(stable), now_of(seen)
-    answers = bool(seen.behind.get(stable.name))
+    answers, overdue = bool(seen.behind.get(stable.name)), now - (journal.ended or now) > SMOKE_SECONDS
     there = in_force(seen, traffic) and (answers or _stand_in(seen, journal) is None)
     if not answers and wanted.name not in (stable.name, journal.canary.revision):
-        there = there or now - (journal.ended or now) > SMOKE_SECONDS
+        there = there or overdue
     trouble = "" if there or seen.route is None else seen.route.trouble
     smoke = seen.measured.smoke if seen.measured and journal.measure == "smoke" else None
-    if smoke is None and now - (journal.ended or now) > SMOKE_SECONDS:
+    if smoke is None and overdue:
         smoke = (False, f"{called(stable)} could not be asked within {SMOKE_SECONDS:.0f} s")
     if smoke and not journal.smoke and (smoke[0] or there):  # without servers yet, or cut off, it may still answer
         journal = replace(journal, smoke=smoke[1], measure="")
@@ -332,11 +328,11 @@ def _while_servers_come_back(seen: Observed, plan: Plan) -> Plan:
     journal = stored.journal if stored else None
     holder, stand_in = seen.revisions.get(seen.selected or ""), _stand_in(seen, journal)
     if holder and current(seen, holder) == 100 and (seen.behind.get(holder.name) or holder == stand_in):
+        rests = _has_just_stood_in(seen, journal, holder)
         missing = [
             name
             for name, weight in weights.items()
-            if name != holder.name
-            and (_stands_in(seen, journal, holder) or seen.behind.get(name, 0) < _enough(seen, journal, holder, weight))
+            if name != holder.name and (rests or seen.behind.get(name, 0) < _enough(seen, journal, holder, weight))
         ]
         return _answered_by(seen, plan, holder, missing[0]) if missing else plan
     nobody_answers = bool(weights) and not any(seen.behind.get(name) for name in weights)
@@ -356,7 +352,7 @@ def _stand_in(seen: Observed, journal: Journal | None) -> Revision | None:
     return seen.revisions.get(name) if seen.behind.get(name) or (name in seen.workloads and not overdue) else None
 
 
-def _stands_in(seen: Observed, journal: Journal | None, holder: Revision) -> bool:
+def _has_just_stood_in(seen: Observed, journal: Journal | None, holder: Revision) -> bool:
     """Whether it has stood in for stable within this step, not long ago, and nothing has ended: its weight rose again after the
     step had begun."""
     if journal is None or journal.ended or holder.name != journal.canary.revision or not seen.behind.get(holder.name):

@@ -90,7 +90,7 @@ async def observe(
         route=referred_route(theirs, resource, children, _endpoints(slices, pods, canary_service_name(key.name)))
         or route_of(children.get(ChildId("HTTPRoute", key.name)), key.name, resource),
         split=_is_split(children, key.name),
-        memory=until(memory_of(children.get(ChildId("ConfigMap", memory_name(key.name)))), now.timestamp()),
+        memory=memory_of(children.get(ChildId("ConfigMap", memory_name(key.name))), now.timestamp()),
         autoscalers=_autoscalers(children.values()),
         pod_metrics=pod_metrics,
         children=children,
@@ -121,38 +121,13 @@ def _without_data(secret: Object) -> Object:
     return {name: value for name, value in secret.items() if name not in ("data", "stringData")}
 
 
-def memory_of(config_map: Mapping[str, Any] | None) -> Memory | None:
-    """What is remembered; None where nothing is, or nothing that can be read: it is then gathered anew."""
+def memory_of(config_map: Mapping[str, Any] | None, now: float) -> Memory | None:
+    """What is remembered, as of now; None where nothing is, or nothing that can be read: it is then gathered anew."""
     try:
-        return load(Memory, json.loads(config_map["data"]["memory.json"])) if config_map else None
+        memory = load(Memory, json.loads(config_map["data"]["memory.json"])) if config_map else None
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def until(memory: Memory | None, now: float) -> Memory | None:
-    """Without times of the rollout that are yet to come, by which nothing would happen until then: a clock stored them that was
-    ahead and is not any more, so what they tell of has happened by now. When a rollout was over stays as it is stored: by that it
-    is found again in the history."""
-    journal = memory.journal if memory else None
-    if memory is None or journal is None or journal.ending:
-        return memory
-    past = replace(
-        journal,
-        began=min(journal.began, now),
-        step_began=_past(journal.step_began, now),
-        rose_at=min(journal.rose_at, now),
-        lost_at=_past(journal.lost_at, now),
-        waits_since=_past(journal.waits_since, now),
-        short_since=_past(journal.short_since, now),
-        off_at=_past(journal.off_at, now),
-        timeline=tuple(replace(entry, at=min(entry.at, now)) for entry in journal.timeline),
-        minutes=tuple(replace(minute, at=min(minute.at, now // 60 * 60)) for minute in journal.minutes),
-    )
-    return replace(memory, journal=past)
-
-
-def _past(at: float | None, now: float) -> float | None:
-    return None if at is None else min(at, now)
+    return replace(memory, journal=memory.journal.until(now)) if memory and memory.journal else memory
 
 
 def _parsed(live: Object) -> PinnDeployment:

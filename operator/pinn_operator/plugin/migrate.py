@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pinn_operator.api.names import API_VERSION, GROUP, KIND, LABEL_OBJECT, LABEL_REVISION, MAX_NAME
+from pinn_operator.api.ownership import controller_of
 from pinn_operator.api.revision import SECTIONS, name_of
 from pinn_operator.build.pod import labels_of
 from pinn_operator.plugin.kubectl import Object, Trouble
@@ -36,7 +37,7 @@ def complaint_about(service: Mapping[str, Any]) -> str | None:
         )
     if BEFORE in metadata.get("annotations", {}):
         return f"Service/{name} was taken over already; kubectl pinn migrate {name} --undo gives it back"
-    if owner := next((ref for ref in metadata.get("ownerReferences", ()) if ref.get("controller")), None):
+    if owner := controller_of(service):
         return f"Service/{name} belongs to {owner['kind']}/{owner['name']}, which would put it back; release it there first"
     if not spec.get("selector"):
         return f"Service/{name} selects no pods; name the Service whose selector leads to your servers"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import log
 from typing import Final
 
+from pinn_operator.api.journal import past
 from pinn_operator.decide.evidence import eprocess as e
 from pinn_operator.decide.evidence.counters import STALE_AFTER, Arm, Counters, Counts, Increments, Sample, advance
 from pinn_operator.decide.evidence.eprocess import Detector, Watch
@@ -176,16 +177,12 @@ def until(ledger: Ledger, now: float, interval: float) -> Ledger:
         ledger,
         counters=ledger.counters.until(now, interval),
         step_began=min(ledger.step_began, now),
-        unready={arm: _past(since, now) for arm, since in ledger.unready.items()},
-        windows={key: replace(one, since=_past(one.since, now)) for key, one in ledger.windows.items()},
+        unready={arm: past(since, now) for arm, since in ledger.unready.items()},
+        windows={key: replace(one, since=past(one.since, now)) for key, one in ledger.windows.items()},
         memory=ledger.memory.until(now),
-        gpu=replace(ledger.gpu, at=_past(ledger.gpu.at, now)),
+        gpu=replace(ledger.gpu, at=past(ledger.gpu.at, now)),
         neighbours=neighbours,
     )
-
-
-def _past(at: float | None, now: float) -> float | None:
-    return None if at is None else min(at, now)
 
 
 def begin_step(ledger: Ledger, rules: Rules, now: float, steps_left: int, *, bake: bool = False) -> Ledger:

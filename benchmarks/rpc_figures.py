@@ -1,18 +1,20 @@
 """The open protocol over gRPC: single options, and batches of 10,000 as raw tensors, beside MLServer and KServe.
 
 As in peer_figures: the same network on the same engine behind each, in turns, one core for the server and another for the load,
-answers checked against the closed formula first. The batch is also held against the engine alone, asked for as many points on the
-server's core in the same run.
+answers checked against the closed formula first. The batch is also asked over HTTP as binary tensors, where a server takes them,
+and held against the engine alone, asked for as many points on the server's core in the same run.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -43,6 +45,8 @@ BATCH: Final = 10_000
 BATCHES: Final = 8
 CHECKED: Final = 100
 
+LENGTH: Final = "Inference-Header-Content-Length"
+
 Read = Callable[[Any], list[Mapping[str, float]]]
 
 
@@ -53,11 +57,13 @@ class Peer:
     contender: Contender
     asked: Callable[[Sequence[Option], bool], bytes]
     read: Read
+    tensors: bool = True
+    """Whether it takes binary tensors over HTTP."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One server, once."""
+    """One server, once; None where it takes no binary tensors over HTTP."""
 
     per_second: float
     per_cpu_second: float
@@ -67,6 +73,8 @@ class Turn:
     generator_busy: float
     batch_ms: float
     batch_failed: int
+    http_batch_ms: float | None
+    http_batch_cpu_ms: float | None
     resident_mib: float
 
 
@@ -83,8 +91,12 @@ def measure() -> dict[str, Any]:
                 turn = take_turn(peer, Path(folder), number)
                 turns[peer.contender.name].append(turn)
                 line = f"{turn.per_second:7.0f}/s, {turn.per_cpu_second:.0f} a CPU second; batch {turn.batch_ms:.1f} ms"
+                line += f", over HTTP {turn.http_batch_ms:.1f} ms" if turn.http_batch_ms else ""
                 print(f"  {number + 1}/{ROUNDS} {peer.contender.name:12} {line}", file=sys.stderr, flush=True)
-    medians = {name: {key: median(of, key) for key in asdict(of[0])} for name, of in turns.items()}
+    medians = {
+        name: {key: median(of, key) for key, value in asdict(of[0]).items() if value is not None}
+        for name, of in turns.items()
+    }
     mine, theirs = medians[PEERS[0].contender.name], medians[PEERS[1].contender.name]
     engine = round(statistics.median(alone), 2)
     return {
@@ -93,6 +105,7 @@ def measure() -> dict[str, Any]:
         "times_mlservers_rate_per_cpu_second": round(mine["per_cpu_second"] / theirs["per_cpu_second"], 2),
         "engine_alone_batch_ms": engine,
         "batch_share_of_the_engines_speed": f"{100 * engine / mine['batch_ms']:.0f} %",
+        "http_batch_share_of_the_engines_speed": f"{100 * engine / mine['http_batch_ms']:.0f} %",
         "failed": sum(turn.failed + turn.batch_failed for of in turns.values() for turn in of),
         "versions": {peer.contender.name: peer.contender.version() for peer in PEERS},
         "medians": medians,
@@ -116,6 +129,14 @@ def take_turn(peer: Peer, folder: Path, number: int) -> Turn:
         batches = [list(islice(random_options(5000 + 100 * number + i), BATCH)) for i in range(BATCHES)]
         rpc.write_pool(pool, (peer.asked(batch, True) for batch in batches))
         batch = rpc.run(target, pool, SECONDS / 2, 1, LOAD_CORE)
+        http_ms, http_cpu_ms, http_failed = None, None, 0
+        if peer.tensors:
+            check_over_http(peer, launch, batches[0])
+            wrk.write_tensors(pool, (over_http(peer.asked(batch, True)) for batch in batches))
+            cpu = program.cpu_seconds()
+            http = wrk.run(launch.url, peer.contender.path, pool, max(1.0, SECONDS / 2), 1, LOAD_CORE, tensors=True)
+            http_ms, http_failed = http.p50_ms, http.failed
+            http_cpu_ms = 1e3 * (program.cpu_seconds() - cpu) / http.requests
         memory = program.memory()
     return Turn(
         per_second=single.per_second,
@@ -125,7 +146,9 @@ def take_turn(peer: Peer, folder: Path, number: int) -> Turn:
         failed=single.failed,
         generator_busy=single.generator_busy,
         batch_ms=batch.p50_ms,
-        batch_failed=batch.failed,
+        batch_failed=batch.failed + http_failed,
+        http_batch_ms=http_ms,
+        http_batch_cpu_ms=http_cpu_ms,
         resident_mib=memory.resident_mib,
     )
 
@@ -135,12 +158,36 @@ def check(peer: Peer, target: str, options: Sequence[Option], *, together: bool)
     groups = [options] if together else [[one] for one in options]
     for group in groups:
         answer = asyncio.run(rpc.ask(target, peer.asked(group, together)))
-        found = peer.read(messages.ModelInferResponse.FromString(answer))
-        if len(found) != len(group):
-            raise RuntimeError(f"{peer.contender.name} answers {len(found)} of {len(group)} options")
-        for option, values in zip(group, found, strict=True):
-            if wrong := mistakes(option, values):
-                raise RuntimeError(f"{peer.contender.name} is wrong: {wrong[0]}")
+        check_answers(peer, group, messages.ModelInferResponse.FromString(answer))
+
+
+def check_over_http(peer: Peer, launch: Launch, options: Sequence[Option]) -> None:
+    """The same for a batch as binary tensors. Raises RuntimeError."""
+    text, behind = over_http(peer.asked(options, True))
+    headers = {"content-type": "application/octet-stream", LENGTH: str(len(text))}
+    asked = urllib.request.Request(launch.url + peer.contender.path, text + behind, headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=rpc.CALL_SECONDS) as answer:
+            length, content = int(answer.headers[LENGTH]), answer.read()
+    except OSError as error:
+        raise RuntimeError(f"{peer.contender.name} does not take binary tensors over HTTP: {error}") from None
+    message, at = messages.ModelInferResponse(), length
+    for output in json.loads(content[:length])["outputs"]:
+        size = output["parameters"]["binary_data_size"]
+        message.outputs.add(name=output["name"], datatype=output["datatype"], shape=output["shape"])
+        message.raw_output_contents.append(content[at : at + size])
+        at += size
+    check_answers(peer, options, message)
+
+
+def check_answers(peer: Peer, options: Sequence[Option], message: Any) -> None:
+    """Raises RuntimeError for a wrong one, or one that is missing."""
+    found = peer.read(message)
+    if len(found) != len(options):
+        raise RuntimeError(f"{peer.contender.name} answers {len(found)} of {len(options)} options")
+    for option, values in zip(options, found, strict=True):
+        if wrong := mistakes(option, values):
+            raise RuntimeError(f"{peer.contender.name} is wrong: {wrong[0]}")
 
 
 def engine_alone_ms() -> float:
@@ -186,6 +233,23 @@ def _by_name(options: Sequence[Option], raw: bool) -> bytes:
     return bytes(message.SerializeToString())
 
 
+def over_http(message: bytes) -> tuple[bytes, bytes]:
+    """A request with raw tensors as HTTP has it: the JSON, and the bytes behind it."""
+    asked = messages.ModelInferRequest.FromString(message)
+    raw = list(asked.raw_input_contents)
+    inputs = [
+        {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.shape),
+            "parameters": {"binary_data_size": len(content)},
+        }
+        for tensor, content in zip(asked.inputs, raw, strict=True)
+    ]
+    flags = {name: value.bool_param for name, value in asked.parameters.items()}
+    return json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True, **flags}}).encode(), b"".join(raw)
+
+
 def _of_names(message: Any) -> list[Mapping[str, float]]:
     raw = list(message.raw_output_contents)
     columns = {
@@ -217,6 +281,6 @@ def _of_rows(message: Any) -> list[Mapping[str, float]]:
 
 PEERS: Final = (
     Peer(Contender("pinn-server", ours(rpc=True), catalogue.INFER, catalogue.OWN), _by_name, _of_names),
-    Peer(Contender("MLServer", mlserver, catalogue.INFER, "mlserver"), _as_rows, _of_rows),
+    Peer(Contender("MLServer", mlserver, catalogue.INFER, "mlserver"), _as_rows, _of_rows, tensors=False),
     Peer(Contender("KServe", kserve(rpc=True), catalogue.INFER, "kserve"), _as_rows, _of_rows),
 )

@@ -1,12 +1,19 @@
 -- Sends the bodies of a file, one a line, in their order and from its start again; prints what came of it as one line of JSON.
--- Arguments after `--`: the file, the path.
+-- Arguments after `--`: the file, the path, and `tensors` where each line is two numbers, the bytes of a body's JSON and those of
+-- all of it, and the body follows it.
 local requests, count, sent, began = {}, 0, 0, 0
 
 function init(args)
-  local headers = { ["content-type"] = "application/json" }
-  for line in io.lines(args[1]) do
+  local file = io.open(args[1], "rb")
+  for line in file:lines() do
+    local headers, body = { ["content-type"] = "application/json" }, line
+    if args[3] == "tensors" then
+      local json, all = line:match("(%d+) (%d+)")
+      headers = { ["content-type"] = "application/octet-stream", ["inference-header-content-length"] = json }
+      body = file:read(tonumber(all))
+    end
     count = count + 1
-    requests[count] = wrk.format("POST", args[2], headers, line)
+    requests[count] = wrk.format("POST", args[2], headers, body)
   end
   began = os.clock()
 end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -42,8 +43,19 @@ def require() -> None:
             raise WrkMissing(f"{program} is missing: install it with `apt-get install -y {package}`")
 
 
-def run(url: str, path: str, pool: Path, seconds: float, connections: int, core: int) -> Figures:
-    """Keeps `connections` busy for a while, each sending the next request of the pool when its last one is answered."""
+def write_tensors(pool: Path, requests: Iterable[tuple[bytes, bytes]]) -> None:
+    """Requests of the open protocol's binary extension, each as its JSON and the bytes behind it."""
+    parts = (b"%d %d\n%s%s" % (len(text), len(text) + len(behind), text, behind) for text, behind in requests)
+    pool.write_bytes(b"".join(parts))
+
+
+def run(
+    url: str, path: str, pool: Path, seconds: float, connections: int, core: int, *, tensors: bool = False
+) -> Figures:
+    """Keeps `connections` busy for a while, each sending the next request of the pool when its last one is answered.
+
+    `tensors`: the pool is one of `write_tensors`.
+    """
     command = ["taskset", "--cpu-list", str(core), "wrk", "--threads", "1", "--connections", str(connections)]
     command += [
         "--duration",
@@ -56,6 +68,7 @@ def run(url: str, path: str, pool: Path, seconds: float, connections: int, core:
         "--",
         str(pool),
         path,
+        *(["tensors"] if tensors else []),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
     line = next((line for line in done.stdout.splitlines() if line.startswith("figures: ")), None)

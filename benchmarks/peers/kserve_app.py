@@ -34,7 +34,12 @@ class Prices(Model):
             values = np.array(self.pricer.columns(Option(*tensor.as_numpy().reshape(-1, 7).T))).T
         output = InferOutput(name="greeks", shape=list(values.shape), datatype="FP64")
         output.set_data_from_numpy(values, binary_data=not is_one)
-        return InferResponse(response_id=payload.id or generate_uuid(), model_name=NAME, infer_outputs=[output])
+        return InferResponse(
+            response_id=payload.id or generate_uuid(),
+            model_name=NAME,
+            infer_outputs=[output],
+            use_binary_outputs=payload.use_binary_outputs,
+        )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PinnError
 from pinn_inference.evaluation import Answer
+from pinn_inference.oip.datatypes import Chosen
 from pinn_inference.oip.tensors import Array, Asked, Items
 from pinn_inference.predictor import Predictor
 from pinn_inference.problems import Formulation, Input
@@ -23,9 +24,12 @@ SOLVED: Final = 64
 """Items that the reference solver answers before other requests get their turn."""
 
 
-async def answered(predictor: Predictor, asked: Asked) -> Items:
-    """The answers to a batch of questions. One bad item refuses all. Raises as `predictor.many` does."""
-    work = _Work(predictor, asked)
+async def answered(predictor: Predictor, asked: Asked, bounded: bool = True) -> Items:
+    """The answers to a batch of questions, with their bounds where these are asked for. One bad item refuses all.
+
+    Raises as `predictor.many` does.
+    """
+    work = _Work(predictor, asked, bounded)
     places = await work.inside()
     if len(places):
         await work.evaluated(places)
@@ -35,10 +39,10 @@ async def answered(predictor: Predictor, asked: Asked) -> Items:
 class _Work:
     """Fills in the answers of one batch."""
 
-    def __init__(self, predictor: Predictor, asked: Asked) -> None:
+    def __init__(self, predictor: Predictor, asked: Asked, bounded: bool) -> None:
         self._predictor, self._asked = predictor, asked
         shape = (len(predictor.problem.outputs), asked.count)
-        self.values, self.bounds = np.empty(shape), np.full(shape, np.nan)
+        self.values, self.bounds = np.empty(shape), np.full(shape, np.nan) if bounded else None
         self._model: Answer | None = None
         self._solved: dict[int, Answer] = {}
 
@@ -87,12 +91,15 @@ class _Work:
             await asyncio.sleep(0)
 
     async def _finish(self, places: NDArray[np.intp], points: Any, at: Array, jets: Array) -> None:
-        evaluation = self._predictor.evaluation
+        evaluation, where = self._predictor.evaluation, _run(places)
         with np.errstate(invalid="ignore"):
-            values, bounds = evaluation.problem.near(points, tuple(at.T), jets)
-        self.values[:, places] = values
-        if bounds is not None:
-            self.bounds[:, places] = bounds
+            if self.bounds is None:
+                values, bounds = evaluation.problem.answer(points, jets), None
+            else:
+                values, bounds = evaluation.problem.near(points, tuple(at.T), jets)
+        self.values[:, where] = values
+        if self.bounds is not None and bounds is not None:
+            self.bounds[:, where] = bounds
         faults = evaluation._faults(points, values)
         for i, fault in enumerate(faults) if any(faults) else ():
             if fault is not None:
@@ -105,13 +112,14 @@ class _Work:
         except InvalidInput as refused:
             raise InvalidInput(f"item {place}: {refused}") from None
         self.values[:, place] = values
-        self.bounds[:, place] = np.nan if bounds is None else bounds
+        if self.bounds is not None:
+            self.bounds[:, place] = np.nan if bounds is None else bounds
         self._solved[place] = Answer((), None, "solver", "reference", reason)
 
     def _points(self, places: NDArray[np.intp]) -> Any:
         """The points of these items as a batch. What is no input of a point comes of its choices, alike where they are."""
         problem, asked = self._predictor.problem, self._asked
-        numbers = [column[places] for column in self._columns]
+        numbers = [column[_run(places)] for column in self._columns]
         kinds = _Kinds.of(asked, places)
         few = [problem.any_point(asked.at(int(place))) for place in kinds.first]
         rest = np.array([point[len(numbers) :] for point in few], dtype=np.float64)[kinds.which]
@@ -125,23 +133,22 @@ class _Kinds(NamedTuple):
     first: list[int]
 
     @classmethod
-    def of_one(cls, places: NDArray[np.intp]) -> "_Kinds":
-        """All alike."""
-        return cls(np.zeros(len(places), dtype=np.intp), [int(places[0])])
-
-    @classmethod
     def of(cls, asked: Asked, places: NDArray[np.intp]) -> "_Kinds":
-        chosen = [values for values in asked.columns.values() if not _numeric(values)]
-        if not chosen:
-            return cls.of_one(places)
-        every = chosen[0] if len(chosen) == 1 else list(zip(*chosen, strict=True))
-        number = {kind: i for i, kind in enumerate(dict.fromkeys(every))}
-        if len(number) == 1:
-            return cls.of_one(places)
-        which = np.fromiter(map(number.__getitem__, every), np.intp, len(every))[places]
-        seen, first = np.unique(which, return_index=True)
-        places_of = dict(zip(seen.tolist(), places[first].tolist(), strict=True))
-        return cls(np.searchsorted(seen, which), [places_of[kind] for kind in seen.tolist()])
+        which = np.zeros(asked.count, dtype=np.intp)
+        for values in asked.columns.values():
+            if not _numeric(values):
+                words, own = _words_of(values)
+                which = np.unique(which * words + own, return_inverse=True)[1]
+        _, first, which = np.unique(which[places], return_index=True, return_inverse=True)
+        return cls(which, places[first].tolist())
+
+
+def _words_of(values: Chosen | list[str]) -> tuple[int, NDArray[Any]]:
+    """Of strings, how many words there are, and of each string which."""
+    if isinstance(values, Chosen):
+        return len(values.words), values.which
+    number = {word: i for i, word in enumerate(dict.fromkeys(values))}
+    return len(number), np.fromiter(map(number.__getitem__, values), np.intp, len(values))
 
 
 def _numeric(values: Any) -> bool:
@@ -168,6 +175,12 @@ def _within(inputs: Sequence[Input], columns: Sequence[Array]) -> NDArray[np.boo
         with np.errstate(over="ignore", invalid="ignore"):
             within &= (field.low * unit <= column) & (column <= field.high * unit)
     return within
+
+
+def _run(places: NDArray[np.intp]) -> Any:
+    """The same places, as a slice where they follow one another: what is indexed by it is not copied."""
+    first, last = int(places[0]), int(places[-1])
+    return slice(first, last + 1) if last - first + 1 == len(places) else places
 
 
 def _item(points: Any, i: int) -> Any:

@@ -3,7 +3,6 @@
 A content that is not what the tensor says of itself is refused by the tensor's name; nothing is read beyond its end.
 """
 
-import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ MANY: Final = 16
 """Elements from which on it pays to treat them together."""
 
 _LENGTH: Final = struct.Struct("<I")
+_CODE: Final = 128
+"""The first byte that is no ASCII: it is in no word of ASCII, nor in the length of a short one."""
 
 
 class Datatype(NamedTuple):
@@ -55,6 +56,21 @@ NUMBERS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Strings of which each is one of a few words: which of them, (n,)."""
+
+    words: Sequence[str]
+    which: NDArray[np.uint8]
+
+    def __getitem__(self, place: int) -> str:
+        return self.words[int(self.which[place])]
+
+    def tolist(self) -> list[str]:
+        """All of them."""
+        return [self.words[word] for word in self.which.tolist()]
+
+
 class Content(Protocol):
     """The elements of a tensor, on whatever wire they came. Both raise InvalidInput with the tensor's name."""
 
@@ -62,8 +78,8 @@ class Content(Protocol):
         """As many as the shape says."""
         ...
 
-    def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str]:
-        """As many as the shape says; these words are what is expected."""
+    def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str] | Chosen:
+        """As many as the shape says; these words are what is expected, and what they are chosen from where that is known."""
         ...
 
 
@@ -82,22 +98,27 @@ class Raw:
         found = np.frombuffer(self.content, kind)
         return found.astype(np.float64) if count >= MANY else list(map(float, found))
 
-    def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str]:
+    def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str] | Chosen:
         """Each after its length in bytes, four of them little-endian."""
-        found = self._words(words, shape[0]) if shape[0] >= MANY else None
-        if found is None:
-            return texts(name, self._elements(name), shape)
-        counted(name, len(found), shape)
-        return found
+        found = self._chosen(words, shape[0]) if shape[0] >= MANY else None
+        return texts(name, self._elements(name), shape) if found is None else found
 
-    def _words(self, words: Sequence[str], count: int) -> list[str] | None:
-        """The elements where they are these words and nothing else: in a long batch that is found out at once."""
-        known = {_joined([word]): word for word in words}
-        for each, word in known.items():
-            if len(self.content) == len(each) * count and self.content == each * count:
-                return [word] * count
-        found = re.findall(b"|".join(map(re.escape, known)), self.content, re.DOTALL)
-        return [known[each] for each in found] if sum(map(len, found)) == len(self.content) else None
+    def _chosen(self, words: Sequence[str], count: int) -> Chosen | None:
+        """The elements where they are so many of these words and nothing else: in a long batch that is found out at once.
+
+        Each word is exchanged for one byte that is no part of any; the lengths tell whether there was something between them.
+        """
+        if not all(word.isascii() and len(word) < _CODE for word in words) or len(words) > _CODE:
+            return None
+        rest, taken = self.content, 0
+        for code, word in enumerate(words, _CODE):
+            part = _joined([word])
+            left = rest.replace(part, bytes([code]))
+            taken += (len(rest) - len(left)) // (len(part) - 1) * len(part)
+            rest = left
+        if taken != len(self.content) or len(rest) != count:
+            return None
+        return Chosen(words, np.frombuffer(rest, np.uint8) - np.uint8(_CODE))
 
     def _elements(self, name: str) -> list[bytes]:
         content, at = self.content, 0

@@ -8,8 +8,7 @@ from pinn_inference.errors import InvalidInput
 from pinn_inference.evaluation import Answer
 from pinn_inference.monitoring import Metrics, Source
 from pinn_inference.oip import batches
-from pinn_inference.oip.tensors import Asked, Column, Given, Items, Tensors
-from pinn_inference.predictor import Predictor
+from pinn_inference.oip.tensors import BOUND, Column, Given, Items, Tensors
 
 EXACT: Final = "exact"
 """The parameter of a request that has it evaluated at these very inputs, past the cache."""
@@ -47,7 +46,12 @@ async def infer(tensors: Tensors, call: Call, most: int, metrics: Metrics, sourc
         answer = await predictor.one(asked.at(0), exact)
         counting.one(metrics, answer, cacheable, source)
         return single(tensors, answer, wanted)
-    items = await _many(predictor, asked, exact, cacheable)
+    if asked.count >= WORTH_IT and not cacheable:
+        bounded = any(name.startswith(BOUND) for name in wanted)
+        items = await batches.answered(predictor, asked, bounded)
+    else:
+        answers = await predictor.many(asked.questions(), exact)
+        items = Items(answers, answers)
     made = counting.many(metrics, items.different, cacheable, source)
     metrics.items.add((items.different[0].method, source), items.alike - 1)
     return Result(asked.count, tensors.columns(items, wanted), made, _said(_least(items.different, made)))
@@ -56,13 +60,6 @@ async def infer(tensors: Tensors, call: Call, most: int, metrics: Metrics, sourc
 def single(tensors: Tensors, answer: Answer, wanted: Sequence[str]) -> Result:
     """One answer as output tensors."""
     return Result(1, tensors.columns(Items([answer], [answer]), wanted), answer.method, _said(answer))
-
-
-async def _many(predictor: Predictor, asked: Asked, exact: bool, cacheable: bool) -> Items:
-    if asked.count >= WORTH_IT and not cacheable:
-        return await batches.answered(predictor, asked)
-    answers = await predictor.many(asked.questions(), exact)
-    return Items(answers, answers)
 
 
 def flag(parameters: Mapping[str, Any], name: str) -> bool:

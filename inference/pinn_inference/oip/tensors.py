@@ -17,7 +17,7 @@ from pinn_inference.artifacts.manifest import Field
 from pinn_inference.errors import InvalidInput, TooLarge
 from pinn_inference.evaluation import Answer
 from pinn_inference.oip import datatypes
-from pinn_inference.oip.datatypes import BYTES, FP64, Content, Numbers
+from pinn_inference.oip.datatypes import BYTES, FP64, Chosen, Content, Numbers
 from pinn_inference.predictor import Predictor
 
 Array = NDArray[np.float64]
@@ -59,7 +59,8 @@ class Column(NamedTuple):
 
 
 class Items(NamedTuple):
-    """How each item was answered, and with what: `values` and `bounds` (outputs, n), or None where the answers have their own.
+    """How each item was answered, and with what: `values` and `bounds` (outputs, n), or None where the answers have their own
+    or, bounds, nobody asks for them.
 
     `different` are the answers that are, the first of them standing for `alike` items.
     """
@@ -73,7 +74,7 @@ class Items(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question for each of `count` elements: the inputs that are given, as lists or, numbers, as arrays."""
+    """A question for each of `count` elements: the inputs that are given, as lists or, where there are many, as arrays."""
 
     question: type[msgspec.Struct]
     defaults: Mapping[str, Any]
@@ -95,7 +96,7 @@ class Asked:
         values = self.columns.get(name)
         if values is None:
             return repeat(self.defaults[name], self.count)
-        return values.tolist() if isinstance(values, np.ndarray) else values
+        return values if isinstance(values, list) else values.tolist()
 
 
 class _Output(NamedTuple):
@@ -230,11 +231,11 @@ def _ended(values: Numbers, ends: Mapping[float, float]) -> Numbers:
     return values
 
 
-def _chosen(name: str, choices: Sequence[str], tensor: Given) -> list[str]:
+def _chosen(name: str, choices: Sequence[str], tensor: Given) -> list[str] | Chosen:
     if tensor.datatype != BYTES:
         raise InvalidInput(f"{name} has the datatype {tensor.datatype[:64]!r}; send {BYTES}")
     values = tensor.content.strings(name, tensor.shape, choices)
-    if not set(values) <= set(choices):
+    if isinstance(values, list) and not set(values) <= set(choices):
         place, wrong = next((i, value) for i, value in enumerate(values) if value not in choices)
         allowed = " or ".join(f'"{choice}"' for choice in choices)
         raise InvalidInput(f"{name}: element {place} is {wrong[:64]!r}; it must be {allowed}")

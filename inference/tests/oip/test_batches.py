@@ -76,6 +76,10 @@ async def compared(predictor: Predictor, questions: Asked) -> None:
     np.testing.assert_allclose(items.values.T, [a.values for a in answers], rtol=1e-9, atol=1e-9)
     bounds = [[math.nan] * len(NAMES) if a.bounds is None else a.bounds for a in answers]
     np.testing.assert_allclose(items.bounds.T, bounds, rtol=1e-6, atol=1e-12)
+    plain = await batches.answered(predictor, questions, bounded=False)
+    assert plain.bounds is None
+    np.testing.assert_allclose(plain.values, items.values, rtol=1e-12, atol=1e-12)
+    assert [(a.method, a.reason) for a in plain.answers] == [(a.method, a.reason) for a in answers]
     assert items.alike + len(items.different) - 1 == len(answers)
     assert {id(a) for a in items.different} == {id(a) for a in items.answers}
 

@@ -92,6 +92,7 @@ class Model:
         self.off: Callable[[float], float] = lambda _: 0.0
         self.bound: float | None = 0.01
         self.solver_bound = 1e-9
+        self.solves = True
         self.unsaid: Callable[[float], bool] = lambda _: False
         self.outside: Callable[[float], bool] = lambda _: False
         self.predicts: Callable[[float], tuple[int, Any]] = lambda x: (200, {"u": x, "method": "model", "reason": None})
@@ -140,6 +141,8 @@ class Model:
         asked = await request.json()
         points = [item["x"] for item in asked["items"]]
         self.shadowed += [(x, asked["solver"]) for x in points]
+        if asked["solver"] and not self.solves:
+            await asyncio.Event().wait()
         answers = [self._answer(x) for x in points]
         violations = [
             {"item": place, "detail": "the model's answer breaks u_bounds"}

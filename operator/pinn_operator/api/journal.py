@@ -90,6 +90,8 @@ class Journal:
     when stable's servers were last removed for the bake. `servers` is how many the whole of the traffic was worth when the share
     last rose. `off` says that spec.replicas was 0 when it began and has been since. `off_at`
     is when that was so last within a step; None again when a server of the canary is back, or has had its time to be.
+    `untried` says why the last trial could not be made. `timed_from` is from when on the longest hold of the step counts:
+    `step_began`, put off by the time that does not count; `idle_since` is since when none has been counting.
     """
 
     canary: Arm
@@ -123,6 +125,9 @@ class Journal:
     waits_for: int = 0
     off: bool = False
     off_at: float | None = None
+    untried: str = ""
+    timed_from: float | None = None
+    idle_since: float | None = None
 
     def pause(self, now: float, interval: float) -> float:
         """Seconds from one reading of the servers to the next."""
@@ -142,6 +147,8 @@ class Journal:
             waits_since=past(self.waits_since, now),
             short_since=past(self.short_since, now),
             off_at=past(self.off_at, now),
+            timed_from=past(self.timed_from, now),
+            idle_since=past(self.idle_since, now),
             timeline=tuple(replace(entry, at=min(entry.at, now)) for entry in self.timeline),
             minutes=tuple(replace(minute, at=min(minute.at, now // 60 * 60)) for minute in self.minutes),
         )

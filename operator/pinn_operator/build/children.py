@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from pinn_operator.api.codec import dump
-from pinn_operator.api.memory import Memory
+from pinn_operator.api.memory import Memory, written
 from pinn_operator.api.names import GROUP, LABEL_OBJECT, LABEL_PLACEMENT, LABEL_REVISION, memory_name, secret_name
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.placement import ON_GPUS, SERVERS, Placed
@@ -93,12 +91,11 @@ def _secret(seen: Observed) -> Object:
 
 def _memory(memory: Memory, seen: Observed) -> Object:
     """What the operator remembers of a rollout."""
-    text = json.dumps(dump(memory), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata_of(seen, memory_name(seen.key.name), "rollout"),
-        "data": {"memory.json": text},
+        "data": {"memory.json": written(memory)},
     }
 
 

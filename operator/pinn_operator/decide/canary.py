@@ -46,16 +46,21 @@ QUIET_SECONDS: Final = 30.0
 """How long a canary that had no server left, though none of them crashed, must be well before it is sent requests again."""
 GROSS: Final = 10.0
 """Times the limit on violations beyond which a model is stopped before its first user."""
+ABSENT_SECONDS: Final = 30.0
+"""How late a reading may be; where it is later no operator was there."""
 FEWEST_CHECKED: Final = 200
 FEWEST_COMPARED: Final = 50
 MAX_HOLDS: Final = 4
 NO_GPU: Final = "Unschedulable"
 """Why a rollout ended that found no GPU beside those of stable: nobody's fault."""
+NOBODYS: Final = ("NoTraffic", "NoMetrics", "Frozen")
+"""Verdicts for which nobody is to blame: there was nothing to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a pass over a rollout goes by. `coming` is the number of a step whose servers are waited for."""
+    """What a pass over a rollout goes by. `coming` is the number of a step whose servers are waited for; `slow` says why a
+    rollback could not be in time without stable's servers."""
 
     seen: Observed
     wanted: Revision
@@ -64,6 +69,7 @@ class Case:
     ledger: Ledger
     rules: Rules
     coming: int = 0
+    slow: str = ""
 
     @property
     def now(self) -> float:
@@ -100,7 +106,9 @@ class Case:
         return needed_for(self.seen, step.weight, self.whole)
 
 
-def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | None) -> Plan:
+def roll(
+    seen: Observed, wanted: Revision, stable: Revision, journal: Journal | None, slow_way_back: str | None = None
+) -> Plan:
     """The plan of a pass while `wanted` is on its way to take over from `stable`. Without a journal the rollout begins."""
     fresh = journal is None
     ledger = Ledger() if fresh else ledger_of(seen)
@@ -113,6 +121,7 @@ def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | 
         journal=aligned(journal, seen.resource.spec.rollout.steps) if journal else begun(seen, wanted, stable),
         ledger=ledger,
         rules=rules_of(seen.resource.spec),
+        slow=slow_way_back or "",
     )
     if request := asked(seen, "abort", wanted.name):
         return ended(
@@ -121,7 +130,7 @@ def roll(seen: Observed, wanted: Revision, stable: Revision, journal: Journal | 
     answers = seen.workload(stable.name).ready > 0 or not current(seen, wanted)  # who gets all of it must be there
     if not case.bakes and answers and (said := starves(seen, stable, wanted)):
         return ended(case, "RolledBack", NO_GPU, said, blamed=False)
-    return _step(_with_reading(case)) if case.journal.step else _come_up(case)
+    return _step(_with_reading(_timed_step(case))) if case.journal.step else _come_up(case)
 
 
 def begun(seen: Observed, wanted: Revision, stable: Revision) -> Journal:
@@ -187,7 +196,7 @@ def _come_up(case: Case) -> Plan:
     if others := sorted(set(seen.workloads) - {wanted.name, case.stable.name}):
         said = f"{called(wanted)} is ready and waits until revision {others[0]} has left"  # a label of a rollout before, say
         return _held(case, Phase.STEPPING, said, SOON)
-    if coarse := _too_coarse(case, case.steps[0]):
+    if coarse := _too_coarse(case, case.steps[0].weight):
         return coarse
     if _is_tried(case):
         return _to_step(case, 1)
@@ -207,14 +216,18 @@ def _switched_off(case: Case) -> Plan:
 
 
 def _awaits_more(case: Case, said: str) -> Plan:
-    """With an autoscaler a later step needs servers that the first did not: they have as long to come as those had."""
+    """A later step lacks servers: with an autoscaler it needs some that the first did not, else one was replaced. They have as
+    long to come as the first ones had."""
     if _waited(case) <= _deadline(case):
-        return _held(case, Phase.STEPPING, said, _until_deadline(case))
-    limit = case.seen.resource.spec.rollout.progress_deadline
+        again = SOON if is_ready(case.seen, case.wanted, case.needed) else _until_deadline(case)
+        return _held(case, Phase.STEPPING, said, again)
+    rollout = case.seen.resource.spec.rollout
+    said = f"{said}; not within spec.rollout.progressDeadline ({rollout.progress_deadline})"
+    if case.seen.resource.spec.autoscaling is None and rollout.when_undecided == "Pause":
+        how = f"it goes on when they are ready; to give up annotate it with pinn.dev/abort={case.wanted.name}@TOKEN"
+        return _held(case, Phase.UNDECIDED, f"{said}; {how}", LATER)
     reason = NO_GPU if has_no_gpu(case.seen, case.wanted) else "ProgressDeadlineExceeded"
-    return ended(
-        case, "RolledBack", reason, f"{said}; not within spec.rollout.progressDeadline ({limit})", blamed=False
-    )
+    return ended(case, "RolledBack", reason, said, blamed=False)
 
 
 def _failed_to_start(case: Case) -> tuple[str, str] | None:
@@ -299,14 +312,17 @@ def _needs_trial(case: Case) -> bool:
 
 
 def _try(case: Case) -> Plan:
-    """Ask for the trial, or say why it could not be made and ask again."""
-    measured = case.seen.measured
-    tried = case.journal.measure == "preflight" and measured is not None
-    trouble = _untried(case, measured) if tried and measured else ""
-    journal = to_measure(case.journal, "preflight", case.now + (RETRY_SECONDS if trouble else 0.0))
+    """Ask for the trial, or say why it could not be made and ask again. Until that is due nothing changes, however many passes
+    there are: what a pass writes wakes the next."""
+    measured, journal = case.seen.measured, case.journal
+    trouble, at = "", case.now
+    if journal.measure == "preflight" and measured is not None:
+        trouble, at = _untried(case, measured), case.now + RETRY_SECONDS
+    elif journal.measure == "preflight" and journal.measure_at > case.now:
+        trouble, at = journal.untried, journal.measure_at
     said = f"cannot be tried yet: {trouble}" if trouble else "is being warmed and tried"
-    case = replace(case, journal=journal)
-    plan = _held(case, Phase.STEPPING, f"{called(case.wanted)} {said}", RETRY_SECONDS if trouble else 0.0)
+    case = replace(case, journal=replace(to_measure(journal, "preflight", at), untried=trouble))
+    plan = _held(case, Phase.STEPPING, f"{called(case.wanted)} {said}", at - case.now)
     verdict = "NoMetrics" if trouble else None
     return replace(plan, rollout=_row(case, None).model_copy(update={"verdict": verdict}))
 
@@ -348,6 +364,45 @@ def _with_reading(case: Case) -> Case:
     return replace(case, journal=_lost(case, journal, ledger), ledger=ledger)
 
 
+def _timed_step(case: Case) -> Case:
+    """With the time of the step, which is not that in which nobody could come to a verdict: paused, without servers that are
+    asked for, with a share that cannot be made, or without an operator to make the reading that was due."""
+    journal, since = case.journal, case.journal.idle_since
+    if since is None and case.now - journal.measure_at > ABSENT_SECONDS:
+        since = journal.measure_at
+    if _is_idle(case):
+        return replace(case, journal=replace(journal, idle_since=case.now if since is None else since))
+    if since is None:
+        return case
+    began = journal.step_began if journal.timed_from is None else journal.timed_from
+    return replace(
+        case,
+        journal=replace(
+            journal,
+            idle_since=None,
+            timed_from=_put_off(began, since, case.now),
+            short_since=_put_off(journal.short_since, since, case.now),
+            lost_at=_put_off(journal.lost_at, since, case.now) if journal.crashed else journal.lost_at,
+        ),
+    )
+
+
+def _is_idle(case: Case) -> bool:
+    spec = case.seen.resource.spec
+    off = spec.replicas == 0 or case.journal.off_at is not None
+    return spec.rollout.paused or off or _has_become_coarse(case)
+
+
+def _put_off(at: float | None, since: float, now: float) -> float | None:
+    """That time, later by as much of the time since then as came after it."""
+    return None if at is None else at + now - max(at, since)
+
+
+def _is_over(case: Case, since: float, limit: float) -> bool:
+    """Whether so many seconds of the step have passed, but for those that do not count."""
+    return case.journal.idle_since is None and case.now >= since + limit
+
+
 def _lost(case: Case, journal: Journal, ledger: Ledger) -> Journal:
     """Note when the canary has no server that requests could be sent to, and whether it crashed."""
     at = case.now if not _reachable_servers(case) and _asks_for_servers(case) else journal.lost_at
@@ -368,14 +423,16 @@ def _step(case: Case) -> Plan:
     lacks_servers = case.bakes and weight < case.step.weight
     if (request := asked(case.seen, "promote", case.wanted.name)) and not lacks_servers:
         return _moved_on(case, verdict, ("promote", request))
+    if _has_become_coarse(case) and (coarse := _too_coarse(case, _bearable(case))):
+        return coarse
     return _waiting(case, traffic, verdict, weight)
 
 
 def _fallen_short(case: Case, weight: int) -> Case:
-    """With since when the share of the step has not been in force, a pause apart."""
+    """With since when the share of the step has not been in force, apart from time that does not count."""
     short = weight < case.step.weight or case.journal.step_began is None
     at = case.now if case.journal.short_since is None else case.journal.short_since
-    since = at if short and not case.seen.resource.spec.rollout.paused else None
+    since = at if short and case.journal.idle_since is None else None
     return replace(case, journal=replace(case.journal, short_since=since))
 
 
@@ -412,8 +469,10 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
         return _moved_on(case, verdict)
     if paused:
         return _on(case, traffic, verdict, Phase.PAUSED, f"held: spec.rollout.paused is true; {verdict.sentence}")
-    if case.now >= began + _max_hold(case) and verdict.verdict != "Passing":
-        return _without_verdict(case, traffic, verdict, verdict.sentence, _max_hold(case))
+    timed_from = began if case.journal.timed_from is None else case.journal.timed_from
+    if verdict.verdict != "Passing" and _is_over(case, timed_from, _max_hold(case)):
+        blamed = verdict.verdict not in NOBODYS
+        return _without_verdict(case, traffic, verdict, verdict.sentence, _max_hold(case), blamed=blamed)
     return _on(case, traffic, verdict, _phase(case), _outlook(case, verdict))
 
 
@@ -430,23 +489,26 @@ def _not_begun(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) 
     short_since, limit = case.journal.short_since, max(_max_hold(case), _deadline(case))
     if short_since is None or case.now < short_since + limit:
         return _on(case, traffic, verdict, _phase(case), said)
-    return _without_verdict(case, traffic, verdict, said, limit)
+    blamed = weight < case.step.weight and verdict.verdict not in NOBODYS
+    return _without_verdict(case, traffic, verdict, said, limit, blamed=blamed)
 
 
 def _withdrawn(case: Case, traffic: Traffic, verdict: StepVerdict) -> Plan:
     """All its servers were gone and one had crashed. It cannot pass in this step any more, so no user is sent to it again; what
     the operator sends it while users send nothing tells whether it crashes once more."""
     said = f"{called(case.wanted)} crashed: it gets none of the traffic in this step any more, and another crash is the end of it"
-    if case.now < (case.journal.lost_at or case.now) + _max_hold(case):
+    if not _is_over(case, case.journal.lost_at or case.now, _max_hold(case)):
         return _on(case, traffic, verdict, _phase(case), said)
-    return _without_verdict(case, traffic, verdict, said, _max_hold(case))
+    return _without_verdict(case, traffic, verdict, said, _max_hold(case), blamed=True)
 
 
-def _without_verdict(case: Case, traffic: Traffic, verdict: StepVerdict, why: str, limit: float) -> Plan:
+def _without_verdict(
+    case: Case, traffic: Traffic, verdict: StepVerdict, why: str, limit: float, *, blamed: bool
+) -> Plan:
     """The step had its time, so many seconds, and silence is no consent."""
     said = f"no verdict within {limit:.0f} s; {why}"
     if case.seen.resource.spec.rollout.when_undecided == "RollBack":
-        return ended(case, "RolledBack", "Undecided", said, verdict=verdict)
+        return ended(case, "RolledBack", "Undecided", said, verdict=verdict, blamed=blamed)
     cannot_serve_all = case.bakes and (case.journal.crashed or _allowed(case) < case.step.weight)
     requests = ["abort"] if cannot_serve_all else ["promote", "abort"]
     how = " or ".join(f"pinn.dev/{request}={case.wanted.name}@TOKEN" for request in requests)
@@ -476,11 +538,9 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
     if not (is_ready(seen, case.wanted, case.needed) and is_behind(seen, case.wanted, case.needed)):
         share = f"is to get {step.weight} % of the traffic when every server is ready"
         said = f"{called(case.wanted)} {share}, {progress(seen, case.wanted, case.needed)}"
-        if seen.resource.spec.autoscaling is None:
-            return _held(case, Phase.STEPPING, said, SOON)
         return _awaits_more(_timed(case), said)
     case = replace(case, journal=_awaiting_none(case.journal))
-    if coarse := _too_coarse(case, step):
+    if coarse := _too_coarse(case, step.weight):
         return coarse
     if number > 1 and not _are_warm(case):
         said = f"{called(case.wanted)} is to get {step.weight} % of the traffic when its new servers are warm"
@@ -492,6 +552,8 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         step=number,
         step_began=None,
         weight=step.weight,
+        untried="",
+        timed_from=None,
         short_since=None,
         rose_at=case.now,
         lost_at=None,
@@ -516,14 +578,24 @@ def _are_warm(case: Case) -> bool:
     return stored is not None and stored.measure == "preflight" and seen.measured is not None
 
 
-def _too_coarse(case: Case, step: Step) -> Plan | None:
+def _is_coarse(case: Case, weight: int) -> bool:
+    """Whether such a share cannot be made."""
+    return weight > 0 and is_too_coarse(case.seen, case.stable, case.wanted, weight)
+
+
+def _has_become_coarse(case: Case) -> bool:
+    """Whether the servers that are left make far more than the share of the step; in the bake nothing is more."""
+    return not case.bakes and _is_coarse(case, _bearable(case))
+
+
+def _too_coarse(case: Case, weight: int) -> Plan | None:
     """The plan that waits where a share cannot be made."""
-    if not is_too_coarse(case.seen, case.stable, case.wanted, step.weight):
+    if not _is_coarse(case, weight):
         return None
-    nearest = 100 * reachable_share(case.seen, case.stable, case.wanted, step.weight)
+    nearest = 100 * reachable_share(case.seen, case.stable, case.wanted, weight)
     more = "spec.autoscaling.minReplicas" if case.seen.resource.spec.autoscaling else "spec.replicas"
     how = f"name a gateway in spec.traffic, raise {more}, or set spec.traffic.allowCoarse"
-    said = f"so few servers can make no share nearer to {step.weight} % than {float(nearest):.0f} %; {how}"
+    said = f"so few servers can make no share nearer to {weight} % than {float(nearest):.0f} %; {how}"
     return _held(case, Phase.TOO_COARSE, said, LATER)
 
 
@@ -542,12 +614,21 @@ def _in_place(case: Case, traffic: Traffic) -> Case:
     left = len(case.steps) - case.number + 1
     return replace(
         case,
-        journal=replace(case.journal, step_began=case.now, rose_at=case.now),
+        journal=replace(case.journal, step_began=case.now, timed_from=case.now, rose_at=case.now),
         ledger=begin_step(case.ledger, case.rules, case.now, left, bake=case.bakes),
     )
 
 
 def _allowed(case: Case) -> int:
+    """The share that the canary may have now. Where so few servers are left that it would be far more than that, it has none as
+    long as stable answers."""
+    weight = _bearable(case)
+    if not _has_become_coarse(case):
+        return weight
+    return 0 if case.seen.behind.get(case.stable.name) else min(weight, current(case.seen, case.wanted))
+
+
+def _bearable(case: Case) -> int:
     """The weight of the step, or as much as the servers that are left can take: availability only ever lowers it. Servers that
     are asked for since the weight rose are not lost."""
     servers, whole = _reachable_servers(case), min(case.whole, case.journal.servers or case.whole)
@@ -635,10 +716,12 @@ def _record(number: int, gate: GateVerdict) -> GateRecord:
 
 
 def _held(case: Case, phase: Phase, said: str, again: float | None) -> Plan:
-    """The canary stands by, with the share it has now or less: none before its first step."""
+    """The canary stands by, with the share it has now or less: none before its first step. Within one its gates are read on."""
     if case.journal.step == 0:
         return _plan(case, phase, said, all_to(case.stable), again)
     weight = min(current(case.seen, case.wanted), _allowed(replace(case, coming=0)))
+    due = max(0.2, case.journal.measure_at - case.now)
+    again = due if again is None else min(again, due)
     return _plan(case, phase, said, divided(case.seen, case.stable, case.wanted, weight), again)
 
 
@@ -672,9 +755,11 @@ def _plan(
     lets_go = _lets_stable_go(case, traffic)
     if lets_go and case.stable.name in case.seen.workloads:
         case = replace(case, journal=replace(case.journal, let_go_at=case.now))
+    if again is None and case.seen.resource.spec.traffic.route_ref:
+        again = LATER  # nothing wakes the operator when somebody else changes the weights in a route of theirs
     return Plan(
         phase=phase,
-        sentence=said,
+        sentence=f"{said}; {case.slow}" if case.slow and not case.journal.ending else said,
         wanted=case.wanted.name,
         run=runs(
             case.seen,
@@ -691,13 +776,16 @@ def _plan(
 
 
 def _lets_stable_go(case: Case, traffic: Traffic) -> bool:
-    """In the bake, where the spec does not keep stable's servers, once no request can be on its way to them. It changes what is
-    stored: a pass that was held up then conflicts with one that has rolled back meanwhile, before it removes anything."""
+    """In the bake, where the spec does not keep stable's servers and they would be back in time, once no request can be on its
+    way to them. It changes what is stored: a pass that was held up then conflicts with one that has rolled back meanwhile, before
+    it removes anything."""
     alone = dict(traffic.weights) == {case.wanted.name: 100} and in_force(case.seen, traffic)
     quiet = case.now - case.journal.rose_at >= LINGER_SECONDS and case.stable.name not in case.seen.endpoints
     none_left = comes_back_after(case.stable) is None  # they might find no GPU any more
-    kept = case.seen.resource.spec.rollout.retain_stable == "Full" or none_left or bool(case.journal.ending)
-    return not kept and case.bakes and case.journal.step_began is not None and alone and quiet
+    kept = case.seen.resource.spec.rollout.retain_stable == "Full" or none_left or bool(case.slow)
+    return (
+        not kept and not case.journal.ending and case.bakes and case.journal.step_began is not None and alone and quiet
+    )
 
 
 def _row(case: Case, verdict: StepVerdict | None) -> RolloutStatus:

@@ -23,7 +23,7 @@ from pinn_operator.decide import scaling
 from pinn_operator.decide.canary import LATER, QUIET_SECONDS, SOON, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
 from pinn_operator.decide.placement import comes_back_after, with_places
-from pinn_operator.decide.requests import asked, handled
+from pinn_operator.decide.requests import asked, handled, left_over, with_requests
 from pinn_operator.decide.shares import all_to, current, in_force
 from pinn_operator.decide.watch import now_of, to_measure
 
@@ -67,18 +67,23 @@ def _decided(seen: Observed, wanted: Revision) -> Plan:
         if journal.ending == "RolledBack" and not is_reported(seen, journal):
             return _roll_back(seen, wanted, stable, journal)
         if journal.ending and wanted.name != stable.name and not is_reported(seen, journal):
-            return _report_first(seen, wanted, stable)
+            return _wait(seen, wanted, stable, "until the last rollout is reported")
     if not wanted.written and (complaint := not_supported(seen)):
         return _keep(seen, wanted, stable, complaint)
     if stable is None:
         return _start(seen, wanted)
     if wanted.name == stable.name:
         return _settle(seen, stable)
+    if journal is not None and not journal.ending:
+        return roll(seen, wanted, stable, journal, _slow_way_back(seen, stable))
     if said := _rejection(seen, wanted, journal):
-        return _stay(seen, wanted, stable, said)
-    if (journal is None or journal.ending) and (complaint := _slow_way_back(seen, stable)):
+        if not asked(seen, "retry", wanted.name):
+            return _stay(seen, wanted, stable, said)
+        if _has_servers(seen, wanted):
+            return _wait(seen, wanted, stable, "until the servers of its last try have left")
+    if complaint := _slow_way_back(seen, stable):
         return _keep(seen, wanted, stable, complaint)
-    return roll(seen, wanted, stable, journal if journal and not journal.ending else None)
+    return roll(_without_leftovers(seen, wanted), wanted, stable, None)
 
 
 def wanted_revision(seen: Observed) -> Revision:
@@ -156,15 +161,30 @@ def is_reported(seen: Observed, journal: Journal) -> bool:
 
 
 def _rejection(seen: Observed, wanted: Revision, journal: Journal | None) -> str | None:
-    """Why the revision asked for is not tried again; None when it may be tried."""
-    if asked(seen, "retry", wanted.name) or (journal and not journal.ending):
-        return None
+    """Why the revision asked for is not tried again unless a person says so; None when it may be tried."""
     if journal and journal.ending == "RolledBack" and journal.canary.revision == wanted.name:
         return journal.sentence
     rejected = {one.revision: one for one in seen.resource.status.rejected}
     if one := rejected.get(wanted.name):
         return f"{called(wanted)} was rolled back before: {one.reason}"
     return None
+
+
+def _has_servers(seen: Observed, revision: Revision) -> bool:
+    """Whether any are there yet: by those that failed a new try would fail at once."""
+    return revision.name in seen.workloads or any(server.revision == revision.name for server in seen.servers)
+
+
+def _without_leftovers(seen: Observed, wanted: Revision) -> Observed:
+    """As seen by a rollout that begins: it does not hear what was asked of one before."""
+    left = _leftovers(seen, wanted.name)
+    return replace(seen, memory=with_requests(seen, seen.memory or Memory(), {}, left)) if left else seen
+
+
+def _leftovers(seen: Observed, revision: str) -> dict[str, str]:
+    """What was asked of a former rollout of this revision, by verb. What is said before the first one is for that."""
+    tried = any(one.revision == revision for one in seen.resource.status.history)
+    return left_over(seen, revision) if tried or asked(seen, "retry", revision) else {}
 
 
 def _tear_down(seen: Observed, wanted: Revision, so_far: timedelta) -> Plan:
@@ -241,9 +261,9 @@ def _settle(seen: Observed, stable: Revision) -> Plan:
     )
 
 
-def _report_first(seen: Observed, wanted: Revision, stable: Revision) -> Plan:
-    """The next rollout will overwrite what is stored about the last one, whose report was not written."""
-    said = f"{called(stable)} serves; {called(wanted)} waits until the last rollout is reported"
+def _wait(seen: Observed, wanted: Revision, stable: Revision, until: str) -> Plan:
+    """A rollout does not begin before the last one is reported, as it overwrites what is known of it, nor with its servers."""
+    said = f"{called(stable)} serves; {called(wanted)} waits {until}"
     return replace(_settle(seen, stable), phase=Phase.DRAINING, sentence=said, wanted=wanted.name, look_again=SOON)
 
 
@@ -306,7 +326,7 @@ def _complete(seen: Observed, plan: Plan) -> Plan:
         scaling.look_again(seen, plan.run),
         LATER if nudging and plan.look_again is None else None,
     )
-    memory = _with_retry(seen, plan)
+    memory = _with_requests(seen, plan)
     done = memory.handled if memory else handled(seen)
     return replace(
         plan,
@@ -395,13 +415,18 @@ def _unreported(seen: Observed, plan: Plan) -> Journal | None:
     return journal if journal and over and not is_reported(seen, journal) and plan.memory is None else None
 
 
-def _with_retry(seen: Observed, plan: Plan) -> Memory | None:
-    """A rollout that begins because a person said retry has done what was asked for."""
-    value = asked(seen, "retry", plan.wanted)
+def _with_requests(seen: Observed, plan: Plan) -> Memory | None:
+    """With what persons asked for and is done. A rollout that begins, or goes on, has done what retry asked for; one that is over
+    leaves nothing to the next."""
     journal = plan.memory.journal if plan.memory else None
-    if plan.memory is None or value is None or (journal and journal.ending):
+    if plan.memory is None or journal is None:
         return plan.memory
-    return replace(plan.memory, handled={**plan.memory.handled, "retry": value})
+    stored = seen.memory.journal if seen.memory else None
+    begins = stored is None or stored.began != journal.began
+    retry = asked(seen, "retry", plan.wanted) if begins or not journal.ending else None
+    canary = journal.canary.revision
+    let_go = left_over(seen, canary) if journal.ending else _leftovers(seen, canary) if begins else {}
+    return with_requests(seen, plan.memory, {"retry": retry} if retry else {}, let_go)
 
 
 def _rejected(seen: Observed, plan: Plan) -> tuple[Rejected, ...]:

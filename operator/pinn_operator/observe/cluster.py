@@ -6,7 +6,6 @@ Read live and not from a watch cache: weights and selectors are moved on what is
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -15,8 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pinn_operator.api.codec import load
-from pinn_operator.api.memory import Memory
+from pinn_operator.api.memory import Memory, read
 from pinn_operator.api.names import LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING, memory_name, secret_name
 from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed, Workload
 from pinn_operator.api.ownership import Owner, owner_of
@@ -124,8 +122,8 @@ def _without_data(secret: Object) -> Object:
 def memory_of(config_map: Mapping[str, Any] | None, now: float) -> Memory | None:
     """What is remembered, as of now; None where nothing is, or nothing that can be read: it is then gathered anew."""
     try:
-        memory = load(Memory, json.loads(config_map["data"]["memory.json"])) if config_map else None
-    except (KeyError, TypeError, ValueError):
+        memory = read(config_map["data"]["memory.json"]) if config_map else None
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
     return replace(memory, journal=memory.journal.until(now)) if memory and memory.journal else memory
 

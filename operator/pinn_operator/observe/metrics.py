@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from typing import Final
 
@@ -20,6 +21,10 @@ from pinn_operator.servers import Servers
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
 """Bounds of the server's latency histogram, in seconds."""
+SLOWER: Final = {f"slower_than_{bound:g}": bound for bound in BUCKETS}
+"""What is counted by them."""
+KNOWN_SERIES: Final = 4096
+"""Names with their labels that need not be read again: many more than one server has."""
 AT_ONCE: Final = 16
 """Pods of one object read at a time."""
 READING_SECONDS: Final = 5.0
@@ -140,20 +145,38 @@ def told(text: str) -> Told:
         raise ValueError("they end in the middle of a line")
     series: dict[str, dict[Labels, float]] = defaultdict(dict)
     families = set()
-    try:
-        for family in text_string_to_metric_families(text):
-            families.add(family.name)
-            for sample in family.samples:
-                labels = frozenset(sample.labels.items())
-                if labels in series[sample.name]:
-                    raise ValueError(f"{sample.name} is there twice")
-                series[sample.name][labels] = possible(sample.name, sample.value)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(str(error)[:200] or "they are not in Prometheus' text format") from None
+    for line in map(str.strip, text.split("\n")):
+        if line.startswith(("# HELP ", "# TYPE ")):
+            families.update(line.split()[2:3])
+        elif line and not line.startswith("#"):
+            name, labels, value = _sample(line)
+            if labels in series[name]:
+                raise ValueError(f"{name} is there twice")
+            series[name][labels] = possible(name, value)
+    families |= series.keys()
     for name in (REQUESTS, FALLBACKS, HITS, MISSES, LATENCY):
         if not families & {name, name.removesuffix("_total")}:
             raise ValueError(f"{name} is missing: this is no model server's text, or one of another release")
     return Told(series, families)
+
+
+def _sample(line: str) -> tuple[str, Labels, float]:
+    """Of one line. Raises ValueError where it is none."""
+    series, _, value = line.rpartition(" ")
+    try:
+        name, labels = _named(series or value)
+        return name, labels, float(value if "_" not in value else "")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)[:200] or "they are not in Prometheus' text format") from None
+
+
+@lru_cache(KNOWN_SERIES)
+def _named(series: str) -> tuple[str, Labels]:
+    """The name and the labels of a series. Servers have much the same ones, and to read them takes most of the time."""
+    ((sample,),) = (family.samples for family in text_string_to_metric_families(f"{series} 0\n"))
+    if sample.timestamp is not None:
+        raise ValueError(f"{sample.name} has a time of its own")
+    return sample.name, frozenset(sample.labels.items())
 
 
 def possible(name: str, value: float) -> float:
@@ -165,11 +188,11 @@ def possible(name: str, value: float) -> float:
 
 def _latencies(told: Told, sources: Collection[str]) -> dict[str, float]:
     """How many answers there were, and how many were slower than each bound, whatever they were made by."""
-    found = {"timed": 0.0, **{f"slower_than_{bound:g}": 0.0 for bound in BUCKETS}}
+    found = {"timed": 0.0, **dict.fromkeys(SLOWER, 0.0)}
     buckets: dict[Labels, dict[float, float]] = defaultdict(dict)
     for labels, value in told.of(f"{LATENCY}_bucket").items():
-        without = frozenset(label for label in labels if label[0] != "le")
-        buckets[without][float(dict(labels).get("le", "nan"))] = value
+        without, bound = _of_bucket(labels)
+        buckets[without][bound] = value
     counted = told.of(f"{LATENCY}_count")
     for labels in {*buckets, *counted}:
         if dict(labels).get("source") not in sources:
@@ -177,9 +200,15 @@ def _latencies(told: Told, sources: Collection[str]) -> dict[str, float]:
         if labels not in counted or not buckets[labels].keys() >= {*BUCKETS}:
             raise ValueError(f"{LATENCY} is not complete")
         found["timed"] += counted[labels]
-        for bound in BUCKETS:
-            found[f"slower_than_{bound:g}"] += _beyond(counted[labels], buckets[labels][bound])
+        for name, bound in SLOWER.items():
+            found[name] += _beyond(counted[labels], buckets[labels][bound])
     return found
+
+
+@lru_cache(KNOWN_SERIES)
+def _of_bucket(labels: Labels) -> tuple[Labels, float]:
+    """The labels of its histogram, and its bound."""
+    return frozenset(label for label in labels if label[0] != "le"), float(dict(labels).get("le", "nan"))
 
 
 def _beyond(count: float, within: float) -> float:

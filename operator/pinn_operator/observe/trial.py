@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, nan
 from typing import Any, Final, TypeVar
@@ -22,9 +22,13 @@ T = TypeVar("T")
 CHECKED: Final = 1000
 """Inputs through each revision in one check."""
 SOLVED: Final = 100
-"""Those of them that the reference solver answers too."""
+"""Those of them that the reference solver answers too, as far as there is time: each may take it milliseconds or minutes."""
+TRIAL_SECONDS: Final = 4.0
+"""For the solver's answers in a trial."""
+CHECK_SECONDS: Final = 1.0
+"""For those in a check: the counters are read after it."""
 PORTION: Final = 300
-"""Items in one call: a fraction of a second for a server, however slow its solver."""
+"""Items in one call without the solver: a fraction of a second for a server."""
 
 WARMED_WITH: Final = 200
 """Questions a cache is warmed with, and replays are drawn from, when users ask fewer."""
@@ -32,7 +36,13 @@ WARM_SEED: Final = 1
 """One for all, so that what is replayed has been warmed."""
 MOST_HOT: Final = 20_000
 """Keys that one server is asked for: what fits its answer, with room."""
-WARM_PORTION: Final = 1000
+WARM_SECONDS: Final = 10.0
+"""For a server to be warmed: what it was not told by then it is told by its users."""
+WARM_FIRST: Final = 10
+
+CALL_SECONDS: Final = 4.0
+"""For one call of several items: less than the client waits, so that what ends it is that there is no more time."""
+MOST_AT_ONCE: Final = 1000
 
 IN_FLIGHT: Final = 8
 SMOKED: Final = 8
@@ -49,17 +59,25 @@ ROUNDING: Final = 1e-12
 
 
 async def preflight(
-    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, keys: int, seed: int
+    servers: Servers,
+    stable: Sequence[Server],
+    canary: Sequence[Server],
+    token: str,
+    *,
+    keys: int,
+    seed: int,
+    physics: bool = True,
 ) -> Measured:
-    """Warms every server of the canary with what stable is asked most, then checks the physics of both on that and more."""
-    return await _told(_preflight(servers, _ready(stable), _ready(canary), token, keys, seed))
+    """Warms every server of the canary with what stable is asked most, then checks the physics of both on that and more, unless
+    nothing is judged by them."""
+    return await _told(_preflight(servers, _ready(stable), _ready(canary), token, keys, seed, physics))
 
 
 async def check(
-    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, seed: int
+    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, seed: int, solver: bool = True
 ) -> Measured:
-    """Checks the physics of both revisions on inputs drawn anew."""
-    return await _told(_check(servers, _ready(stable), _ready(canary), token, seed))
+    """Checks the physics of both revisions on inputs drawn anew, with the reference solver or without it."""
+    return await _told(_check(servers, _ready(stable), _ready(canary), token, seed, CHECK_SECONDS if solver else 0.0))
 
 
 async def replay(
@@ -129,24 +147,33 @@ async def _told(work: Coroutine[Any, Any, Measured]) -> Measured:
 
 
 async def _preflight(
-    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, keys: int, seed: int
+    servers: Servers,
+    stable: Sequence[Server],
+    canary: Sequence[Server],
+    token: str,
+    keys: int,
+    seed: int,
+    physics: bool,
 ) -> Measured:
     if not canary:
         return Measured(trouble=NO_CANARY)
     known = await _known(servers, stable, canary, token, keys, seed)
-    warmed = await _together(*(_warm(servers, server, token, known) for server in canary))
+    warmed = min(await _together(*(_warm(servers, server, token, known) for server in canary)))
+    if not physics:
+        return Measured(warmed=warmed)
     more = await _samples(servers, _one(canary, seed), token, CHECKED - len(known), seed)
-    shadow, trouble = await _physics(servers, stable, canary, token, _distinct([*known, *more])[:CHECKED], seed)
-    return Measured(shadow=shadow, warmed=min(warmed), trouble=trouble)
+    items = _distinct([*known, *more])[:CHECKED]
+    shadow, trouble = await _physics(servers, stable, canary, token, items, seed, TRIAL_SECONDS)
+    return Measured(shadow=shadow, warmed=warmed, trouble=trouble)
 
 
 async def _check(
-    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, seed: int
+    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, seed: int, solving: float
 ) -> Measured:
     if not canary:
         return Measured(trouble=NO_CANARY)
     items = await _samples(servers, _one(canary, seed), token, CHECKED, seed)
-    shadow, trouble = await _physics(servers, stable, canary, token, _distinct(items), seed)
+    shadow, trouble = await _physics(servers, stable, canary, token, _distinct(items), seed, solving)
     return Measured(shadow=shadow, trouble=trouble)
 
 
@@ -164,7 +191,32 @@ async def _samples(servers: Servers, server: Server, token: str, count: int, see
 
 
 async def _warm(servers: Servers, server: Server, token: str, items: Sequence[Item]) -> int:
-    return sum([await servers.warm(server, token, part) for part in _portions(items, WARM_PORTION)])
+    """As well as it can be done: one that is slow with some of them is not quicker the next time."""
+
+    async def warm(part: Sequence[Item]) -> int:
+        return await servers.warm(server, token, part)
+
+    return sum(await _in_time(warm, items, WARM_SECONDS, first=WARM_FIRST))
+
+
+async def _in_time(
+    ask: Callable[[Sequence[Item]], Awaitable[T]], items: Sequence[Item], seconds: float, *, first: int
+) -> list[T]:
+    """What is said of the items, portion by portion, as far as there is time: of few at first, as nothing tells how long each
+    takes, then of no more than should be done in half of what is left."""
+    loop, said, done, size = asyncio.get_running_loop(), list[T](), 0, first if seconds else 0
+    over = loop.time() + seconds
+    while size and done < len(items):
+        part, began = items[done : done + size], loop.time()
+        try:
+            async with asyncio.timeout_at(min(over, began + CALL_SECONDS)):
+                said.append(await ask(part))
+        except TimeoutError:
+            break
+        done, now = done + len(part), loop.time()
+        each = max(now - began, 1e-6) / len(part)
+        size = min(2 * size, MOST_AT_ONCE, int(min(over - now, CALL_SECONDS) / 2 / each))
+    return said
 
 
 # --- Physics ---------------------------------------------------------------------------------------------------------
@@ -185,19 +237,26 @@ class _Shadowed:
 
 
 async def _physics(
-    servers: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, items: Sequence[Item], seed: int
+    servers: Servers,
+    stable: Sequence[Server],
+    canary: Sequence[Server],
+    token: str,
+    items: Sequence[Item],
+    seed: int,
+    solving: float,
 ) -> tuple[dict[str, Checked], str]:
-    """By revision, the same inputs through one server of each; and why a revision is missing, or nothing."""
+    """By revision, the same inputs through one server of each; and why a revision is missing, or nothing. `solving` are the
+    seconds for the solver's answers."""
     arms = [_one(of, seed) for of in (canary, stable) if of]
-    done = await _together(*(_arm(servers, server, token, items) for server in arms))
+    done = await _together(*(_arm(servers, server, token, items, solving) for server in arms))
     found = {server.revision: made for server, made in zip(arms, done, strict=True) if isinstance(made, Checked)}
     return found, next((made for made in done if isinstance(made, str)), "")
 
 
-async def _arm(servers: Servers, server: Server, token: str, items: Sequence[Item]) -> Checked | str:
+async def _arm(servers: Servers, server: Server, token: str, items: Sequence[Item], solving: float) -> Checked | str:
     try:
-        answers = await _shadow(servers, server, token, items[:SOLVED], True)
-        answers += await _shadow(servers, server, token, items[SOLVED:], False)
+        answers = await _solved(servers, server, token, items[:SOLVED], solving)
+        answers += await _shadow(servers, server, token, items[len(answers) :], False)
         facts = await _repeated(servers, server, token, answers)
     except ServerTrouble as error:
         return str(error)
@@ -210,6 +269,17 @@ async def _arm(servers: Servers, server: Server, token: str, items: Sequence[Ite
         wrong=len(wrong),
         said=_violation(facts) if facts else _difference(wrong[0]) if wrong else "",
     )
+
+
+async def _solved(
+    servers: Servers, server: Server, token: str, items: Sequence[Item], seconds: float
+) -> list[_Shadowed]:
+    """As many of the first items as the solver has answered in that time."""
+
+    async def solve(part: Sequence[Item]) -> list[_Shadowed]:
+        return await _shadow(servers, server, token, part, True)
+
+    return [one for part in await _in_time(solve, items, seconds, first=1) for one in part]
 
 
 async def _repeated(servers: Servers, server: Server, token: str, answers: Sequence[_Shadowed]) -> list[_Shadowed]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from pinn_operator.api.observed import Observed
@@ -160,8 +161,7 @@ def _is_short(seen: Observed, plan: Plan) -> bool:
 
 
 def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
-    """Kubernetes keeps the deadline of a workload; that of a child that could not be made runs since this generation of the spec
-    began to be reconciled."""
+    """Kubernetes keeps the deadline of a workload; that of any other trouble runs since the object is not Ready."""
     if plan.phase not in ENDED and any(
         seen.workload(run.revision.name).deadline_exceeded
         for run in plan.run
@@ -171,15 +171,20 @@ def _is_overdue(seen: Observed, plan: Plan, trouble: Trouble | None) -> bool:
     if trouble is None or trouble.reason == "RollingBack":
         return False
     before = {condition.type: condition for condition in seen.resource.status.conditions}
-    stalled, began = before.get("Stalled"), before.get("Reconciling")
+    stalled, began = before.get("Stalled"), _began(before, seen)
     if stalled and stalled.reason == "ProgressDeadlineExceeded" and _is_current(stalled, seen):
         return True
     deadline = seconds(seen.resource.spec.rollout.progress_deadline)
-    return (
-        began is not None
-        and _is_current(began, seen)
-        and (seen.now - began.last_transition_time).total_seconds() > deadline
-    )
+    return began is not None and (seen.now - began).total_seconds() > deadline
+
+
+def _began(before: dict[str, Condition], seen: Observed) -> datetime | None:
+    """Since when the object is not Ready, counted from when this generation of the spec began to be reconciled: that alone may
+    have gone well for long, as in a step. None where it was Ready until now."""
+    ready, reconciling = before.get("Ready"), before.get("Reconciling")
+    if ready is None or ready.status != "False" or reconciling is None or not _is_current(reconciling, seen):
+        return None
+    return max(ready.last_transition_time, reconciling.last_transition_time)
 
 
 def _is_current(condition: Condition, seen: Observed) -> bool:

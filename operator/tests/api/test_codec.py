@@ -98,12 +98,15 @@ JOURNAL = Journal(
     waits_for=5,
     off=True,
     off_at=13.0,
+    untried="refused",
+    timed_from=14.0,
+    idle_since=15.0,
 )
 """Nothing in it is as it would be without being said, so that a field that does not survive is missed."""
 
 
 def test_what_a_rollout_has_been_through_survives_to_the_last_field() -> None:
-    known = Memory(JOURNAL, dump(Rollout(rules()).ledger), {"promote": "b@1"})
+    known = Memory(JOURNAL, dump(Rollout(rules()).ledger), {"promote": "b@1"}, {"promote": ("b@0", "a@1")})
     assert load(Memory, json.loads(json.dumps(dump(known), allow_nan=False))) == known
     blank = Journal(JOURNAL.canary, JOURNAL.stable, JOURNAL.began)
     fields = set(dump(JOURNAL)) - {"canary", "stable", "began"}
@@ -117,6 +120,8 @@ def test_what_a_rollout_has_been_through_survives_to_the_last_field() -> None:
         {"journal": {**dump(JOURNAL), "timeline": [{"at": 1.0, "what": 7, "sentence": ""}]}},
         {"journal": {**dump(JOURNAL), "minutes": {"at": 60.0}}},
         {"handled": {"promote": 1}},
+        {"former": {"promote": "b@1"}},
+        {"former": {"promote": [1]}},
     ],
 )
 def test_a_damaged_journal_is_refused(damage: Any) -> None:

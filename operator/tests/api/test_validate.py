@@ -46,6 +46,17 @@ def test_standard_input_is_read() -> None:
     assert lines[0].startswith("standard input: PinnDeployment/option-pricer: spec.replica: ")
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n---\n"])
+def test_nothing_on_standard_input_is_a_mistake(text: str) -> None:
+    """Whoever was to write there has failed."""
+    assert run("-", text=text) == (2, ["standard input: no document in it, nothing to validate"])
+
+
+def test_standard_input_that_is_no_text_cannot_be_read() -> None:
+    done = CliRunner().invoke(app, ["validate", "-"], input=b"\xff\xfe")
+    assert (done.exit_code, done.output) == (2, "standard input: cannot be read: no UTF-8 text\n")
+
+
 def test_a_folder_is_searched_for_manifests(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     written(tmp_path, (VALID / "minimal.yaml").read_text())

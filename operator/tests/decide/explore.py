@@ -29,6 +29,7 @@ from pinn_operator.api.revision import Revision
 from pinn_operator.decide import canary, decide, watch
 from pinn_operator.decide.evidence import Reading, Rules, StepVerdict, counters, rules_of
 from pinn_operator.decide.evidence.hard import Restarts, unready_since
+from pinn_operator.decide.requests import ANNOTATIONS
 from tests.given import GATEWAY, NOW, only, resource, revision
 
 VERSIONS: Final = (1, 2, 3)
@@ -38,8 +39,10 @@ BY_NAME: Final = {name: v for v, name in NAMES.items()}
 SECONDS: Final = 10
 """One step of time; the interval of readings and the hold of a step, too."""
 OLDEST: Final = 50
-"""Older than every limit of the model: way back 40 s, quiet and smoke 30 s, deadline, longest hold and away 20 s, stale 25 s."""
+"""Older than every limit of the model: way back 40 s, quiet and smoke 30 s, deadline, longest hold and away 20 s, stale 25 s,
+absent 10 s."""
 AT: Final = NOW.timestamp()
+VERBS: Final = tuple(ANNOTATIONS)
 
 
 class Violation(AssertionError):
@@ -97,7 +100,7 @@ class State(NamedTuple):
     version: int = 1
     paused: bool = False
     replicas: int = 2
-    asked: tuple[str, str] = ("", "")
+    asked: tuple[str, ...] = ("",) * len(VERBS)
     records: frozenset[int] = frozenset()
     pods: tuple[Pods | None, ...] = (None, None, None)
     behind: tuple[int, ...] = (0, 0, 0)
@@ -111,7 +114,7 @@ class State(NamedTuple):
     stable: int | None = None
     rejected: frozenset[int] = frozenset()
     reported: bool = False
-    handled: tuple[str, str] = ("", "")
+    handled: tuple[str, ...] = ("",) * len(VERBS)
     edits: int = 0
     faults: int = 0
 
@@ -159,7 +162,8 @@ class Remembered(NamedTuple):
 
     journal: Journal
     ledger: Tiny
-    handled: tuple[str, str]
+    handled: tuple[str, ...]
+    former: Frozen
 
 
 def ledger_of(seen: Observed) -> Tiny:
@@ -235,6 +239,7 @@ def stand_in() -> Iterator[None]:
             judge=judge,
             Ledger=Tiny,
             rules_of=lambda _: few,
+            ABSENT_SECONDS=SECONDS,
         ),
         mock.patch.object(watch, "take", take),
         mock.patch.object(watch, "AWAY_SECONDS", 2 * SECONDS),
@@ -269,7 +274,10 @@ def _later(memory: Remembered, by: float) -> Remembered:
             waits_since=_aged(j.waits_since, by),
             short_since=_aged(j.short_since, by),
             off_at=_aged(j.off_at, by),
-            measure_at=AT if j.measure_at - by <= AT else AT + SECONDS,
+            timed_from=_aged(j.timed_from, by),
+            idle_since=_aged(j.idle_since, by),
+            untried="it could not be read" if j.untried else "",
+            measure_at=AT + SECONDS if j.measure_at - by > AT else max(AT - 2 * SECONDS, j.measure_at - by),
             rose_at=0.0,
             let_go_at=None if j.let_go_at is None else AT - OLDEST,
             live=0.0,
@@ -289,7 +297,7 @@ def _later(memory: Remembered, by: float) -> Remembered:
         unready=_aged(memory.ledger.unready, by),
         restarts=replace(memory.ledger.restarts, by_pod=Frozen(memory.ledger.restarts.by_pod)),
     )
-    return Remembered(replace(journal, shadow=Frozen(journal.shadow)), ledger, memory.handled)
+    return Remembered(replace(journal, shadow=Frozen(journal.shadow)), ledger, memory.handled, memory.former)
 
 
 class Frozen(dict[Any, Any]):
@@ -344,13 +352,11 @@ def _resource(setting: Setting, state: State, reported: tuple[str, float] | None
     }
     if state.stable:
         status["stable"] = {"revision": NAMES[state.stable]}
-    status["lastHandled"] = {
-        verb: value for verb, value in zip(("promote", "abort"), state.handled, strict=True) if value
-    }
+    status["lastHandled"] = {verb: value for verb, value in zip(VERBS, state.handled, strict=True) if value}
     if reported:
         at = datetime.fromtimestamp(int(reported[1]), UTC).isoformat()
         status["history"] = [{"revision": reported[0], "at": at}]
-    asked = {f"pinn.dev/{verb}": value for verb, value in zip(("promote", "abort"), state.asked, strict=True) if value}
+    asked = {ANNOTATIONS[verb]: value for verb, value in zip(VERBS, state.asked, strict=True) if value}
     return resource(f"{state.version}.0.0", metadata={"annotations": asked}, status=status, **setting.spec(state))
 
 
@@ -391,8 +397,8 @@ def _named(weights: tuple[int, ...]) -> dict[str, int]:
 def _memory(stored: Remembered | None) -> Memory | None:
     if stored is None:
         return None
-    done = {verb: value for verb, value in zip(("promote", "abort"), stored.handled, strict=True) if value}
-    return Memory(stored.journal, {"it": stored.ledger}, done)
+    done = {str(verb): value for verb, value in zip(VERBS, stored.handled, strict=True) if value}
+    return Memory(stored.journal, {"it": stored.ledger}, done, stored.former)
 
 
 def _servers(state: State) -> Iterator[Server]:
@@ -485,9 +491,9 @@ def _remember(setting: Setting, decision: Decision, read: State, live: State) ->
     plan = decision.plan
     if plan.memory is None or plan.memory.journal is None:
         return live
-    done = plan.memory.handled
+    done = tuple(plan.memory.handled.get(verb, "") for verb in VERBS)
     ledger = plan.memory.ledger.get("it", Tiny())
-    new = Remembered(plan.memory.journal, ledger, (done.get("promote", ""), done.get("abort", "")))
+    new = Remembered(plan.memory.journal, ledger, done, Frozen(plan.memory.former))
     new, changes = _later(new, 0), _changes(plan.memory.journal)
     if new == read.memory and not changes:
         return live
@@ -564,7 +570,7 @@ def _status(setting: Setting, decision: Decision, read: State, live: State) -> S
     new = (
         BY_NAME[plan.stable.name] if plan.stable else None,
         frozenset(BY_NAME[one.revision] for one in plan.rejected or ()),
-        (plan.handled.promote or "", plan.handled.abort or ""),
+        tuple(getattr(plan.handled, verb) or "" for verb in VERBS),
     )
     if new == (read.stable, read.rejected, read.handled) and plan.finished is None:
         return live
@@ -635,7 +641,11 @@ def check_evidence(decision: Decision, read: State, new: Remembered) -> None:
     version = BY_NAME[journal.canary.revision]
     same = old is not None and old.journal.canary == journal.canary and not old.journal.ending
     step = old.journal.step if old is not None and same else 0
-    by_person = old is not None and new.handled != old.handled
+    for verb, value, before in zip(VERBS, new.handled, old.handled if old else new.handled, strict=True):
+        former = old.former.get(verb, ()) if old else ()
+        _demand(value == before or value not in former, f"what was said by {verb} is acted upon twice")
+    promote = VERBS.index("promote")
+    by_person = old is not None and new.handled[promote] != old.handled[promote]
     verdict = decision.verdict.verdict if decision.verdict else ""
     if journal.step > step and not journal.ending:
         _demand(journal.step == step + 1, "a step is left out")
@@ -697,20 +707,20 @@ def _of_people(state: State) -> Iterator[Move]:
             yield f"spec: {version}.0.0", state._replace(version=version)
     yield "spec: paused or not", state._replace(paused=not state.paused)
     yield "spec: scaled", state._replace(replicas=1 if state.replicas == 2 else 2)
-    for at, verb in enumerate(("promote", "abort")):
+    for at, verb in enumerate(VERBS):
         value = f"{NAMES[state.version]}@1"
         if state.asked[at] != value:
-            yield (
-                f"annotated: {verb}",
-                state._replace(asked=(value, state.asked[1]) if at == 0 else (state.asked[0], value)),
-            )
+            yield f"annotated: {verb}", state._replace(asked=(*state.asked[:at], value, *state.asked[at + 1 :]))
 
 
 def _of_fate(state: State) -> Iterator[Move]:
     if state.memory is not None:
         yield "what was stored is deleted", state._replace(memory=None, reported=False)
     if state.stable is not None and state.memory is not None:
-        yield "the status is lost", state._replace(stable=None, rejected=frozenset(), reported=False, handled=("", ""))
+        yield (
+            "the status is lost",
+            state._replace(stable=None, rejected=frozenset(), reported=False, handled=("",) * len(VERBS)),
+        )
 
 
 def caught_up(state: State) -> State:
@@ -847,7 +857,8 @@ def end_of(setting: Setting, state: State, most: int = 60) -> tuple[Phase, int]:
     for number in range(most):
         after = fair(setting, state)
         plan = decided(setting, after).plan
-        if after._replace(memory=None) == state._replace(memory=None) and plan.phase in ENDS:
+        alike = after._replace(memory=None) == state._replace(memory=None) == run(setting, after)._replace(memory=None)
+        if alike and plan.phase in ENDS:
             stable = BY_NAME[plan.stable.name] if plan.stable else 0
             held = plan.phase is Phase.UNDECIDED
             _demand(held or after.selected == stable, f"it rests with {after.selected} selected and {stable} stable")

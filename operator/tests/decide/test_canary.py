@@ -15,8 +15,9 @@ from pinn_operator.api.outcome import Outcome
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.status import Condition, Status
 from pinn_operator.decide import decide
-from pinn_operator.decide.canary import QUIET_SECONDS
+from pinn_operator.decide.canary import LATER, QUIET_SECONDS
 from pinn_operator.decide.evidence.memory import Memory as Evidence
+from pinn_operator.decide.watch import RETRY_SECONDS
 from pinn_operator.report.conditions import conditions_of
 from tests.decide.tiny_cluster import STEPS, WRITES, Pod, TinyCluster, has_begun, rolling, serving
 from tests.given import ALL_OFF, AT_ONCE, only, revision
@@ -226,6 +227,14 @@ def test_paused_before_the_first_step_the_canary_comes_up_and_gets_nothing() -> 
     plan = cluster.until(_is(Phase.PAUSED))
     assert plan.look_again is None
     assert {plan.weight_of(plan.wanted) for _, plan in _pass_by(cluster, 300)} == {0}
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_paused_before_the_first_step_behind_a_route_of_the_users_own_is_looked_at_again(replicas: int) -> None:
+    """Nothing wakes the operator when somebody else gives the canary a share in it."""
+    cluster = serving(paused=True, replicas=replicas, traffic={"routeRef": {"name": "mine"}})
+    cluster.version = "2.0.0"
+    assert cluster.until(_is(Phase.PAUSED)).look_again == LATER
 
 
 def test_while_paused_gates_still_protect() -> None:
@@ -453,6 +462,31 @@ def test_where_stable_is_not_retained_its_servers_go_in_the_bake_and_not_before(
     assert cluster.state()["stable"] == "2.0.0"
 
 
+@pytest.mark.parametrize(
+    ("rollout", "said"),
+    [
+        ({"retainStable": "None"}, "without retained servers (retainStable: None) version 1.0.0"),
+        ({"retainStable": "None", "rollbackWithin": "60s"}, "cannot be back on stable within 60s"),
+    ],
+    ids=["not retained", "and within less"],
+)
+def test_what_would_be_refused_before_a_rollout_does_not_let_stable_go_when_it_is_edited_in_the_middle(
+    rollout: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its servers took 400 s to start, so a rollback to none would take ten minutes."""
+    read = TinyCluster._server
+    monkeypatch.setattr(TinyCluster, "_server", lambda *of: replace(read(*of), took=400.0))
+    cluster = rolling(step=2)
+    assert "rollbackWithin" not in cluster.go_on().sentence
+    cluster.rollout = rollout
+    cluster.until(lambda plan: has_begun(plan, 3))
+    while (plan := cluster.go_on()).finished is None:
+        assert said in plan.sentence
+        assert cluster.state()["pods"] == {"1.0.0": 2, "2.0.0": 2}
+    assert plan.finished.ending == "Promoted"
+    assert "rollbackWithin" not in plan.sentence
+
+
 def test_a_rollback_to_a_stable_without_servers_starts_them_before_any_traffic_moves() -> None:
     cluster = rolling(step=3, rollout={"retainStable": "None"})
     cluster.until(lambda _: cluster.state()["pods"] == {"2.0.0": 2})
@@ -598,7 +632,116 @@ def test_so_few_servers_that_no_gateway_makes_no_such_share_wait_and_say_so() ->
     assert sorted(cluster.endpoints.values()) == [1, 2]
 
 
+COARSE = [{"weight": 10, "hold": "60s"}, {"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "60s"}]
+"""10 % takes four servers."""
+
+
+def _scaled_down(**more: Any) -> TinyCluster:
+    """Nine servers made 10 %; one a revision would make half."""
+    cluster = rolling(step=1, replicas=9, traffic={}, steps=COARSE, **more)
+    assert cluster.shares()[cluster.wanted] == pytest.approx(0.1)
+    cluster.replicas = 1
+    return cluster
+
+
+def _left_alone(cluster: TinyCluster, passes: int = 5) -> Plan:
+    for _ in range(passes):
+        plan = cluster.go_on()
+    return plan
+
+
+def test_a_step_whose_servers_become_too_few_for_its_share_gives_it_up_and_says_so() -> None:
+    cluster = _scaled_down()
+    plan = _left_alone(cluster)
+    assert plan.phase is Phase.TOO_COARSE
+    assert "so few servers can make no share nearer to 10 % than 50 %" in plan.sentence
+    assert cluster.shares() == {cluster.named("1.0.0"): 1.0}
+    assert {plan.phase for _, plan in _pass_by(cluster, 1200)} == {Phase.TOO_COARSE}, "however long it lasts"
+    cluster.replicas = 9
+    cluster.until(lambda _: cluster.shares().get(cluster.wanted) == pytest.approx(0.1))
+    cluster.until(lambda plan: has_begun(plan, 2))
+
+
+def test_a_gateway_that_is_taken_out_of_the_spec_leaves_no_share_that_so_few_servers_cannot_make() -> None:
+    cluster = rolling(step=1, replicas=1)
+    cluster.traffic = {}
+    plan = _left_alone(cluster)
+    assert plan.phase is Phase.TOO_COARSE
+    assert cluster.shares() == {cluster.named("1.0.0"): 1.0}
+    cluster.traffic = {"allowCoarse": True}
+    cluster.until(lambda _: cluster.shares().get(cluster.wanted) == 0.5)
+
+
+def test_a_share_that_became_too_coarse_while_it_waits_for_the_next_step_is_given_up_too() -> None:
+    cluster = rolling(step=1, replicas=9, traffic={}, steps=[COARSE[0], {"weight": 20, "hold": "30s"}, *AT_ONCE])
+    cluster.annotations = {"pinn.dev/promote": f"{cluster.wanted}@1"}
+    cluster.replicas = 1
+    assert _left_alone(cluster).phase is Phase.TOO_COARSE
+    assert cluster.shares() == {cluster.named("1.0.0"): 1.0}
+
+
+def test_a_person_may_move_on_to_a_share_that_so_few_servers_can_make() -> None:
+    cluster = _scaled_down()
+    _left_alone(cluster)
+    cluster.annotations = {"pinn.dev/promote": f"{cluster.wanted}@1"}
+    cluster.until(lambda plan: has_begun(plan, 2))
+    assert cluster.shares()[cluster.wanted] == 0.5
+
+
+def test_a_share_that_is_too_coarse_is_kept_as_long_as_stable_could_not_answer_and_given_to_nobody_anew() -> None:
+    cluster = _scaled_down()
+    cluster.go_on()
+    stable = cluster.named("1.0.0")
+    cluster.pods[stable][0].ill, cluster.pods[stable][0].ready = True, False
+    cluster.settle_down()
+    _left_alone(cluster)
+    assert cluster.shares() == {cluster.wanted: 1.0}
+    cluster.pods[stable][0].ill = False
+    _left_alone(cluster)
+    assert cluster.shares() == {stable: 1.0}
+    cluster.pods[stable][0].ill, cluster.pods[stable][0].ready = True, False
+    cluster.settle_down()
+    _left_alone(cluster)
+    assert cluster.shares().get(cluster.wanted, 0.0) == 0.0
+
+
 # --- Servers that a later step needs ---
+
+
+def _replaced(**more: Any) -> TinyCluster:
+    """The first step has begun, and one of three servers of the canary was replaced by another that does not start."""
+    cluster = rolling(step=1, replicas=3, **more)
+    cluster.pods[cluster.wanted][0] = Pod("successor", ill=True)
+    return cluster
+
+
+@pytest.mark.parametrize("undecided", ["Pause", "RollBack"])
+def test_a_server_that_was_replaced_and_is_missing_at_the_next_step_does_not_hold_it_up_for_ever(
+    undecided: str,
+) -> None:
+    """The others bear the share that there is, so nothing else would end it."""
+    cluster = _replaced(rollout={"progressDeadline": "60s", "whenUndecided": undecided})
+    cluster.until(lambda plan: plan.sentence.endswith("2 of 3 replicas ready"))
+    began = cluster.at
+    plan = cluster.until(_is(Phase.UNDECIDED if undecided == "Pause" else Phase.ROLLING_BACK))
+    assert 40 < cluster.at - began < 90
+    assert "2 of 3 replicas ready; not within spec.rollout.progressDeadline (60s)" in plan.sentence
+    if undecided == "RollBack":
+        cluster.until(_is(Phase.ROLLED_BACK))
+        assert cluster.status["rejected"] == []
+        return
+    assert f"pinn.dev/abort={cluster.wanted}@TOKEN" in plan.sentence
+    assert {plan.weight_of(plan.wanted) for _, plan in _pass_by(cluster, 300)} == {10}
+    _set_ill(cluster)
+    cluster.until(lambda plan: has_begun(plan, 2))
+
+
+def test_while_a_server_is_missing_at_the_next_step_gates_still_protect() -> None:
+    cluster = _replaced()
+    cluster.until(lambda plan: plan.sentence.endswith("2 of 3 replicas ready"))
+    assert sum(seen.measured is not None for seen, _ in _pass_by(cluster, 120)) >= 12
+    cluster.bad["2.0.0"] = 0.5
+    assert "errorRate" in _rolled_back(cluster).sentence
 
 
 def _autoscaled(**more: Any) -> TinyCluster:
@@ -914,6 +1057,28 @@ def test_a_canary_that_the_spec_scales_to_nothing_is_not_missed() -> None:
     assert {plan.phase for _, plan in _pass_by(cluster, 400)} <= {Phase.STEPPING, Phase.UNDECIDED}
 
 
+def test_between_two_trials_that_cannot_be_made_nothing_changes_however_many_passes_there_are() -> None:
+    """A status that changes wakes the next pass, and each trial is a thousand questions."""
+    cluster = serving(no_metrics="pod-3: connection refused")
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: "cannot be tried yet" in plan.sentence)
+    tries, stored, said = 0, set(), set()
+    for _ in range(300):
+        seen = cluster.observe()
+        tries += seen.measured is not None
+        plan = cluster.go_on(0.2)
+        assert plan.look_again is not None
+        assert 0 < plan.look_again <= RETRY_SECONDS
+        stored.add(cluster.memory)
+        said.add((plan.sentence, plan.rollout.verdict if plan.rollout else None))
+    assert said == {(plan.sentence, "NoMetrics")}
+    assert tries <= 60 / RETRY_SECONDS
+    assert len(stored) <= tries + 1
+    cluster.no_metrics = ""
+    cluster.until(lambda plan: has_begun(plan, 1))
+    assert _journal(cluster.go_on()).untried == ""
+
+
 def test_a_trial_without_the_counters_of_every_server_is_none() -> None:
     """What a canary does first would not count otherwise."""
     cluster = serving()
@@ -936,6 +1101,93 @@ def test_a_pause_is_no_lack_of_a_verdict() -> None:
     cluster.paused = True
     passes = _pass_by(cluster, 600)
     assert {plan.phase for _, plan in passes} == {Phase.PAUSED}
+
+
+def _paused(cluster: TinyCluster, seconds: float) -> None:
+    cluster.paused = True
+    _pass_by(cluster, seconds)
+    cluster.paused = False
+
+
+def _switched_off(cluster: TinyCluster, seconds: float) -> None:
+    cluster.replicas = 0
+    _pass_by(cluster, seconds)
+    cluster.replicas = 2
+    cluster.until(lambda _: all(pod.ready for pod in cluster.pods[cluster.wanted]) and cluster.share == 10)
+
+
+def _without_operator(cluster: TinyCluster, seconds: float) -> None:
+    cluster.wait(seconds)
+
+
+def _without_gateway(cluster: TinyCluster, seconds: float) -> None:
+    """Two servers a revision make no 10 %."""
+    before, cluster.traffic = cluster.traffic, {}
+    _pass_by(cluster, seconds)
+    cluster.traffic = before
+    cluster.until(lambda _: cluster.share == 10)
+
+
+NO_TIME = [_paused, _switched_off, _without_operator, _without_gateway]
+
+
+@pytest.mark.parametrize("passes_by", NO_TIME)
+def test_time_in_which_nobody_could_come_to_a_verdict_is_not_that_of_the_longest_hold(
+    passes_by: Callable[[TinyCluster, float], None],
+) -> None:
+    """120 s, of which 60 pass before it and those that are left after it."""
+    cluster = rolling(rate=0, rollout={"whenUndecided": "RollBack"})
+    _pass_by(cluster, 60)
+    passes_by(cluster, 3600)
+    assert {plan.phase for _, plan in _pass_by(cluster, 25)} == {Phase.STEPPING}
+    assert 0 < _time_to_roll_back(cluster) < 60
+
+
+@pytest.mark.parametrize("passes_by", [_paused, _without_operator])
+def test_time_in_which_nobody_could_decide_is_none_of_a_canary_that_crashed(
+    passes_by: Callable[[TinyCluster, float], None],
+) -> None:
+    cluster = rolling(step=1, replicas=1, rollout={"whenUndecided": "RollBack"})
+    cluster.pods[cluster.wanted][0].restart()
+    _pass_by(cluster, 30)
+    passes_by(cluster, 3600)
+    assert {plan.phase for _, plan in _pass_by(cluster, 60)} == {Phase.STEPPING}
+    assert 0 < _time_to_roll_back(cluster) < 60
+    assert [one["revision"] for one in cluster.status["rejected"]] == [cluster.wanted]
+
+
+def test_an_operator_that_was_away_leaves_a_share_that_is_not_in_force_the_rest_of_its_time() -> None:
+    cluster = serving(rollout={"progressDeadline": "60s", "whenUndecided": "RollBack"})
+    cluster.no_gateway = "Gateway web says Accepted is False"
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: "not in force yet" in plan.sentence)
+    cluster.wait(8 * 3600)
+    assert {plan.phase for _, plan in _pass_by(cluster, 60)} == {Phase.STEPPING}
+    assert 0 < _time_to_roll_back(cluster) < 120
+
+
+@pytest.mark.parametrize("why", ["no requests", "no metrics", "no gateway", "stable is sick too", "too few requests"])
+def test_a_step_that_had_nothing_to_go_by_until_its_longest_hold_is_rolled_back_and_only_what_was_judged_is_rejected(
+    why: str,
+) -> None:
+    cluster = serving(rollout={"whenUndecided": "RollBack", "progressDeadline": "60s"})
+    if why == "no gateway":
+        cluster.no_gateway = "Gateway web says Accepted is False"
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
+    match why:
+        case "no requests":
+            cluster.rate = 0
+        case "no metrics":
+            cluster.no_metrics = "connection refused"
+        case "stable is sick too":
+            cluster.bad = {"1.0.0": 0.05, "2.0.0": 0.05}
+        case "too few requests":
+            cluster.rate = 5
+    cluster.until(_is(Phase.ROLLED_BACK), 600)
+    assert "no verdict within 120 s" in cluster.remembered.journal.sentence  # type: ignore[union-attr]
+    assert [one["revision"] for one in cluster.status["rejected"]] == ([cluster.wanted] if "few" in why else [])
+    assert {plan.phase for _, plan in _pass_by(cluster, 60)} == {Phase.ROLLED_BACK}, "nor is it tried again by itself"
 
 
 def test_a_rollback_whose_history_is_lost_starts_no_server_of_the_canary_again() -> None:
@@ -1049,6 +1301,18 @@ def test_a_bake_that_lacks_a_server_for_good_does_not_last_for_ever(undecided: s
     if undecided == "Pause":
         assert "pinn.dev/abort" in plan.sentence
         assert "pinn.dev/promote" not in plan.sentence
+
+
+def test_nor_does_one_without_a_gateway_when_stable_has_been_let_go() -> None:
+    """One server of four should make a quarter, and with nobody beside it makes all: but all is what a bake asks for."""
+    steps = [{"weight": 50, "hold": "30s"}, {"weight": 100, "hold": "90s", "maxHold": "2m"}]
+    rollout = {"retainStable": "None", "progressDeadline": "60s"}
+    cluster = rolling(step=2, replicas=4, traffic={}, steps=steps, rollout=rollout)
+    cluster.until(lambda _: cluster.state()["pods"] == {"2.0.0": 4})
+    cluster.refused = "exceeded quota: pods"  # nor does stable come back
+    _set_ill(cluster, 1, 2, 3)
+    plan = cluster.until(_is(Phase.UNDECIDED), 600)
+    assert "has 1 of 4 servers" in plan.sentence
 
 
 def test_a_step_that_no_gateway_takes_does_not_wait_for_ever() -> None:

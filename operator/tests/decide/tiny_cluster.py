@@ -169,11 +169,11 @@ class TinyCluster:
             up = any(pod.ready for pod in self.pods.get(journal.stable.revision, ()))
             return Measured(smoke=(up, "8 of 8 questions answered" if up else "no server of stable is ready"))
         pods = tuple(self._read(seen, server) for server in seen.servers if server.revision in arms)
-        if journal.measure == "preflight":
-            shadow = {name: self._checked(name, 1000) for name in arms}
-            return Measured(pods, shadow, warmed=200, trouble=self.no_metrics)
         physics = "physicsViolationRate" in self.sla["promote"] and self.sla["promote"]["physicsViolationRate"] != "Off"
-        return Measured(pods, {name: self._checked(name, 1000) for name in arms} if physics else None)
+        shadow = {name: self._checked(name, 1000) for name in arms} if physics else None
+        if journal.measure == "preflight":
+            return Measured(pods, shadow, warmed=200, trouble=self.no_metrics)
+        return Measured(pods, shadow)
 
     def _read(self, seen: Observed, server: Server) -> PodMetrics:
         pod = next(pod for pod in self.pods[server.revision] if pod.name == server.pod)

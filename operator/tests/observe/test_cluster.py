@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pinn_operator.api.codec import dump
 from pinn_operator.api.journal import Arm, Entry, Journal, Minute
-from pinn_operator.api.memory import Memory
+from pinn_operator.api.memory import Memory, written
 from pinn_operator.api.names import FINALIZER, LABEL_OBJECT, LABEL_REVISION, LABEL_SERVING
 from pinn_operator.api.observed import Autoscaler, ChildId, Key, Observed
 from pinn_operator.api.readings import Measured, Server
@@ -366,6 +366,13 @@ async def test_what_was_stored_is_known_again() -> None:
     assert (await _seen(_stored(dump(KNOWN)))).memory == KNOWN
 
 
+async def test_what_was_stored_in_less_space_is_known_again() -> None:
+    known = replace(KNOWN, former={"promote": tuple(f"x@{number}" for number in range(50_000))})
+    text = written(known)
+    assert len(text) < len(json.dumps(dump(known))) / 2
+    assert (await _seen(_child("ConfigMap", "pricer-rollout", None, data={"memory.json": text}))).memory == known
+
+
 async def test_what_a_newer_operator_stored_beside_it_is_left_out() -> None:
     newer = dump(KNOWN)
     newer |= {"forecast": [1, 2]}
@@ -396,6 +403,10 @@ async def test_what_an_older_operator_stored_has_defaults_for_the_rest() -> None
         {"memory.json": '{"journal": {"canary": {}, "stable": {}, "began": 1}}'},
         {"memory.json": '{"journal": {"canary": {"revision": 1}}}'},
         {"memory.json": '{"handled": []}'},
+        {"memory.json": '{"former": {"promote": "x@1"}}'},
+        {"memory.json": '{"gzip": 7}'},
+        {"memory.json": '{"gzip": "H4sI"}'},
+        {"memory.json": "[" * 100_000},
         {"memory.json": '{"journal": {"shadow": {"a": {"checked": "many"}}}}'},
     ],
 )

@@ -13,7 +13,7 @@ from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
 from pinn_operator.errors import Refused
 from pinn_operator.observe import measure as module
 from pinn_operator.observe import prometheus
-from pinn_operator.observe.measure import REPLAYED, measure
+from pinn_operator.observe.measure import FEWEST_SOLVED, REPLAYED, measure
 from pinn_operator.observe.prometheus import Source
 from pinn_operator.servers import Servers
 from tests.fake_kube import FakeKube
@@ -39,15 +39,23 @@ class Asked:
         self.said.update(said)
 
     async def preflight(
-        self, _: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, keys: int, seed: int
+        self,
+        _: Servers,
+        stable: Sequence[Server],
+        canary: Sequence[Server],
+        token: str,
+        *,
+        keys: int,
+        seed: int,
+        physics: bool,
     ) -> Measured:
-        self._note("preflight", stable, canary, token=token, keys=keys, seed=seed)
+        self._note("preflight", stable, canary, token=token, keys=keys, seed=seed, physics=physics)
         return Measured(warmed=7, shadow={TWO.name: Checked(checked=5)}, trouble="pod c is slow")
 
     async def check(
-        self, _: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, seed: int
+        self, _: Servers, stable: Sequence[Server], canary: Sequence[Server], token: str, *, seed: int, solver: bool
     ) -> Measured:
-        self._note("check", stable, canary, token=token, seed=seed)
+        self._note("check", stable, canary, token=token, seed=seed, solver=solver)
         return Measured(shadow={TWO.name: Checked(checked=3)})
 
     async def replay(
@@ -162,7 +170,9 @@ async def test_a_reading_checks_the_physics_and_replays_before_it_counts(asked: 
     found = await _measured(asked, _seen())
     assert asked.calls == ["check", "replay", "scrape"]
     assert asked.of["check"] == asked.of["replay"] == (["a"], ["b", "c"])
-    assert asked.said == {"token": "sesame", "seed": int(AT), "requests": REPLAYED, "shadow_counts": True}
+    assert asked.said == {
+        "token": "sesame", "seed": int(AT), "solver": True, "requests": REPLAYED, "shadow_counts": True,
+    }  # fmt: skip
     assert found.shadow == {TWO.name: Checked(checked=3)}
 
 
@@ -222,6 +232,27 @@ async def test_physics_that_is_off_is_not_checked(asked: Asked) -> None:
     found = await _measured(asked, _seen(sla={"promote": {"physicsViolationRate": "Off"}}))
     assert asked.calls == ["replay", "scrape"]
     assert found.shadow is None
+
+
+@pytest.mark.parametrize(("limit", "checked"), [("0.1%", True), ("Off", False)])
+async def test_a_trial_checks_the_physics_where_something_is_judged_by_them(
+    asked: Asked, limit: str, checked: bool
+) -> None:
+    sla = {"promote": {"physicsViolationRate": limit}}
+    await _measured(asked, _seen(replace(JOURNAL, measure="preflight"), sla=sla))
+    assert asked.said["physics"] is checked
+
+
+@pytest.mark.parametrize(
+    ("tried", "solver"),
+    [(None, True), (Checked(1000, compared=FEWEST_SOLVED), True), (Checked(1000, compared=FEWEST_SOLVED - 1), False)],
+)
+async def test_a_solver_that_was_slow_in_the_trial_is_not_asked_again(
+    asked: Asked, tried: Checked | None, solver: bool
+) -> None:
+    """What it has begun goes on at the server when nobody waits for it any more, beside the answers to users."""
+    await _measured(asked, _seen(replace(JOURNAL, shadow={TWO.name: tried} if tried else {})))
+    assert asked.said["solver"] is solver
 
 
 async def test_after_a_rollback_stable_is_asked_and_nobody_else(asked: Asked) -> None:

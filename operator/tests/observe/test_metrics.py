@@ -17,8 +17,10 @@ from pinn_operator.decide.evidence.gates import BUCKETS as JUDGED
 from pinn_operator.decide.evidence.neighbours import NAMES
 from pinn_operator.decide.evidence.rules import LIVE, rules_of
 from pinn_operator.errors import ServerTrouble
+from pinn_operator.observe import metrics
 from pinn_operator.observe.metrics import AT_ONCE, BUCKETS, READING_SECONDS, busy, parse, scrape, told, users_answers
 from pinn_operator.servers import METRICS_SECONDS, Servers
+from prometheus_client.parser import text_string_to_metric_families
 from tests.pods import Town, pod
 
 
@@ -151,6 +153,49 @@ def test_a_damaged_text_is_a_sentence_or_a_whole_reading(place: int, junk: str, 
         return
     assert counts.keys() == parse(TEXT, shadow_counts=True)[0].keys()
     assert all(value >= 0 for value in (*counts.values(), memory or 0.0, live))
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            'pinn_requests_total{outcome="other",source="live"} 1 1767323045000',
+            "pinn_requests_total has a time of its own",
+        ),
+        ('pinn_requests_total{outcome="other",source="live"} 1_0', "could not convert"),
+        ("pinn_requests_total{outcome=other} 1", "Invalid labels"),
+        ("pinn_requests_total", "could not convert"),
+    ],
+)
+def test_a_line_that_is_no_sample_makes_no_reading(line: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        told(f"{TEXT}{line}\n")
+
+
+def test_the_series_of_a_text_are_those_that_the_client_library_reads_in_it() -> None:
+    odd = 'odd{ a = "b c" , d="\\"}\\n"}   7\n\t other\t 1e3 \n# no pinn_family here\n'
+    text = TEXT + ON_GPUS + odd
+    found = told(text)
+    families = list(text_string_to_metric_families(text))
+    assert {(name, labels): value for name, series in found.series.items() for labels, value in series.items()} == {
+        (one.name, frozenset(one.labels.items())): one.value for family in families for one in family.samples
+    }
+    assert "pinn_family" not in found.families
+
+
+def test_a_series_that_many_servers_have_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To take it apart takes ten times as long as all the rest, and there may be two thousand servers and five seconds."""
+    read: list[str] = []
+
+    def reading(text: str) -> Any:
+        read.append(text)
+        return text_string_to_metric_families(text)
+
+    monkeypatch.setattr(metrics, "text_string_to_metric_families", reading)
+    metrics._named.cache_clear()
+    first, *others = [told(TEXT.replace(" 100.0", f" {100 + pod}.0")) for pod in range(10)]
+    assert len(read) == sum(map(len, first.series.values()))
+    assert [one.sum("pinn_requests_total", ("live",)) for one in others] == [110 + pod for pod in range(1, 10)]
 
 
 def test_a_cache_that_says_it_is_larger_than_the_process_leaves_no_memory() -> None:

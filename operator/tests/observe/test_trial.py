@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,10 +17,13 @@ from pinn_operator.errors import ServerTrouble
 from pinn_operator.observe import trial
 from pinn_operator.observe.metrics import scrape
 from pinn_operator.observe.trial import (
+    CHECK_SECONDS,
     CHECKED,
     IN_FLIGHT,
     MOST_HOT,
     SOLVED,
+    TRIAL_SECONDS,
+    WARM_SECONDS,
     WARMED_WITH,
     check,
     preflight,
@@ -61,6 +65,41 @@ async def pair() -> AsyncIterator[Pair]:
 def of(measured: Measured, revision: str = "canary") -> Checked:
     assert measured.shadow is not None
     return measured.shadow[revision]
+
+
+class Solving(Servers):
+    """Servers whose solver takes so many seconds for an answer, and who take `warms` for each key after the first `sooner`."""
+
+    def __init__(self, seconds: float, warms: float = 0.0, sooner: int = 0) -> None:
+        """It asks nobody, so it needs no session."""
+        self.seconds, self.warms, self.sooner = seconds, warms, sooner
+        self.warmed = 0
+        self.parts: list[tuple[int, bool]] = []
+
+    async def hottest(self, *_: object) -> list[Item]:
+        return []
+
+    async def samples(self, _: Server, __: str, keys: int, seed: int) -> list[Item]:
+        return [{"x": seed + number / CHECKED} for number in range(keys)]
+
+    async def warm(self, _: Server, __: str, items: Sequence[Item]) -> int:
+        await asyncio.sleep(self.warms * max(0, min(len(items), self.warmed + len(items) - self.sooner)))
+        self.warmed += len(items)
+        return len(items)
+
+    async def shadow(self, server: Server, _: str, items: Sequence[Item], solver: bool) -> dict[str, Any]:
+        if server == CANARY:
+            self.parts.append((len(items), solver))
+        await asyncio.sleep(self.seconds * len(items) if solver else 0.0)
+        answer = {"u": 1.0, "method": "model", "reason": None, "error_bound": {"u": 0.01}}
+        return {"answers": [answer] * len(items), "solver": [answer] * len(items) if solver else None, "violations": []}
+
+
+async def _asked_in(work: Awaitable[Measured]) -> tuple[Measured, float]:
+    """And how many seconds it took."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    return await work, loop.time() - began
 
 
 # --- Preflight -------------------------------------------------------------------------------------------------------
@@ -121,6 +160,19 @@ async def test_an_input_that_comes_twice_is_checked_once(pair: Pair) -> None:
     pair.stable.hot = [{"x": 1.0}] * 3
     await pair.preflight()
     assert [x for x, _ in pair.canary.shadowed].count(1.0) == 1
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("seconds", "sooner", "warmed"),
+    [(0.0, 0, WARMED_WITH), (0.02, 0, WARMED_WITH), (0.1, 0, 98), (60.0, 30, 30), (60.0, 0, 0)],
+)
+async def test_a_canary_is_warmed_with_as_much_as_it_takes_in_time(seconds: float, sooner: int, warmed: int) -> None:
+    """A key that its model cannot answer waits for the solver, and would be there again in every trial."""
+    servers = Solving(0.0, warms=seconds, sooner=sooner)
+    measured, took = await _asked_in(preflight(servers, [], [CANARY], TOKEN, keys=10, seed=7))
+    assert (measured.warmed, measured.trouble) == (warmed, "")
+    assert took <= WARM_SECONDS + 0.01
 
 
 # --- Physics ---------------------------------------------------------------------------------------------------------
@@ -204,6 +256,53 @@ async def test_what_the_solver_answered_or_states_no_bound_is_not_compared(pair:
     measured = await pair.preflight()
     assert (of(measured).checked, of(measured).compared, of(measured).wrong) == (CHECKED - 3, SOLVED - 3, SOLVED - 3)
     assert (of(measured, "stable").checked, of(measured, "stable").compared) == (CHECKED, 0)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("seconds", "compared"), [(0.0, SOLVED), (0.01, SOLVED), (0.06, 65), (0.3, 12), (1.0, 3), (3.9, 1), (60.0, 0)]
+)
+async def test_what_a_slow_solver_has_not_answered_in_time_is_checked_without_it(seconds: float, compared: int) -> None:
+    servers = Solving(seconds)
+    measured, took = await _asked_in(preflight(servers, [STABLE], [CANARY], TOKEN, keys=10, seed=7))
+    assert (measured.trouble, of(measured).checked) == ("", CHECKED)
+    assert of(measured) == of(measured, "stable")
+    assert of(measured).compared == pytest.approx(compared, abs=2 if 10 < compared < SOLVED else 0)
+    assert took <= TRIAL_SECONDS + 0.01
+    assert servers.parts[0] == (1, True)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("seconds", "compared"), [(0.0, SOLVED), (0.06, 14), (0.3, 2), (60.0, 0)])
+async def test_a_check_has_less_time_for_the_solver_than_a_trial(seconds: float, compared: int) -> None:
+    measured, took = await _asked_in(check(Solving(seconds), [STABLE], [CANARY], TOKEN, seed=7))
+    assert (measured.trouble, of(measured).checked) == ("", CHECKED)
+    assert of(measured).compared == pytest.approx(compared, abs=2 if 10 < compared < SOLVED else 0)
+    assert took <= CHECK_SECONDS + 0.01
+
+
+@pytest.mark.looptime
+async def test_a_check_without_the_solver_asks_for_none_of_its_answers() -> None:
+    servers = Solving(60.0)
+    measured, took = await _asked_in(check(servers, [STABLE], [CANARY], TOKEN, seed=7, solver=False))
+    assert (of(measured).checked, of(measured).compared) == (CHECKED, 0)
+    assert took < 0.01
+    assert not any(solver for _, solver in servers.parts)
+
+
+async def test_a_solver_that_never_answers_is_no_trouble(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0.2)
+    pair.canary.solves = False
+    measured = await pair.preflight()
+    assert (measured.trouble, of(measured)) == ("", Checked(checked=CHECKED))
+    assert of(measured, "stable").compared > 0
+
+
+async def test_where_nothing_is_judged_by_the_physics_a_canary_is_warmed_and_not_checked(pair: Pair) -> None:
+    pair.canary.solves = False
+    measured = await preflight(pair.servers, [STABLE], [CANARY], TOKEN, keys=100, seed=7, physics=False)
+    assert measured == Measured(warmed=WARMED_WITH)
+    assert (pair.canary.shadowed, pair.stable.shadowed) == ([], [])
 
 
 async def test_a_check_draws_its_inputs_anew_and_warms_nothing(pair: Pair) -> None:

@@ -15,6 +15,8 @@ ONE, TWO = revision("1.0.0", 1), revision("2.0.0", 2)
 NOTHING = Outcome()
 REFUSED = Outcome(refusals=(Refusal(ChildId("Deployment", "pricer-x"), "Forbidden", "exceeded quota"),))
 EARLIER = NOW - timedelta(minutes=1)
+BROKEN = (("Ready", "False"), ("Reconciling", "True"))
+"""What is said of a trouble as long as it is no stall."""
 
 
 def _seen(version: str, workloads: dict[str, Workload], *, selected: str | None = ONE.name, **more: Any) -> Observed:
@@ -221,9 +223,35 @@ def test_stalled_and_reconciling_are_never_said_together(row: str) -> None:
 
 @pytest.mark.parametrize(("minutes", "stalled"), [(9, False), (10, False), (11, True)])
 def test_a_refusal_is_a_stall_when_the_deadline_is_over(minutes: int, stalled: bool) -> None:
-    began = _condition("Reconciling", reason="ChildRefused", at=NOW - timedelta(minutes=minutes))
-    seen = _seen("2.0.0", {ONE.name: UP}, status={"conditions": [began]})
+    at = NOW - timedelta(minutes=minutes)
+    began = [_condition(type_, status, "ChildRefused", at) for type_, status in BROKEN]
+    seen = _seen("2.0.0", {ONE.name: UP}, status={"conditions": began})
     assert ("Stalled" in _conditions(seen, REFUSED)) == stalled
+
+
+@pytest.mark.parametrize(("minutes", "stalled"), [(None, False), (0, False), (10, False), (11, True)])
+def test_a_trouble_in_a_rollout_is_a_stall_when_it_has_lasted_for_the_deadline_and_not_when_the_rollout_has(
+    minutes: int | None, stalled: bool
+) -> None:
+    """A server of stable that restarts once in an hour's step is no failure of the object."""
+    told = _condition("Ready", "True", "Serving", NOW - timedelta(hours=2))
+    if minutes is not None:
+        told = _condition("Ready", "False", "PodsNotStarting", NOW - timedelta(minutes=minutes))
+    before = [told, _condition("Reconciling", at=NOW - timedelta(hours=1))]
+    crashed = ready(1, 2, not_starting="CrashLoop: container server exited with code 137")
+    seen = _seen("2.0.0", {ONE.name: crashed}, replicas=2, status={"conditions": before})
+    said = _conditions(seen)
+    assert said["Ready"] == "False PodsNotStarting"
+    assert ("Stalled" in said) == stalled
+    assert ("Reconciling" in said) == (not stalled)
+
+
+def test_a_rollout_that_has_just_begun_is_no_stall_for_what_was_wrong_before_it() -> None:
+    before = [
+        _condition("Ready", "False", "RolledBack", NOW - timedelta(hours=1)),
+        _condition("Reconciling", at=NOW - timedelta(minutes=1)),
+    ]
+    assert "Stalled" not in _conditions(_seen("2.0.0", {ONE.name: UP}, status={"conditions": before}), REFUSED)
 
 
 def test_a_stall_lasts_as_long_as_its_trouble_and_the_spec_are_the_same() -> None:

@@ -105,8 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if earlier is not None:
         document["regressions"] = regressions(earlier, document)
+        document["passed"] = document["passed"] and not document["regressions"]
     print(json.dumps(document, indent=2) if arguments.json else table(document))
-    return 0 if document["passed"] and not document.get("regressions") else 1
+    return 0 if document["passed"] else 1
 
 
 def measure(target: Target, iterations: int, say: Say = lambda _: None) -> dict[str, Any]:

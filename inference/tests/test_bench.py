@@ -302,7 +302,12 @@ def test_compare_prints_what_is_worse_and_ends_with_1(tmp_path: Path, capsys: py
         document["scenarios"] = {"memory": document["scenarios"]["memory"]}
         earlier.write_text(json.dumps(document))
         assert bench.run(arguments(url, json=False, compare=earlier)) == 1
-    assert "worse    resident memory is 80, was 40 (+100%)" in capsys.readouterr().out.splitlines()
+        lines = capsys.readouterr().out.splitlines()
+        assert bench.run(arguments(url, compare=earlier)) == 1
+        document = json.loads(capsys.readouterr().out)
+    assert "worse    resident memory is 80, was 40 (+100%)" in lines
+    assert lines[-1] == "FAILED"
+    assert (document["passed"], len(document["regressions"])) == (False, 1)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"schema": 2, "scenarios": {}}', "no JSON", None])

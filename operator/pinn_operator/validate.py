@@ -7,7 +7,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -45,7 +45,7 @@ def validate(paths: Iterable[str]) -> Iterator[Line]:
 
 def _of_path(path: str) -> Iterator[Line]:
     if path == "-":
-        yield from _of_text("standard input", sys.stdin.read())
+        yield from _of_bytes("standard input", sys.stdin.buffer.read, Verdict.UNREADABLE)
     elif Path(path).is_dir():
         yield from _of_folder(Path(path))
     else:
@@ -61,23 +61,28 @@ def _of_folder(folder: Path) -> Iterator[Line]:
 
 
 def _of_file(file: Path) -> Iterator[Line]:
+    yield from _of_bytes(str(file), file.read_bytes, Verdict.ACCEPTED)
+
+
+def _of_bytes(source: str, read: Callable[[], bytes], if_empty: Verdict) -> Iterator[Line]:
+    """Nothing on standard input is the mistake of what was to write there; a file may be empty."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read().decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8 text"
-        yield Line(f"{file}: cannot be read: {reason}", Verdict.UNREADABLE)
+        yield Line(f"{source}: cannot be read: {reason}", Verdict.UNREADABLE)
         return
-    yield from _of_text(str(file), text)
+    yield from _of_text(source, text, if_empty)
 
 
-def _of_text(source: str, text: str) -> Iterator[Line]:
+def _of_text(source: str, text: str, if_empty: Verdict) -> Iterator[Line]:
     try:
         found = documents(text)
     except yaml.YAMLError as error:
         yield Line(f"{source}: no YAML: {' '.join(str(error).split())}", Verdict.UNREADABLE)
         return
     if not found:
-        yield Line(f"{source}: no document in it, nothing to validate")
+        yield Line(f"{source}: no document in it, nothing to validate", if_empty)
     for document in found:
         try:
             yield from _of_document(source, document)

@@ -246,7 +246,7 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 class Part(BaseModel):
     """Of a part of the document what is looked at; a newer release may have written more."""
 
-    model_config = ConfigDict(strict=True, frozen=True, alias_generator=to_camel, extra="ignore")
+    model_config = ConfigDict(strict=True, frozen=True, alias_generator=to_camel, extra="ignore", allow_inf_nan=False)
 
 
 class AboutForm(Part):
@@ -284,6 +284,8 @@ class GateForm(Part):
     verdict: Literal["Passing", "Failing", "Undecided", "NoTraffic", "NoMetrics", "Frozen"]
     evidence: float | None
     needed: float | None
+    observed: float | None = None
+    stable: float | None = None
 
 
 class MinuteForm(Part):
@@ -304,6 +306,7 @@ class RolloutForm(Part):
     """What was asked for."""
 
     steps: list[StepForm]
+    retain_stable: str = "Full"
 
 
 class CutForm(Part):
@@ -340,6 +343,15 @@ class Form(Part):
 
     def is_cut(self, field: str) -> bool:
         return any(one.field == field for one in self.cut)
+
+
+def is_of_the_form(document: dict[str, Any]) -> bool:
+    """Whether it has what this release looks at, so that it can be read without falling over."""
+    try:
+        Form.model_validate(document)
+    except ValidationError:
+        return False
+    return True
 
 
 def _of_form(error: ValidationError) -> Iterator[str]:
@@ -474,7 +486,7 @@ def _evidence(form: Form) -> Iterator[Line]:
     """Evidence is kept in full, so that what passed can be compared exactly."""
     for number, gate in enumerate(form.evidence):
         if gate.verdict == "Passing" and (gate.evidence or 0.0) < (gate.needed or 0.0):
-            said = f"{gate.evidence or 0:g}, but {_shown(gate.name)} passes at {gate.needed:g}"
+            said = f"{gate.evidence or 0:g}, but {_shown(gate.name)} passes at {gate.needed or 0:g}"
             yield _complaint(f"evidence[{number}].evidence: {said}")
 
 

@@ -166,6 +166,11 @@ def passing(document: Document, **more: Any) -> None:
             lambda d: passing(d, evidence=19.5),
             'evidence[2].evidence: 19.5, but "cacheHitRate" passes at 20',
         ),
+        (
+            ROLLED_BACK,
+            lambda d: passing(d, evidence=-1, needed=None),
+            'evidence[2].evidence: -1, but "cacheHitRate" passes at 0',
+        ),
         (ROLLED_BACK, lambda d: passing(d, evidence=None), 'evidence[2].evidence: 0, but "cacheHitRate" passes at 20'),
         (
             ROLLED_BACK,

@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,6 +122,22 @@ def _make(
 ) -> None:
     from pinn_inference.training import folder
 
+    with _told_of_trouble(out):
+        _probe(out)
+    try:
+        files = _trained(problem, name, recipe, seed, version or name, loss, how)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; nothing was written", err=True)
+        raise typer.Exit(130) from None
+    with _told_of_trouble(out):
+        folder.write(out, files)
+    _summary(out, files)
+
+
+def _trained(
+    problem: str, name: str, recipe: Recipe, seed: int, version: str, loss: str, how: "tuple[Train, Build]"
+) -> dict[str, bytes]:
+    """The files of the model, by name."""
     train, build = how
     started = time.monotonic()
     last = _last(train(recipe, seed), recipe.iterations)
@@ -136,9 +154,28 @@ def _make(
         "residual": float(f"{last.residual:.3g}"),
         "seconds": seconds,
     }
-    files = build(last.network, version or name, recipe, facts)
-    folder.write(out, files)
-    _summary(out, files)
+    return build(last.network, version, recipe, facts)
+
+
+@contextmanager
+def _told_of_trouble(out: Path) -> Iterator[None]:
+    """What a disk refuses is a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise typer.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from None
+
+
+def _probe(out: Path) -> None:
+    """Raises OSError where the folder cannot be written: better now than after minutes of training. Leaves nothing behind."""
+    made = [one for one in (out, *out.parents) if not one.exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    finally:
+        for one in made:
+            if one.is_dir():
+                one.rmdir()
 
 
 def _last(steps: "Iterator[Progress]", iterations: int) -> "Progress":
@@ -169,16 +206,12 @@ def _summary(out: Path, files: dict[str, bytes]) -> None:
 
 
 def main() -> None:
-    """Entry point. Ctrl-C ends with status 130 and writes nothing."""
+    """Entry point. Ctrl-C in training ends with status 130 and writes nothing."""
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(
             threads, "1"
         )  # before NumPy: one thread adds in one order, so a seed gives the same weights
-    try:
-        app(standalone_mode=True)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; nothing was written\n")
-        sys.exit(130)
+    app(standalone_mode=True)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
+from pinn_operator.plugin.kubectl import Trouble
 from pinn_operator.plugin.standing import HITS, Arm, Standing
 from pinn_operator.plugin.words import columns
 
@@ -24,6 +26,14 @@ class Side:
     instances: int
     hit_rate: float | None
     cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """How long both versions ran, and by which setting."""
+
+    hours: float
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,12 @@ class Cost:
     assumed: tuple[str, ...]
 
 
-def cost_of(found: Standing, price: float, window_hours: float, last: Mapping[str, Any] | None = None) -> Cost:
-    """From the status, and outside a rollout from the certificate of the last promotion."""
-    before, after, hours = _versions(found, last)
+def cost_of(
+    found: Standing, price: float, window_hours: float, last: Mapping[str, Any] | Trouble | None = None
+) -> Cost:
+    """From the status, and outside a rollout from the certificate of the last promotion; that may be why it cannot be read."""
+    trouble, certificate = (last, None) if isinstance(last, Trouble) else (None, last)
+    before, after, together = _versions(found, certificate)
     instances = found.stable.ready if found.autoscaled and found.stable else found.replicas
     sides = [_side(version, instances, rate, price, window_hours) for version, rate in (before, after) if version]
     first, second = sides[0], sides[1] if len(sides) > 1 else None
@@ -56,17 +69,17 @@ def cost_of(found: Standing, price: float, window_hours: float, last: Mapping[st
         before=first,
         after=second,
         work=work,
-        could_do=None if work is None else max(1, math.ceil(instances * work - 1e-9)),
-        rollout=None if hours is None else instances * price * hours,
+        could_do=None if work is None else max(min(1, instances), math.ceil(instances * work - 1e-9)),
+        rollout=None if together is None else instances * price * together.hours,
         without_cache=_without_cache(known),
-        assumed=_assumptions(found, instances, hours),
+        assumed=_assumptions(found, instances, together, trouble),
     )
 
 
 def _versions(
     found: Standing, last: Mapping[str, Any] | None
-) -> tuple[tuple[str, float | None], tuple[str, float | None], float | None]:
-    """(version, hit rate) before and after, and the hours that both run or ran."""
+) -> tuple[tuple[str, float | None], tuple[str, float | None], Together | None]:
+    """(version, hit rate) before and after, and how long both ran."""
     nobody: tuple[str, float | None] = ("", None)
     stable = found.stable or Arm("stable", "", "none yet", None, None, 0, "")
     if found.canary:
@@ -75,16 +88,28 @@ def _versions(
     if last is None:
         return (stable.version, None), nobody, None
     rates = _recorded(last)
-    return (last["from"]["modelVersion"], rates[0]), (last["to"]["modelVersion"], rates[1]), last["seconds"] / 3600
+    return (last["from"]["modelVersion"], rates[0]), (last["to"]["modelVersion"], rates[1]), _together(last)
+
+
+def _together(document: Mapping[str, Any]) -> Together:
+    """Where stable is not retained its servers go when the new version has all of the traffic."""
+    hours, retained = document["seconds"] / 3600, document["rollout"].get("retainStable", "Full")
+    all_of_it = next((entry["at"] for entry in document["timeline"] if entry["weight"] == 100), None)
+    if retained != "None" or all_of_it is None:
+        said = f"both versions ran side by side for the {hours:.2f} h of the rollout (retainStable: {retained})"
+        return Together(hours, said)
+    hours = (datetime.fromisoformat(all_of_it) - datetime.fromisoformat(document["began"])).total_seconds() / 3600
+    said = f"both versions ran side by side for {hours:.2f} h, until the new one had all of the traffic (retainStable: None)"
+    return Together(hours, said)
 
 
 def _recorded(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """Hit rates of the old and the new version in the last hour of the rollout; where that was not counted, in the gate."""
     gates = [gate for gate in document["evidence"] if gate["name"] == HITS]
-    by_gate = (gates[-1]["stable"], gates[-1]["observed"]) if gates else (None, None)
+    by_gate = (gates[-1].get("stable"), gates[-1].get("observed")) if gates else (None, None)
     counted = (_misses(document["minutes"], arm) for arm in ("stable", "canary"))
     misses = (gate if share is None else share for share, gate in zip(counted, by_gate, strict=True))
-    old, new = (None if share is None else 1 - share for share in misses)
+    old, new = (None if share is None or not 0 <= share <= 1 else 1 - share for share in misses)
     return old, new
 
 
@@ -115,15 +140,19 @@ def _without_cache(side: Side) -> float | None:
     return None if side.hit_rate is None else side.cost / max(1 - side.hit_rate, SMALLEST_MISS_SHARE)
 
 
-def _assumptions(found: Standing, instances: int, hours: float | None) -> tuple[str, ...]:
+def _assumptions(
+    found: Standing, instances: int, together: Together | None, trouble: Trouble | None
+) -> tuple[str, ...]:
     said = [
         f"{instances} instances all the time, {'as many as run now' if found.autoscaled else 'as spec.replicas says'}; "
         "the price is for one of them",
         "an answer from the cache costs nothing, a miss one evaluation, and instances are as many as evaluations need",
         "the hit rate is that of the rollout's evidence, at the traffic of then",
     ]
-    if hours is not None:
-        said.append(f"both versions ran side by side for the {hours:.2f} h of the rollout (retainStable: Full)")
+    if together is not None:
+        said.append(together.said)
+    if trouble is not None and not found.canary:
+        said.append(f"nothing of the last rollout, as its figures are not known: {trouble}")
     if found.canary:
         said.append("the rollout is on its way: the old version's hit rate is in its report when it is over")
     return tuple(said)

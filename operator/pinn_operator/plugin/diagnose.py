@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import stat
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +22,7 @@ from urllib.parse import urlencode
 import yaml
 
 from pinn_operator.api.names import CRD_NAME, LABEL_OBJECT
-from pinn_operator.plugin.kubectl import Kubectl, Object, Trouble
+from pinn_operator.plugin.kubectl import OPERATOR_PODS, Kubectl, Object, Trouble
 from pinn_operator.report.redaction import REDACTED, is_telling, redacted
 
 T = TypeVar("T")
@@ -33,7 +35,9 @@ HOW: Final = frozenset(
     ("key", "optional", "namespace", "items", "mode", "defaultMode", "audience", "expirationSeconds")
 )
 """The keys of what refers to a Secret or mounts it."""
-OPERATOR_LABEL: Final = "app.kubernetes.io/name=pinn-operator"
+NAMED_SECRET: Final = re.compile(r"pw$|licen[cs]e$|^key$", re.IGNORECASE)
+"""Names of variables that are too common elsewhere for report/redaction.py."""
+WEBHOOK: Final = re.compile(r"(hooks\.slack\.com/\w+/)[^\s\"'<>]+", re.IGNORECASE)
 
 CHILDREN: Final = {
     "deployments": "/apis/apps/v1/namespaces/{}/deployments",
@@ -61,6 +65,13 @@ class Collector:
     def all_of(self, what: str, path: str, **query: str) -> list[Object]:
         return self._tried(what, lambda: self.kubectl.all_of(path, **query)) or []
 
+    def some_of(self, what: str, path: str, selector: str) -> list[Object]:
+        """Those with these labels; that there are none is told too."""
+        found = self._tried(what, lambda: self.kubectl.all_of(path, labelSelector=selector))
+        if found == []:
+            self.missing.append(f"{what}: there are none in this cluster with the labels {selector}")
+        return found or []
+
     def raw(self, what: str, path: str) -> Object | None:
         return self._tried(what, lambda: self.kubectl.raw(path))
 
@@ -84,17 +95,17 @@ def collected(kubectl: Kubectl, obj: Object, explained: str) -> dict[str, str]:
         for kind, path in CHILDREN.items()
     }
     events = reader.all_of("events", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events")
-    operators = reader.all_of("operator pods", "/api/v1/pods", labelSelector=OPERATOR_LABEL)
+    operators = reader.some_of("operator pods", "/api/v1/pods", OPERATOR_PODS)
     logs = [one for pod in (*children["pods"], *operators) for one in _logs(pod)]
     texts = {
         "object.yaml": as_yaml(obj),
-        "explain.txt": redacted(explained),
-        "events.txt": redacted("\n".join(_told(events, name))),
+        "explain.txt": _redacted(explained),
+        "events.txt": _redacted("\n".join(_told(events, name))),
         "versions.yaml": as_yaml(_versions(reader, operators)),
         **{f"children/{kind}.yaml": as_yaml(found) for kind, found in children.items() if found},
-        **{file: redacted(text) for file, path in logs if (text := reader.text(file, path)) is not None},
+        **{file: _redacted(text) for file, path in logs if (text := reader.text(file, path)) is not None},
     }
-    return texts | ({"missing.txt": redacted("\n".join(reader.missing)) + "\n"} if reader.missing else {})
+    return texts | ({"missing.txt": _redacted("\n".join(reader.missing)) + "\n"} if reader.missing else {})
 
 
 def archive(texts: Mapping[str, str], file: Path, folder: str) -> None:
@@ -102,6 +113,10 @@ def archive(texts: Mapping[str, str], file: Path, folder: str) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+            if stat.S_ISREG(
+                os.fstat(descriptor).st_mode
+            ):  # one that was there has a mode of its own; a device keeps it
+                os.fchmod(descriptor, 0o600)
             for name, text in sorted(texts.items()):
                 data = text.encode()
                 entry = tarfile.TarInfo(f"{folder}/{name}")
@@ -126,17 +141,28 @@ def without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return _without_secrets_of_arguments([without_secrets(one, name) for one in value])
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return REDACTED if is_telling(name) else value
+        return REDACTED if _tells(name) else value
     return _by_name(name, value) if isinstance(value, str) else value
 
 
 def _judged_by(around: Mapping[str, Any], key: str, above: str) -> str:
     """The name that what stands under a key goes under: its own, or one above it that tells more."""
     named = around.get("name")
-    own = named if key == "value" and isinstance(named, str) else key  # an environment variable, a header
+    own = "" if key == "key" else key  # that of a label, a taint
+    if key == "value" and isinstance(named, str):  # of an environment variable, a header
+        own = named
     if _refers(around):  # its keys are those of Kubernetes, and what they hold is no secret
         return ""
-    return above if is_telling(above) and not is_telling(own) else own
+    return above if _tells(above) and not _tells(own) else own
+
+
+def _tells(name: str) -> bool:
+    """Whether what goes under this name is a secret, whatever it looks like."""
+    return is_telling(name) or NAMED_SECRET.search(name) is not None
+
+
+def _redacted(text: str) -> str:
+    return redacted(WEBHOOK.sub(rf"\1{REDACTED}", text))
 
 
 def _refers(found: Mapping[str, Any]) -> bool:
@@ -147,25 +173,26 @@ def _refers(found: Mapping[str, Any]) -> bool:
 def _by_name(name: str, text: str) -> str:
     """JSON in a text is gone through like any object, so that it stays whole; under a name that tells nothing of it stays."""
     bare = text.strip()
-    if bare and is_telling(name):
+    if bare and _tells(name):
         return REDACTED
     if bare[:1] in ("{", "["):
         try:
             return json.dumps(without_secrets(json.loads(bare)), ensure_ascii=False)
         except ValueError:
             pass
-    plain = redacted(text)
-    is_secret = "\n" not in bare and redacted(f"{name}: {bare}") != f"{name}: {plain.strip()}"
+    plain = _redacted(text)
+    is_secret = "\n" not in bare and _redacted(f"{name}: {bare}") != f"{name}: {plain.strip()}"
     return REDACTED if bare and is_secret else plain
 
 
 def _without_secrets_of_arguments(items: list[Any]) -> list[Any]:
-    """`--token`, `abc` in a list."""
+    """`--token`, `abc` in a list, and what follows `-p`."""
     found = list(items)
     for at in range(1, len(found)):
         before, item = found[at - 1], found[at]
         if isinstance(before, str) and isinstance(item, str) and before.startswith("-"):
-            found[at] = REDACTED if redacted(f"{before} {item}") != redacted(before) + " " + redacted(item) else item
+            is_told = _redacted(f"{before} {item}") != _redacted(before) + " " + _redacted(item)
+            found[at] = REDACTED if before == "-p" or is_told else item
     return found
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pinn_operator.plugin.standing import Gate, Standing, seen
-from pinn_operator.plugin.words import moment, paragraph, span, until
+from pinn_operator.api.names import FINALIZER
+from pinn_operator.plugin.standing import Gate, Standing, head_of, seen
+from pinn_operator.plugin.words import moment, paragraph, since, span, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ PROMOTE: Final = "kubectl pinn promote {name} -n {namespace}"
 ABORT: Final = "kubectl pinn abort {name} -n {namespace}"
 UNDO: Final = "kubectl pinn undo {name} -n {namespace}"
 PODS: Final = "kubectl -n {namespace} get pods -l pinn.dev/deployment={name} -L pinn.dev/revision"
+OPERATOR_LOGS: Final = "kubectl -n pinn-system logs -l app.kubernetes.io/part-of=pinn-operator --tail=50"
 GPU_OR_CPU: Final = "or let CPUs stand in: spec.gpu.policy: Prefer"
 LOGS: Final = "kubectl -n {namespace} logs -l pinn.dev/deployment={name} -c server --tail=50"
 
@@ -102,10 +104,7 @@ REASONS: Final[Mapping[str, Remedy]] = {
     "Deleting": Remedy("the children are being removed"),
     "NoStatus": Remedy(
         "the operator has written nothing about it: does it run, and does it look after this namespace?",
-        (
-            "kubectl -n pinn-system get pods,lease",
-            "kubectl -n pinn-system logs -l app.kubernetes.io/name=pinn-operator --tail=50",
-        ),
+        ("kubectl -n pinn-system get pods,lease", OPERATOR_LOGS),
     ),
 }  # fmt: skip
 """By the reason of a condition."""
@@ -133,7 +132,7 @@ VERDICTS: Final[Mapping[str, Remedy]] = {
         "the metrics cannot be read; the weight stays until they can",
         (
             "a network policy between the operator and port 8081 of the servers? a Prometheus that does not answer?",
-            "kubectl -n pinn-system logs -l app.kubernetes.io/name=pinn-operator --tail=50",
+            OPERATOR_LOGS,
         ),
     ),
     "Frozen": Remedy(
@@ -157,25 +156,49 @@ BY_TIME: Final = Remedy("it is judged over time, not by events: nothing but wait
 
 
 def explained(found: Standing, now: datetime, operators: int | None = None) -> tuple[Finding, ...]:
-    """What there is to say, the most pressing first. `operators` is how many of its pods are ready; None: nobody may look."""
-    findings = (*_operator(found, operators), *_conditions(found), *_step(found, now), *_gates(found, now))
+    """What there is to say, the most pressing first. `operators` is how many of its pods are ready; None: nobody knows."""
+    findings = (
+        *_operator(found, operators),
+        *_deletion(found, now, operators),
+        *_conditions(found),
+        *_step(found, now),
+        *_gates(found, now),
+    )
     return tuple(sorted(findings, key=lambda finding: not finding.needs))
 
 
 def _operator(found: Standing, operators: int | None) -> Iterator[Finding]:
+    do = tuple(_filled(line, found) for line in REASONS["NoStatus"].do)
     if operators == 0:
-        do = tuple(_filled(line, found) for line in REASONS["NoStatus"].do)
         means = "nothing moves and nothing is healed; what serves goes on serving"
         yield Finding("the operator does not run", "none of its pods is ready", means, do, True)
+    elif found.outdated and found.unseen:
+        yield Finding("the operator has not looked at this spec yet", "", REASONS["NoStatus"].means, do, True)
     elif found.outdated:
         why = f"the spec is at generation {found.generation}, the status speaks of {found.seen}"
-        do = tuple(_filled(line, found) for line in REASONS["NoStatus"].do)
-        yield Finding("the operator has not looked at this spec yet", why, "", do, found.seen == 0)
+        yield Finding("the operator has not looked at this spec yet", why, "", do, False)
+
+
+def _deletion(found: Standing, now: datetime, operators: int | None) -> Iterator[Finding]:
+    """What still holds an object that is being deleted. The operator's own finalizer takes nobody, if it runs."""
+    at = moment(found.deleting)
+    if at is None:
+        return
+    others, means = [one for one in found.finalizers if one != FINALIZER], []
+    do: tuple[str, ...] = ()
+    if FINALIZER in found.finalizers:
+        runs = ", but it does not run" if operators == 0 else ""
+        means.append(f"the operator removes the children, then takes {FINALIZER} off{runs}")
+        do = REASONS["NoStatus"].do if operators is None else ()
+    if others:
+        means.append(f"{', '.join(others)}: whoever set it has to take it off")
+    why = f"{since(at, now)}; what still holds it: {', '.join(found.finalizers) or 'nothing'}"
+    yield Finding("it is being deleted", why, "; ".join(means), do, bool(others))
 
 
 def _conditions(found: Standing) -> Iterator[Finding]:
     """Ready where it is not, and what holds the rollout; a reason that two conditions share is told once."""
-    told = set()
+    told = {"Deleting"} if found.deleting else set()
     if not found.conditions and not found.outdated:
         yield _finding("not Ready: NoStatus", "", REASONS["NoStatus"], found)
     for name, wrong in TROUBLE.items():
@@ -235,9 +258,10 @@ def _filled(line: str, found: Standing) -> str:
     return line
 
 
-def page(found: Standing, findings: tuple[Finding, ...]) -> str:
+def page(found: Standing, findings: tuple[Finding, ...], now: datetime) -> str:
     """The findings for a terminal."""
-    parts = [f"{found.namespace}/{found.name}: {'Ready' if found.ready else 'not Ready'}"]
+    state = head_of(found, now) if found.deleting else "Ready" if found.ready else "not Ready"
+    parts = [f"{found.namespace}/{found.name}: {state}"]
     if not findings:
         parts.append(paragraph(found.says, "  "))
         parts.append("  Nothing is waited for.")

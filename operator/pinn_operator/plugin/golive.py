@@ -39,13 +39,13 @@ def checks(
     obj: Mapping[str, Any],
     *,
     certificates: Sequence[tuple[str, bool, str]],
-    last: Mapping[str, Any] | None,
+    last: Mapping[str, Any] | Trouble | None,
     budgets: Iterable[Mapping[str, Any]],
     operators: int | None,
     tests: Tests | None,
 ) -> tuple[Check, ...]:
-    """All of them. `certificates` are (name, genuine, complaint); `last` is that of the last promotion; `operators` the ready
-    pods of the operator, None where nobody may look."""
+    """All of them. `certificates` are (name, genuine, complaint); `last` is that of the last promotion, or why it cannot be read;
+    `operators` the ready pods of the operator, None where they are not known."""
     return (
         _ready(found),
         _settled(found),
@@ -61,6 +61,8 @@ def checks(
 
 
 def _ready(found: Standing) -> Check:
+    if found.deleting:
+        return Check("Ready", False, f"it is being deleted, since {found.deleting}")
     if found.outdated:
         return Check("Ready", False, f"the operator has not looked at generation {found.generation} of the spec yet")
     condition = found.conditions.get("Ready")
@@ -124,8 +126,10 @@ def _limits(sla: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"rollback.{name}", OFF if OFF in rule.values() else rule
 
 
-def _levels(last: Mapping[str, Any] | None) -> Check:
+def _levels(last: Mapping[str, Any] | Trouble | None) -> Check:
     name = "Service levels were met in full"
+    if isinstance(last, Trouble):
+        return Check(name, False, f"what the last promotion was judged by is not known: {last}")
     if last is None:
         return Check(
             name,
@@ -168,7 +172,8 @@ def _certificates(certificates: Sequence[tuple[str, bool, str]]) -> Check:
 
 def _operator(ready: int | None) -> Check:
     if ready is None:
-        return Check("Two operators", False, "you may not look at the operator's pods; ask somebody who may")
+        said = "its pods are not known: you may not look at them, or it runs out of this cluster; ask who runs it"
+        return Check("Two operators", False, said)
     return Check("Two operators", ready >= 2, f"{ready} ready; one leads, one stands by")
 
 

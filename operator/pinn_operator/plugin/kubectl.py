@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from pinn_operator.api.names import GROUP, KIND, PLURAL, VERSION
+from pinn_operator.api.names import GROUP, KIND, LABEL_OBJECT, PLURAL, VERSION
 
 Object = dict[str, Any]
 
 CALL_SECONDS: Final = 30
 PAGE: Final = 500
 FIELD_MANAGER: Final = "kubectl-pinn"
+OPERATOR_PODS: Final = f"app.kubernetes.io/part-of=pinn-operator,!{LABEL_OBJECT}"
+"""The operator's own pods, whatever Helm's nameOverride calls them; those of servers belong to an object."""
 SERVICE_ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 NO_CLUSTER: Final = ("connection to the server", "was refused", "no such host", "i/o timeout", "Unable to connect")
@@ -70,6 +73,16 @@ class Kubectl:
             found = SERVICE_ACCOUNT_NAMESPACE.read_text().strip() if SERVICE_ACCOUNT_NAMESPACE.is_file() else ""
         return found or "default"
 
+    @property
+    def where(self) -> str:
+        """The options that lead to this namespace again, for a command that a person is to type."""
+        options = (
+            "-n",
+            self.namespace,
+            *(part for name, value in self._options() if value for part in (f"--{name}", value)),
+        )
+        return shlex.join(options)
+
     # --- PinnDeployments ---
 
     def pinns(self, namespace: str | None) -> list[Object]:
@@ -102,10 +115,14 @@ class Kubectl:
         return dict(json.loads(said))
 
     def _no_such(self, name: str) -> str:
-        here = sorted(one["metadata"]["name"] for one in self.pinns(self.namespace))
+        said = f'there is no {KIND} "{name}" in namespace {self.namespace}'
+        try:
+            here = sorted(one["metadata"]["name"] for one in self.pinns(self.namespace))
+        except Trouble:  # who may get one may not be allowed to list them
+            return f"{said}; which there are cannot be listed: look at the name, or name another namespace with -n"
         if here:
-            return f'there is no {KIND} "{name}" in namespace {self.namespace}; there are: {", ".join(here[:20])}'
-        return f'there is no {KIND} "{name}" in namespace {self.namespace}, nor any other; {self._elsewhere()}'
+            return f"{said}; there are: {', '.join(here[:20])}"
+        return f"{said}, nor any other; {self._elsewhere()}"
 
     def _elsewhere(self) -> str:
         try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from pinn_operator.plugin.kubectl import Kubectl, Trouble
+from pinn_operator.plugin.kubectl import OPERATOR_PODS, Kubectl, Trouble
 from pinn_operator.plugin.options import ONE_OR_THE_ONLY, OUTPUT, Output, console, names, on_a_cluster, print_data
 
 
@@ -31,6 +32,8 @@ def status(kubectl: Kubectl, name: str | None, everywhere: bool, watch: bool, ou
 
     if name and everywhere:
         raise Trouble("NAME and -A exclude each other: a name is of one namespace; use -n", code=2)
+    if watch and output != "text":
+        raise Trouble(f"--watch shows text; for a program: kubectl get pinn --watch --output {output}", code=2)
 
     def read() -> list[Any]:
         if name:
@@ -73,14 +76,7 @@ def _watch(read: Callable[[], list[Any]]) -> None:
 
     screen = console()
     if not screen.is_terminal:
-        before: list[Any] = []
-        while True:
-            found = read()
-            if found != before:
-                _show(found)
-                sys.stdout.flush()
-            before = found
-            time.sleep(1)
+        _print_changes(read)
     shown: Any = Together(*_parts(read()))  # what is wrong at once is no passing trouble
     with Live(console=screen, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
@@ -90,6 +86,24 @@ def _watch(read: Callable[[], list[Any]]) -> None:
                 shown = Together(*_parts(read()))
             except Trouble as trouble:  # a cluster may be away for a moment
                 shown = Text(str(trouble))
+
+
+def _print_changes(read: Callable[[], list[Any]]) -> NoReturn:
+    found, said = read(), ""
+    _show(found)
+    while True:
+        sys.stdout.flush()
+        time.sleep(1)
+        before = found
+        try:
+            found, trouble = read(), ""
+        except Trouble as passing:  # as on a terminal
+            trouble = str(passing)
+        if trouble and trouble != said:
+            click.echo(trouble, err=True)
+        said = trouble
+        if found != before:
+            _show(found)
 
 
 @click.command()
@@ -122,14 +136,16 @@ def page_of(obj: Any, findings: Any) -> str:
     from pinn_operator.plugin.explain import page
     from pinn_operator.plugin.standing import standing_of
 
-    return page(standing_of(obj), findings)
+    return page(standing_of(obj), findings, datetime.now(UTC))
 
 
 def _operators(kubectl: Kubectl) -> int | None:
-    """Ready pods of the operator; None where nobody may look at them."""
+    """Ready pods of the operator; None where nobody may look at them, or there are none: it may run out of the cluster."""
     try:
-        pods = kubectl.all_of("/api/v1/pods", labelSelector="app.kubernetes.io/name=pinn-operator")
+        pods = kubectl.all_of("/api/v1/pods", labelSelector=OPERATOR_PODS)
     except Trouble:
+        return None
+    if not pods:
         return None
     conditions = [one for pod in pods for one in pod.get("status", {}).get("conditions", ())]
     return len([one for one in conditions if (one["type"], one["status"]) == ("Ready", "True")])
@@ -196,7 +212,7 @@ def report(
         for file in reports.export(one, folder, made_again=again):
             click.echo(file)
     elif as_json:
-        click.echo(one.data[reports.CERTIFICATE])
+        click.echo(one.text(reports.CERTIFICATE))
     elif markdown or again or not verify:
         click.echo(one.page(made_again=again), nl=False)
     if verify:
@@ -222,6 +238,7 @@ def cost(kubectl: Kubectl, name: str | None, price: float, window: str, output: 
     from dataclasses import asdict
 
     from pinn_operator.api.units import seconds
+    from pinn_operator.plugin import reports
     from pinn_operator.plugin.cost import cost_of, page
     from pinn_operator.plugin.standing import standing_of
 
@@ -229,25 +246,14 @@ def cost(kubectl: Kubectl, name: str | None, price: float, window: str, output: 
         hours = seconds(window) / 3600
     except ValueError as error:
         raise Trouble(f"--window: {error}", code=2) from None
+    if not math.isfinite(price):
+        raise Trouble(f"--price: {price} is no price; write e.g. 0.34", code=2)
     found = standing_of(kubectl.pinn(name))
-    estimate = cost_of(found, price, hours, _last_promotion(kubectl, found))
+    estimate = cost_of(found, price, hours, reports.last_promotion(kubectl, found))
     if output != "text":
         print_data(asdict(estimate), output)
         return
     click.echo(page(estimate, f"{found.namespace}/{found.name}", window))
-
-
-def _last_promotion(kubectl: Kubectl, found: Any) -> Any:
-    """The certificate of the last rollout that was promoted; None where there is none."""
-    from pinn_operator.plugin import reports
-
-    promoted = [one for one in found.history if one.outcome == "Promoted" and one.report]
-    if not promoted:
-        return None
-    try:
-        return reports.read(kubectl, found.namespace, promoted[-1]).document
-    except (Trouble, KeyError, ValueError):
-        return None
 
 
 @click.command()
@@ -282,7 +288,7 @@ def golive(kubectl: Kubectl, name: str | None, tests: Path | None, output: Outpu
         found,
         obj,
         certificates=certificates,
-        last=_last_promotion(kubectl, found),
+        last=reports.last_promotion(kubectl, found),
         budgets=kubectl.all_of(f"/apis/policy/v1/namespaces/{found.namespace}/poddisruptionbudgets"),
         operators=_operators(kubectl),
         tests=counted,

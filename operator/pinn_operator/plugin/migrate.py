@@ -27,8 +27,8 @@ NAMED_PORT: Final = "http"
 """The port of a server's container."""
 
 
-def complaint_about(service: Mapping[str, Any]) -> str | None:
-    """Why a Service cannot be taken over, with what to do; None when it can."""
+def complaint_about(service: Mapping[str, Any], where: str) -> str | None:
+    """Why a Service cannot be taken over, with what to do; None when it can. `where`: the options that lead to its namespace."""
     spec, metadata = service["spec"], service["metadata"]
     name = metadata["name"]
     if len(name) > MAX_NAME:
@@ -36,7 +36,7 @@ def complaint_about(service: Mapping[str, Any]) -> str | None:
             f"Service/{name}: a PinnDeployment takes the Service's name, which may have {MAX_NAME} characters at most"
         )
     if BEFORE in metadata.get("annotations", {}):
-        return f"Service/{name} was taken over already; kubectl pinn migrate {name} --undo gives it back"
+        return f"Service/{name} was taken over already; kubectl pinn migrate {name} {where} --undo gives it back"
     if owner := controller_of(service):
         return f"Service/{name} belongs to {owner['kind']}/{owner['name']}, which would put it back; release it there first"
     if not spec.get("selector"):
@@ -53,16 +53,26 @@ def complaint_about(service: Mapping[str, Any]) -> str | None:
     return None
 
 
-def complaint_about_other(name: str, found: Mapping[str, Any], wanted: Mapping[str, Any], namespace: str) -> str | None:
-    """Why an object that is there already must not take the Service over, with what to do; None when it asks for what is wanted.
-    Both are the contents of revisions."""
+def complaint_about_other(
+    name: str, found: Mapping[str, Any], wanted: Mapping[str, Any], where: str, *, is_turned: bool
+) -> str | None:
+    """Why an object that is there already must not take the Service over, or is not what it was taken over for, with what to do;
+    None when it asks for what is wanted. Both are the contents of revisions."""
     if name_of(found) == name_of(wanted):
         return None
     parts = ", ".join(f"spec.{part}" for part in sorted(SECTIONS) if found.get(part) != wanted.get(part))
-    return (
+    said = (
         f"PinnDeployment/{name} is there already with {_called(found)}, and {_called(wanted)} is asked for: they differ in "
-        f"{parts}. Ask for what is there, or remove it and run this again; callers of Service/{name} are where "
-        f"they were and stay there: kubectl delete pinn {name} -n {namespace}"
+        f"{parts}. "
+    )
+    if is_turned:
+        return (
+            f"{said}Service/{name} was taken over already: say in the object what is to serve, and it is rolled out; or give the "
+            f"Service back: kubectl pinn migrate {name} {where} --undo"
+        )
+    return (
+        f"{said}Ask for what is there, or remove it and run this again; callers of Service/{name} are where "
+        f"they were and stay there: kubectl delete pinn {name} {where}"
     )
 
 

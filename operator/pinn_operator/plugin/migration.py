@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from pinn_operator.api.names import GROUP, KIND, LABEL_OBJECT, LABEL_REVISION, PLURAL, VERSION
+from pinn_operator.api.ownership import controller_of
 from pinn_operator.plugin.kubectl import FIELD_MANAGER, Kubectl, NotFound, Object, Trouble
 from pinn_operator.plugin.migrate import BEFORE, complaint_about, complaint_about_other, given_back, manifest, turned
+from pinn_operator.plugin.requests import living
 from pinn_operator.plugin.standing import standing_of
 from pinn_operator.plugin.wanted import content_wanted, revision_wanted
 
@@ -32,14 +34,20 @@ class Migration:
         """Take the Service over. Raises Trouble, and leaves callers where they are, when the new servers do not become ready, or
         an object is there that asks for another revision."""
         service = self._service()
-        if complaint := complaint_about(service):
+        if self._is_turned(service):
+            self._found(given or manifest(self.name, model, 1), is_turned=True)
+        else:
+            self._take_over(service, model, given)
+        self._until("the object is Ready", self._is_ready, self._remedy_after())
+
+    def _take_over(self, service: Object, model: Mapping[str, str], given: Object | None) -> None:
+        if complaint := complaint_about(service, self.kubectl.where):
             raise Trouble(complaint)
         obj = self._made(given or manifest(self.name, model, max(1, self._behind(service))))
         revision = revision_wanted(obj)
         self._until("the new servers are ready", lambda: self._serves(obj, revision), self._remedy_before())
         self._replace(turned(self._service(), obj, revision))
         self.tell(f"Service/{self.name} leads to revision {revision}")
-        self._until("the object is Ready", self._is_ready, self._remedy_after())
 
     def undo(self) -> None:
         """Give the Service back to the servers it had, then remove the object."""
@@ -74,6 +82,16 @@ class Migration:
                 f"there is no Service {self.name} in namespace {self.kubectl.namespace}; there are: {names}"
             ) from None
 
+    def _is_turned(self, service: Object) -> bool:
+        """Whether a run before this one gave it to the object that is there, and was cut off while that was not Ready yet."""
+        controller = controller_of(service)
+        if controller is None or BEFORE not in service["metadata"].get("annotations", {}):
+            return False
+        try:
+            return bool(controller["uid"] == self.kubectl.pinn(self.name)["metadata"]["uid"])
+        except NotFound:
+            return False
+
     def _behind(self, service: Object) -> int:
         return self._count(service["spec"]["selector"])
 
@@ -104,7 +122,7 @@ class Migration:
     def _made(self, wanted: Object) -> Object:
         """The object, made now or by a run before this one, which may have been asked for another revision."""
         try:
-            return self._found(wanted)
+            return self._found(wanted, is_turned=False)
         except NotFound:
             pass
         body = json.dumps({**wanted, "metadata": {**wanted["metadata"], "namespace": self.kubectl.namespace}})
@@ -112,11 +130,11 @@ class Migration:
         self.tell(f"PinnDeployment/{self.name} is made; its servers come up beside those that serve")
         return dict(json.loads(made))
 
-    def _found(self, wanted: Object) -> Object:
+    def _found(self, wanted: Object, *, is_turned: bool) -> Object:
         """The object that is there. Trouble where it asks for another revision than is wanted."""
-        found = self.kubectl.pinn(self.name)
+        found = living(self.kubectl, self.name)
         contents = content_wanted(found), content_wanted(wanted)
-        if complaint := complaint_about_other(self.name, *contents, self.kubectl.namespace):
+        if complaint := complaint_about_other(self.name, *contents, self.kubectl.where, is_turned=is_turned):
             raise Trouble(complaint)
         self.tell(f"PinnDeployment/{self.name} is there already")
         return found
@@ -137,13 +155,13 @@ class Migration:
             time.sleep(LOOK_SECONDS)
 
     def _remedy_before(self) -> str:
-        it = f"{self.name} -n {self.kubectl.namespace}"
+        it = f"{self.name} {self.kubectl.where}"
         how = f"then run this again, or give up: kubectl delete pinn {it}"
         return f"Callers are where they were. Why: kubectl pinn explain {it}; {how}"
 
     def _remedy_after(self) -> str:
         """The Service has the object as its owner by now, so what was the remedy before would take it away from callers."""
-        it = f"{self.name} -n {self.kubectl.namespace}"
+        it = f"{self.name} {self.kubectl.where}"
         return (
             f"Callers are with the new servers since Service/{self.name} was turned. Why: kubectl pinn explain {it}. "
             f"Back to the old servers, which have to be ready: kubectl pinn migrate {it} --undo. "

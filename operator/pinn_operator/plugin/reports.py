@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 from pinn_operator.plugin.kubectl import Kubectl, NotFound, Trouble
 from pinn_operator.plugin.standing import Ended, Standing
 
-CERTIFICATE, PAGE = "certificate.json", "report.md"
+CERTIFICATE, PAGE, HASH = "certificate.json", "report.md", "sha256"
 LATEST: Final = "latest"
 
 
@@ -24,12 +24,22 @@ class Report:
 
     @property
     def data(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads(self.raw).get("data", {})
+        found: dict[str, str] = json.loads(self.raw).get("data") or {}
         return found
+
+    def text(self, key: str) -> str:
+        """What is kept under a key. Trouble where nothing is."""
+        if key not in self.data:
+            raise damaged(self.ended)
+        return self.data[key]
 
     @property
     def document(self) -> dict[str, Any]:
-        return dict(json.loads(self.data[CERTIFICATE]))
+        """The certificate. Trouble where it is no JSON object."""
+        try:
+            return dict(json.loads(self.text(CERTIFICATE)))
+        except (RecursionError, TypeError, ValueError):
+            raise damaged(self.ended) from None
 
     def page(self, *, made_again: bool = False) -> str:
         """As it is kept, or, there being none or on demand, as the certificate makes it: what is kept has no hash of its own."""
@@ -39,8 +49,14 @@ class Report:
 
         try:
             return page_of(self.document)
-        except (KeyError, TypeError, ValueError) as error:
+        except ValueError as error:
             return f"{error}; --json prints it\n"
+
+
+def damaged(one: Ended) -> Trouble:
+    """A report that is not as this release writes it."""
+    how = f"kubectl pinn report NAME {one.revision} --verify"
+    return Trouble(f"the report {one.report} is damaged or of another release; what is wrong with it: {how}")
 
 
 def ended(found: Standing, which: str) -> Ended:
@@ -51,9 +67,27 @@ def ended(found: Standing, which: str) -> Ended:
     if not chosen:
         there = ", ".join(f"{one.revision} ({one.version}, {one.outcome})" for one in found.history)
         raise Trouble(f'the history has no rollout "{which}"; there are: {there}', code=2)
-    if not chosen[-1].report:
-        raise Trouble(f"the report of {chosen[-1].revision} was refused when it was to be written; see the events")
-    return chosen[-1]
+    return _written(chosen[-1])
+
+
+def _written(one: Ended) -> Ended:
+    if not one.report:
+        raise Trouble(f"the report of {one.revision} was refused when it was to be written; see the events")
+    return one
+
+
+def last_promotion(kubectl: Kubectl, found: Standing) -> Mapping[str, Any] | Trouble | None:
+    """The certificate of the last rollout that was promoted, or why it cannot be read; None where none was promoted."""
+    from pinn_operator.verify import is_of_the_form
+
+    promoted = [one for one in found.history if one.outcome == "Promoted"]
+    if not promoted:
+        return None
+    try:
+        document = read(kubectl, found.namespace, _written(promoted[-1])).document
+    except Trouble as trouble:
+        return trouble
+    return document if is_of_the_form(document) else damaged(promoted[-1])
 
 
 def read(kubectl: Kubectl, namespace: str, one: Ended) -> Report:
@@ -77,7 +111,7 @@ def is_compared(report: Report) -> bool:
 
     try:
         return is_of_this_release(report.document)
-    except (KeyError, TypeError, ValueError):
+    except Trouble:
         return True
 
 
@@ -85,9 +119,9 @@ def export(report: Report, folder: Path, *, made_again: bool = False) -> list[Pa
     """Three files: the certificate, the page, and its hash as `sha256sum --check` reads it."""
     name = report.ended.report
     texts = {
-        f"{name}.json": report.data[CERTIFICATE],
+        f"{name}.json": report.text(CERTIFICATE),
         f"{name}.md": report.page(made_again=made_again),
-        f"{name}.sha256": f"{report.data['sha256']}  {name}.json\n",
+        f"{name}.sha256": f"{report.text(HASH)}  {name}.json\n",
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

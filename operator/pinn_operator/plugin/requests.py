@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from pinn_operator.api.names import ANNOTATION_ABORT, ANNOTATION_PROMOTE, ANNOTATION_RETRY
 from pinn_operator.plugin.kubectl import Kubectl, Object, Trouble
-from pinn_operator.plugin.standing import kept_by, standing_of
+from pinn_operator.plugin.standing import Standing, kept_by, standing_of
 
 Verb = Literal["promote", "abort", "retry"]
 
@@ -17,7 +17,22 @@ ANNOTATIONS: Final[dict[Verb, str]] = {
     "abort": ANNOTATION_ABORT,
     "retry": ANNOTATION_RETRY,
 }
+COMES_TO: Final[Mapping[str, tuple[Verb, str]]] = {
+    "Promoted": ("promote", "it was promoted"),
+    "RolledBack": ("abort", "all traffic goes to stable"),
+    "Superseded": ("abort", "it was given up for another spec"),
+}
+"""By the outcome of a rollout: the request of which it is what was asked for, and a sentence."""
 LOOK_SECONDS: Final = 0.5
+
+
+def living(kubectl: Kubectl, name: str) -> Object:
+    """The object, to write to it. Trouble where it is being deleted: nobody acts upon what is said to it then."""
+    obj = kubectl.pinn(name)
+    if since := obj["metadata"].get("deletionTimestamp"):
+        why = f"nothing that is said to it counts any more; what holds it: kubectl pinn explain {name} {kubectl.where}"
+        raise Trouble(f"{kubectl.namespace}/{name} is being deleted, since {since}: {why}")
+    return obj
 
 
 def revision_for(verb: Verb, obj: Object) -> str:
@@ -48,24 +63,46 @@ def ask(kubectl: Kubectl, verb: Verb, obj: Object, revision: str) -> str:
     return value
 
 
-def heard(kubectl: Kubectl, verb: Verb, value: str, name: str, limit: float, tell: Callable[[str], None]) -> Object:
-    """The object once the operator has acted upon the request; meanwhile its sentences are told."""
-    end = time.monotonic() + limit
-    said = ""
+def heard(kubectl: Kubectl, verb: Verb, value: str, before: Object, limit: float, tell: Callable[[str], None]) -> str:
+    """What came of a request, once the operator has acted upon it; meanwhile its sentences are told. `before` is the object as it
+    was when it was asked. Trouble where nothing came of it in time, or the rollout ended first and otherwise."""
+    name, end, said = before["metadata"]["name"], time.monotonic() + limit, ""
     while True:
-        obj = kubectl.pinn(name)
+        obj = living(kubectl, name)
+        now = standing_of(obj)
         if obj.get("status", {}).get("lastHandled", {}).get(verb) == value:
-            return obj
-        now = standing_of(obj).says
-        if now != said:
-            tell(f"waiting: {now}")
-        said = now
+            return f"done: {now.says}"
+        if verb != "retry" and (ending := _ending(verb, value.partition("@")[0], standing_of(before), now)):
+            return _told(verb, ending, now)
+        if now.says != said:
+            tell(f"waiting: {now.says}")
+        said = now.says
         if time.monotonic() >= end:
             raise Trouble(
                 f"not acted upon within {limit:.0f} s; the request stays and is carried out as soon as it can be. "
-                f"Why: kubectl pinn explain {name} -n {obj['metadata']['namespace']}"
+                f"Why: kubectl pinn explain {name} {kubectl.where}"
             )
         time.sleep(LOOK_SECONDS)
+
+
+def _ending(verb: Verb, revision: str, before: Standing, now: Standing) -> str | None:
+    """How the rollout of a revision has ended; None while it is on its way. One that is being sent back has ended for who
+    wants to promote it."""
+    ended = [one.outcome for one in now.history if one.revision == revision and one not in before.history]
+    if ended:
+        return ended[0]
+    if now.canary and now.canary.revision == revision:
+        going = now.conditions.get("Progressing")
+        return "RolledBack" if verb == "promote" and going and going.reason == "RollingBack" else None
+    return "ended in a way that the history does not tell"
+
+
+def _told(verb: Verb, ending: str, now: Standing) -> str:
+    wish, how = COMES_TO.get(ending, (None, f"it {ending}"))
+    said = f"the rollout ended before the request to {verb} was seen: {how}. {now.says}"
+    if wish != verb:
+        raise Trouble(said)
+    return said
 
 
 def hold(kubectl: Kubectl, obj: Object, paused: bool) -> Object:

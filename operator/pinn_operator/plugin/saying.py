@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pinn_operator.plugin.kubectl import Kubectl, Trouble
 from pinn_operator.plugin.looking import records_of
@@ -43,21 +44,20 @@ def retry(kubectl: Kubectl, name: str, timeout: float) -> None:
 
 
 def _request(verb: Any, name: str, kubectl: Kubectl, timeout: float) -> None:
-    from pinn_operator.plugin.requests import ask, heard, revision_for
-    from pinn_operator.plugin.standing import standing_of
+    from pinn_operator.plugin.requests import ask, heard, living, revision_for
 
-    obj = kubectl.pinn(name)
+    obj = living(kubectl, name)
     revision = revision_for(verb, obj)
     value = ask(kubectl, verb, obj, revision)
     click.echo(f"asked to {verb} revision {revision}")
     if not timeout:
         return
     try:
-        done = heard(kubectl, verb, value, name, timeout, click.echo)
+        came_of_it = heard(kubectl, verb, value, obj, timeout, click.echo)
     except KeyboardInterrupt:
         click.echo("\nno longer waiting; the request stays and is carried out as soon as it can be", err=True)
         click.get_current_context().exit(130)
-    click.echo(f"done: {standing_of(done).says}")
+    click.echo(came_of_it)
 
 
 @click.command()
@@ -80,9 +80,9 @@ def resume(kubectl: Kubectl, name: str) -> None:
 
 
 def _hold(name: str, kubectl: Kubectl, paused: bool) -> None:
-    from pinn_operator.plugin.requests import hold, warning_about
+    from pinn_operator.plugin.requests import hold, living, warning_about
 
-    obj = kubectl.pinn(name)
+    obj = living(kubectl, name)
     where = f"{obj['metadata']['namespace']}/{name}"
     if bool(obj["spec"].get("rollout", {}).get("paused")) is paused:
         click.echo(f"{where} is {'paused' if paused else 'not paused'} already")
@@ -104,11 +104,11 @@ def undo(kubectl: Kubectl, name: str, to: str | None, yes: bool) -> None:
     It is rolled out like any change, or ends the rollout that is under way. Shows the difference and asks.
     What rolls nothing out (replicas, rollout, sla, traffic, metrics) stays as it is.
     """
-    from pinn_operator.plugin.requests import warning_about
+    from pinn_operator.plugin.requests import living, warning_about
     from pinn_operator.plugin.undo import records
     from pinn_operator.plugin.undo import undo as undo_of
 
-    obj = kubectl.pinn(name)
+    obj = living(kubectl, name)
     plan = undo_of(obj, records(records_of(kubectl, obj)), to)
     click.echo(f"back to revision {plan.to.name}, version {plan.to.version}: {plan.why}\n\n{plan.diff}\n")
     if warning := warning_about(obj):
@@ -116,7 +116,7 @@ def undo(kubectl: Kubectl, name: str, to: str | None, yes: bool) -> None:
     if not yes:
         _ask("write this spec?", "--yes")
     kubectl.patch(obj, plan.patch)
-    click.echo(f"written; look on with: kubectl pinn status {name} -n {obj['metadata']['namespace']} --watch")
+    click.echo(f"written; look on with: kubectl pinn status {name} {kubectl.where} --watch")
 
 
 @click.command()
@@ -166,6 +166,8 @@ def migrate(
     if back:
         moving.undo()
         return
+    if file and (beside := [f"--{one}" for one in ("model", "version", "uri", "digest") if _is_said(one)]):
+        raise Trouble(f"-f and {', '.join(beside)} exclude each other: {file} says which model is to answer", code=2)
     manifest = given(file, service, kubectl.namespace) if file else None
     if manifest is None and not (model and version):
         raise Trouble(
@@ -173,9 +175,13 @@ def migrate(
         )
     named = {"name": model, "version": version, "uri": uri, "digest": digest}
     moving.run({key: value for key, value in named.items() if value}, manifest)
-    click.echo(
-        f"done; when you are content, scale the old Deployment to 0. Back: kubectl pinn migrate {service} --undo"
-    )
+    back_again = f"kubectl pinn migrate {service} {kubectl.where} --undo"
+    click.echo(f"done; when you are content, scale the old Deployment to 0. Back: {back_again}")
+
+
+def _is_said(option: str) -> bool:
+    """On the command line, and not by default."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
 
 
 def _ask(question: str, otherwise: str) -> None:

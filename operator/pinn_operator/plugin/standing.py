@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from pinn_operator.plugin.words import share_of
+from pinn_operator.plugin.words import moment, share_of, since
 
 Object = Mapping[str, Any]
 
@@ -73,10 +74,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """All of it. Times are as Kubernetes writes them. `says` is the operator's own sentence about what is waited for."""
+    """All of it. Times are as Kubernetes writes them. `says` is the operator's own sentence about what is waited for; `seen` the
+    generation that the status speaks of, 0 or less as long as no operator has looked; `deleting` since when it is being deleted,
+    and `finalizers` what holds it then."""
 
     namespace: str
     name: str
+    deleting: str
+    finalizers: tuple[str, ...]
     generation: int
     seen: int
     replicas: int
@@ -108,6 +113,11 @@ class Standing:
         """Whether the status speaks of an earlier spec."""
         return self.seen < self.generation
 
+    @property
+    def unseen(self) -> bool:
+        """Whether no operator has looked at it at all."""
+        return self.seen <= 0
+
 
 def standing_of(obj: Object) -> Standing:
     """How it stands. A status that is missing, or of another release, leaves gaps and is no error."""
@@ -115,16 +125,19 @@ def standing_of(obj: Object) -> Standing:
     conditions = {one["type"]: _condition(one) for one in status.get("conditions", ())}
     ready = conditions.get("Ready")
     rollout = status.get("rollout", {})
+    deleting = metadata.get("deletionTimestamp", "")
     return Standing(
         namespace=metadata.get("namespace", ""),
         name=metadata["name"],
+        deleting=deleting,
+        finalizers=tuple(metadata.get("finalizers", ())),
         generation=metadata.get("generation", 0),
         seen=status.get("observedGeneration", 0),
         replicas=spec.get("replicas", 1),
         autoscaled="autoscaling" in spec,
         paused=bool(spec.get("rollout", {}).get("paused")),
-        ready=ready is not None and ready.holds,
-        reason=ready.reason if ready else "NoStatus",
+        ready=ready is not None and ready.holds and not deleting,
+        reason="Deleting" if deleting else ready.reason if ready else "NoStatus",
         says=_says(conditions),
         arms=tuple(_arms(status)),
         step=rollout.get("step", ""),
@@ -136,6 +149,13 @@ def standing_of(obj: Object) -> Standing:
         history=tuple(_ended(one) for one in status.get("history", ())),
         conditions=conditions,
     )
+
+
+def head_of(found: Standing, now: datetime) -> str:
+    """Its state in a few words."""
+    if at := moment(found.deleting):
+        return f"being deleted {since(at, now)}"
+    return "Ready" if found.ready else f"not Ready: {found.reason}"
 
 
 def _condition(found: Object) -> Condition:

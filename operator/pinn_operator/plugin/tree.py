@@ -9,7 +9,7 @@ from typing import Final
 from rich.text import Text
 from rich.tree import Tree
 
-from pinn_operator.plugin.standing import Arm, Ended, Gate, Standing, seen
+from pinn_operator.plugin.standing import Arm, Ended, Gate, Standing, head_of, seen
 from pinn_operator.plugin.words import BAR, FULL, bar, clock, moment, since, span, until
 
 COLOURS: Final = {
@@ -29,7 +29,7 @@ HEAD: Final = ("NAMESPACE", "NAME", "READY", "STABLE", "CANARY", "WEIGHT", "STEP
 
 def tree(found: Standing, now: datetime) -> Tree:
     """The object, its revisions, the step with its gates, what is waited for, and how the last rollout ended."""
-    root = Tree(_head(found))
+    root = Tree(_head(found, now))
     widths = _widths([_cells(arm, found) for arm in found.arms])
     for arm in found.arms:
         root.add(Text(_columns(_cells(arm, found), widths)))
@@ -57,8 +57,8 @@ def table(standings: Sequence[Standing]) -> list[Text]:
 # --- Parts of the tree -----------------------------------------------------------------------------------------------
 
 
-def _head(found: Standing) -> Text:
-    state = ("Ready", "green") if found.ready else (f"not Ready: {found.reason}", "red")
+def _head(found: Standing, now: datetime) -> Text:
+    state = (head_of(found, now), "green" if found.ready else "red")
     return Text.assemble((f"{found.namespace}/{found.name}", "bold"), "  ", state)
 
 
@@ -116,7 +116,7 @@ def _bar(gate: Gate) -> str:
 def _waits(found: Standing, now: datetime) -> Text:
     said = found.says
     expected = moment(found.verdict_expected_at)
-    if found.outdated:
+    if found.outdated and not found.unseen:
         said = f"the operator has not looked at this spec yet (generation {found.generation}, it knows {found.seen}); {said}"
     if expected and found.verdict in ("Undecided", "NoTraffic") and expected > now:
         said += f"; a verdict is expected at {until(expected, now)}"
@@ -137,7 +137,8 @@ def _last(ended: Ended, now: datetime) -> Text:
 
 def _row(found: Standing) -> tuple[str, ...]:
     stable, canary = found.stable, found.canary
-    said = found.says if len(found.says) <= LONGEST else f"{found.says[: LONGEST - 1]}…"
+    said = f"being deleted; {found.says}" if found.deleting else found.says
+    said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
     return (
         found.namespace,
         found.name,

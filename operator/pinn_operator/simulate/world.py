@@ -37,11 +37,14 @@ BACK_AFTER: Final = 3.0
 """Seconds until a server that died is back."""
 LONGEST: Final = 30.0
 SOON: Final = 1.0
+MANY: Final = 500
+"""From so many on their number is drawn, and the gaps between them are not counted."""
 
 
 @dataclass
 class Arm:
-    """The servers of one version, taken together; `since` counts the requests of the one that dies."""
+    """The servers of one version, taken together; `since` counts the requests of the one that dies, `made` is whether there is a
+    workload."""
 
     revision: Revision
     counts: dict[str, float] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Arm:
     memory: float = MEMORY
     serving: frozenset[str] = frozenset()
     pods: int = 0
+    made: bool = True
 
 
 @dataclass
@@ -76,6 +80,7 @@ class World:
         self.canary = Arm(Revision(name_of(content), 2, content, "", {}, BEGINS))
         self.stable = Arm(Revision(name_of(before), 1, before, "", {}, BEGINS))
         self.stable.pods, self.canary.pods = self._before()
+        self.canary.made = self.canary.pods > 0  # where servers are asked for they are there at once
         self.traffic: Mapping[str, float] = {self.stable.revision.name: 100}
         self.selected: str | None = self.stable.revision.name
         self.memory: Memory | None = None
@@ -117,10 +122,10 @@ class World:
 
     def _observe(self, moment: Moment) -> Observed:
         arms = {arm.revision.name: arm for arm in (self.stable, self.canary)}
-        workloads = {name: self._workload(arm, moment) for name, arm in arms.items()}
+        workloads = {name: self._workload(arm, moment) for name, arm in arms.items() if arm.made}
         behind = {name: workload.ready for name, workload in workloads.items()}
         split = self.selected is None
-        reached = {name: len(arm.serving) if split else behind[name] for name, arm in arms.items()}
+        reached = {name: len(arm.serving) if split else behind.get(name, 0) for name, arm in arms.items()}
         seen = Observed(
             now=BEGINS + timedelta(seconds=self.at),
             resource=self.resource,
@@ -198,9 +203,9 @@ class World:
         self.memory = plan.memory or self.memory
         before = (self.canary.pods, self.stable.pods)
         for arm in (self.canary, self.stable):
-            arm.pods = next(
-                (_asked(run, arm.pods) for run in plan.run if run.revision.name == arm.revision.name), arm.pods
-            )
+            for run in plan.run:
+                if run.revision.name == arm.revision.name:
+                    arm.pods, arm.made = _asked(run, arm.pods), True
         if plan.traffic is not None:
             self._divide(plan.traffic)
         return before != (self.canary.pods, self.stable.pods)
@@ -300,9 +305,22 @@ def drawn(source: random.Random, events: int, share: float) -> int:
         return events
     if share > 0.5:
         return events - drawn(source, events, 1 - share)
+    if events * share > MANY:
+        return _halved(source, events, share)
     at, found, gap = 0, 0, log(1 - share)
     while True:
         at += floor(log(1.0 - source.random()) / gap) + 1
         if at > events:
             return found
         found += 1
+
+
+def _halved(source: random.Random, events: int, share: float) -> int:
+    """The same for many: each event is a number between 0 and 1, drawn if it is below the share. That in the middle of them in
+    order is drawn first, and on which side of the share it falls settles half of them (Devroye, Non-Uniform Random Variate
+    Generation, chapter X, recursive methods)."""
+    middle = events // 2 + 1
+    at = source.betavariate(middle, events + 1 - middle)
+    if at > share:
+        return drawn(source, middle - 1, share / at)
+    return middle + drawn(source, events - middle, (share - at) / (1 - at))

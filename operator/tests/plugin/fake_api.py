@@ -96,9 +96,9 @@ class FakeApi:
         return 200, self._list(path, query.get("labelSelector", [""])[0])
 
     def _list(self, path: str, selector: str) -> Object:
-        name, _, value = selector.partition("=")
         found = [obj for key, obj in self.objects.items() if _is_in(key, path)]
-        found = [obj for obj in found if not name or obj["metadata"].get("labels", {}).get(name) == value]
+        for part in filter(None, selector.split(",")):
+            found = [obj for obj in found if _is_selected(part, obj["metadata"].get("labels", {}))]
         return {"kind": "SomethingList", "apiVersion": "v1", "metadata": {}, "items": found}
 
     def patch(self, path: str, body: Any) -> tuple[int, Object]:
@@ -128,6 +128,12 @@ def _is_in(key: str, path: str) -> bool:
     folder = key.rpartition("/")[0]
     before, _, rest = folder.partition("/namespaces/")
     return path in (folder, f"{before}/{rest.partition('/')[2]}")
+
+
+def _is_selected(part: str, labels: Object) -> bool:
+    """By one part of a selector: name=value, or !name."""
+    name, _, value = part.partition("=")
+    return name.removeprefix("!") not in labels if name.startswith("!") else labels.get(name) == value
 
 
 def _refusal(code: int, reason: str, message: str) -> Object:

@@ -88,6 +88,12 @@ def stepping(**status: Any) -> Object:
     return pinn("2.0.0", {"conditions": conditions, **sides, "rollout": rollout, **status})
 
 
+def deleted(obj: Object, *finalizers: str) -> Object:
+    """One that is being deleted and not gone: what its status says may be old."""
+    gone = {"deletionTimestamp": "2026-01-02T03:09:05Z", "finalizers": list(finalizers)}
+    return obj | {"metadata": obj["metadata"] | gone}
+
+
 def sent_back(**status: Any) -> Object:
     """2.0.0 was rolled back and the spec still asks for it."""
     one = certified(rolled_back())

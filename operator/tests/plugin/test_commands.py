@@ -13,13 +13,17 @@ from typing import Any
 import pytest
 import yaml
 from pinn_operator.plugin import looking, requests
-from pinn_operator.plugin.diagnose import as_yaml
-from pinn_operator.plugin.kubectl import trouble_of
+from pinn_operator.plugin.diagnose import archive, as_yaml
+from pinn_operator.plugin.kubectl import Kubectl, trouble_of
+from pinn_operator.plugin.migration import Migration
 from tests.plugin.conftest import Run
 from tests.plugin.fake_api import PINNS, FakeApi
 from tests.plugin.given_pinn import (
     ONE,
     TWO,
+    condition,
+    deleted,
+    ended,
     pinn,
     records,
     report_of,
@@ -28,7 +32,7 @@ from tests.plugin.given_pinn import (
     settled,
     stepping,
 )
-from tests.report.finished import rolled_back
+from tests.report.finished import promoted, rolled_back
 
 PRICER = f"{PINNS}/pricer"
 CONFIG_MAPS = "/api/v1/namespaces/demo/configmaps"
@@ -70,6 +74,40 @@ def test_a_watched_status_shows_each_change_once_and_ends_with_ctrl_c(
     assert heads == ["demo/pricer  Ready", "demo/pricer  Ready", "demo/pricer  not Ready: RolledBack"]
 
 
+def test_a_watched_status_in_a_pipe_goes_on_after_a_moment_without_an_answer(
+    api: FakeApi, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(range(4))
+
+    def next_second(_seconds: float) -> None:
+        at = next(seconds, None)
+        if at is None:
+            raise KeyboardInterrupt
+        api.forbidden = {PRICER} if at < 2 else set()
+        api.pinn(sent_back())
+
+    monkeypatch.setattr(looking, "time", SimpleNamespace(sleep=next_second))
+    api.pinn(settled())
+    done = run("status", "pricer", "--watch")
+    assert done.exit_code == 130
+    assert done.stderr.count("you may not do that here") == 1, "once, however long it lasts"
+    heads = [line for line in done.stdout.splitlines() if line.startswith("demo/pricer")]
+    assert heads == ["demo/pricer  Ready", "demo/pricer  not Ready: RolledBack"]
+
+
+def test_what_is_watched_is_text_and_a_program_is_told_what_to_use(run: Run) -> None:
+    done = run("status", "--watch", "-o", "json")
+    assert done.exit_code == 2
+    assert "kubectl get pinn --watch --output json" in done.output
+
+
+def test_an_object_that_is_being_deleted_is_shown_so(api: FakeApi, run: Run) -> None:
+    api.pinn(deleted(settled(), "pinn.dev/finalizer"))
+    assert run("status", "pricer").output.startswith("demo/pricer  being deleted since ")
+    assert json.loads(run("status", "pricer", "-o", "json").output)["deleting"] == "2026-01-02T03:09:05Z"
+    assert "it is being deleted" in run("explain", "pricer").output
+
+
 @pytest.mark.parametrize("output", ["json", "yaml"])
 def test_status_as_data_has_what_the_tree_shows(api: FakeApi, run: Run, output: str) -> None:
     api.pinn(stepping())
@@ -86,6 +124,39 @@ def test_explain_names_the_gate_and_the_remedy(api: FakeApi, run: Run) -> None:
     assert done.exit_code == 0
     assert "gate latencyP95: NoTraffic" in done.output
     assert "does anybody call the host of the route?" in done.output
+
+
+def put_operator(api: FakeApi, name: str, ready: bool = True) -> None:
+    """A pod of the operator, as Helm names it by nameOverride."""
+    labels = {"app.kubernetes.io/name": "rollouts", "app.kubernetes.io/part-of": "pinn-operator"}
+    status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
+    api.put(
+        "/api/v1/namespaces/pinn-system/pods",
+        {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": status},
+    )
+
+
+def put_server(api: FakeApi) -> None:
+    """A pod of a model server, which is ready."""
+    labels = {"app.kubernetes.io/part-of": "pinn-operator", "pinn.dev/deployment": "pricer"}
+    pod = {"name": "pricer-x", "namespace": "demo", "labels": labels}
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    api.put("/api/v1/namespaces/demo/pods", {"metadata": pod, "spec": {}, "status": status})
+
+
+def test_an_operator_that_is_there_and_not_ready_does_not_run_whatever_helm_calls_it(api: FakeApi, run: Run) -> None:
+    api.pinn(settled())
+    put_server(api)
+    put_operator(api, "a", ready=False)
+    assert "the operator does not run" in run("explain", "pricer").output
+    put_operator(api, "a", ready=True)
+    assert "the operator does not run" not in run("explain", "pricer").output
+
+
+def test_an_operator_without_a_pod_may_run_out_of_the_cluster(api: FakeApi, run: Run) -> None:
+    api.pinn(settled())
+    put_server(api)
+    assert "the operator does not run" not in run("explain", "pricer").output
 
 
 def test_history_shows_rollouts_and_revisions(api: FakeApi, run: Run) -> None:
@@ -169,6 +240,38 @@ def test_an_exported_report_can_be_checked_by_sha256sum_and_by_the_operator(
     assert all(line.verdict is Verdict.GENUINE for line in verify(str(certificate), said))
 
 
+DAMAGED = {
+    "nothing": {},
+    "no certificate": {"report.md": "# All went well\n", "sha256": "0"},
+    "no JSON": {"certificate.json": "{", "sha256": "0"},
+    "a list": {"certificate.json": "[1]", "sha256": "0"},
+    "a text": {"certificate.json": '"all went well"', "sha256": "0"},
+    "nothing in it": {"certificate.json": "{}"},
+    "deep": {"certificate.json": "[" * 100_000},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize("options", [(), ("--json",), ("--markdown", "--verify"), ("--output",)], ids=str)
+def test_a_damaged_report_is_a_sentence_and_no_traceback(
+    reported: FakeApi, run: Run, tmp_path: Path, damage: str, options: tuple[str, ...]
+) -> None:
+    reported.put(CONFIG_MAPS, report_of(rolled_back()) | {"data": DAMAGED[damage]})
+    done = run("report", "pricer", *options, *([str(tmp_path)] if options == ("--output",) else []))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert done.output
+    if options == ("--markdown", "--verify"):
+        assert done.exit_code == 1
+
+
+def test_a_report_without_its_certificate_names_the_check(reported: FakeApi, run: Run) -> None:
+    reported.put(CONFIG_MAPS, report_of(rolled_back()) | {"data": {"report.md": "# All went well"}})
+    done = run("report", "pricer", "--json")
+    assert done.exit_code == 1
+    assert "is damaged or of another release" in done.output
+    assert f"kubectl pinn report NAME {rolled_back().canary.revision} --verify" in done.output
+
+
 def test_a_report_that_is_not_there_is_told(api: FakeApi, run: Run) -> None:
     api.pinn(settled())
     assert "no rollout of demo/pricer is over yet" in run("report", "pricer").output
@@ -223,6 +326,78 @@ def test_a_request_that_nobody_acts_upon_is_told_with_what_is_waited_for(
     assert "waiting: step 1/3" in done.output
     assert "the request stays" in done.output
     assert run("promote", "pricer", "--timeout", "0").exit_code == 0, "not waited for"
+
+
+def ends_first(obj: dict[str, Any]) -> Any:
+    """An operator that was quicker: the object is so by the time the request is there."""
+
+    def patched(found: dict[str, Any]) -> None:
+        found["status"] = obj["status"]
+
+    return patched
+
+
+def over(outcome: str, **status: Any) -> dict[str, Any]:
+    """Nothing is on its way, and the rollout of TWO came to this."""
+    return settled(
+        history=[ended(rolled_back()), {**ended(promoted()), "revision": TWO.name, "outcome": outcome}], **status
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "after", "code", "said"),
+    [
+        ("promote", over("Promoted"), 0, "it was promoted"),
+        ("promote", over("RolledBack"), 1, "all traffic goes to stable"),
+        ("promote", over("Superseded"), 1, "it was given up for another spec"),
+        ("promote", over("Superseded", canary={"revision": "ffffffffff"}), 1, "it was given up for another spec"),
+        ("abort", over("RolledBack"), 0, "all traffic goes to stable"),
+        ("abort", over("RolledBack", canary=stepping()["status"]["canary"]), 0, "all traffic goes to stable"),
+        ("abort", over("Superseded"), 0, "it was given up for another spec"),
+        ("abort", over("Promoted"), 1, "it was promoted"),
+        ("abort", settled(), 1, "in a way that the history does not tell"),
+    ],
+)
+def test_a_rollout_that_ends_before_the_request_is_seen_is_told_at_once_with_how(
+    api: FakeApi, run: Run, verb: str, after: dict[str, Any], code: int, said: str
+) -> None:
+    """Exit code 0 where it came to what was asked for."""
+    api.pinn(stepping())
+    api.after_patch = ends_first(after)
+    done = run(verb, "pricer", "--timeout", "2")
+    assert done.exit_code == code, done.output
+    assert f"the rollout ended before the request to {verb} was seen" in done.output
+    assert said in done.output
+    assert "carried out as soon as it can be" not in done.output
+
+
+def test_an_earlier_rollout_of_the_same_revision_is_not_the_one_that_ended(api: FakeApi, run: Run) -> None:
+    before = [{**ended(rolled_back()), "revision": TWO.name}]
+    api.pinn(stepping(history=before))
+    api.after_patch = ends_first(settled(history=before))
+    assert "in a way that the history does not tell" in run("abort", "pricer", "--timeout", "2").output
+
+
+def test_what_is_being_sent_back_is_not_promoted_any_more(api: FakeApi, run: Run) -> None:
+    going_back = stepping(conditions=[condition("Progressing", False, "RollingBack", "errorRate: 9 % failed")])
+    api.pinn(stepping())
+    api.after_patch = ends_first(going_back)
+    done = run("promote", "pricer", "--timeout", "2")
+    assert done.exit_code == 1
+    assert "all traffic goes to stable. errorRate: 9 % failed" in done.output
+
+
+@pytest.mark.parametrize("words", ["promote", "abort", "retry", "pause", "resume", "undo --yes", "migrate --model a"])
+def test_nothing_is_said_to_an_object_that_is_being_deleted(api: FakeApi, run: Run, words: str) -> None:
+    verb, *options = words.split()
+    api.pinn(deleted(sent_back() if verb in ("retry", "undo") else stepping(), "pinn.dev/finalizer"))
+    service = {"metadata": {"name": "pricer"}, "spec": {"selector": {"a": "b"}, "ports": []}}
+    api.put("/api/v1/namespaces/demo/services", service)
+    done = run(verb, "pricer", *options, *(["--version", "1"] if verb == "migrate" else []))
+    assert done.exit_code == 1
+    assert "demo/pricer is being deleted, since 2026-01-02T03:09:05Z" in done.output
+    assert "kubectl pinn explain pricer -n demo" in done.output
+    assert api.writes == []
 
 
 def test_who_stops_waiting_is_told_that_the_request_stays(
@@ -394,6 +569,36 @@ def test_an_archive_has_what_a_bug_report_needs_and_no_secret(api: FakeApi, run:
     assert not [path for _, path in api.requests if "secrets" in path], "Secrets are not even read"
 
 
+def test_an_archive_over_a_file_that_others_may_read_is_its_owners_alone(tmp_path: Path) -> None:
+    target = tmp_path / "out.tar.gz"
+    target.touch(0o644)
+    archive({"a": "b"}, target, "folder")
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_archive_without_the_operators_logs_says_so(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    api.pinn(settled())
+    said = "operator pods: there are none in this cluster with the labels app.kubernetes.io/part-of=pinn-operator"
+    assert said in run("diagnose", "pricer", "-o", str(tmp_path / "a.tar.gz")).output
+    put_operator(api, "a")
+    assert "operator pods" not in run("diagnose", "pricer", "-o", str(tmp_path / "a.tar.gz")).output
+
+
+def test_a_webhook_in_a_log_is_taken_out(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    api.pinn(settled())
+    pod = {
+        "metadata": {"name": "pricer-x", "namespace": "demo", "labels": {"pinn.dev/deployment": "pricer"}},
+        "spec": {"containers": []},
+        "status": {"containerStatuses": [{"name": "server"}]},
+    }
+    api.put("/api/v1/namespaces/demo/pods", pod)
+    api.texts["/api/v1/namespaces/demo/pods/pricer-x/log"] = "to https://hooks.slack.com/services/T0/B0/hunter2 sent"
+    assert run("diagnose", "pricer", "-o", str(tmp_path / "a.tar.gz")).exit_code == 0
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        (name,) = [one for one in tar.getnames() if one.endswith("server.log")]
+        assert _text(tar, name) == "to https://hooks.slack.com/services/[redacted] sent"
+
+
 @pytest.mark.parametrize(
     "told",
     [
@@ -412,6 +617,12 @@ def test_an_archive_has_what_a_bug_report_needs_and_no_secret(api: FakeApi, run:
         {"name": "URL", "value": "https://h/x?key=hunter2"},
         {"name": "DB", "value": "user:hunter2@tcp(db)/x"},
         {"args": ["curl", "-u", "user:hunter2"]},
+        {"args": ["mysql", "-p", "hunter2"]},
+        {"name": "REDIS_PW", "value": "hunter2"},
+        {"name": "KEY", "value": "hunter2"},
+        {"name": "LICENSE", "value": "hunter2"},
+        {"data": {"REDIS_PW": "hunter2"}},
+        {"name": "NOTIFY", "value": "https://hooks.slack.com/services/T0/B0/hunter2"},
         {"args": ["sh", "-c", "curl -u user:hunter2 https://h"]},
     ],
 )
@@ -428,6 +639,7 @@ def test_a_secret_leaves_an_object_by_its_name_and_by_how_it_looks(told: Any) ->
         {"serviceAccountToken": {"audience": "s3", "expirationSeconds": 3607, "path": "token"}},
         {"name": "LEVEL", "value": "info\n", "automountServiceAccountToken": False, "topologyKey": "zone"},
         {"message": "all gates pass\nmonkey=banana", "cache_key": "0.1", "settings": '{"port": 1}'},
+        {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]},
     ],
 )
 def test_what_only_says_where_a_secret_is_stays_in_an_object(told: Any) -> None:
@@ -448,6 +660,16 @@ def test_a_name_that_is_wrong_is_answered_with_those_there_are(api: FakeApi, run
     done = run("status", "pricr")
     assert done.exit_code == 1
     assert done.output == 'error: there is no PinnDeployment "pricr" in namespace demo; there are: pricer\n'
+
+
+def test_who_may_get_and_not_list_is_told_that_there_is_no_such_object(api: FakeApi, run: Run) -> None:
+    api.pinn(settled())
+    api.forbidden.add(PINNS)
+    assert run("status", "pricer").exit_code == 0
+    done = run("status", "pricr")
+    assert done.exit_code == 1
+    assert 'there is no PinnDeployment "pricr" in namespace demo' in done.output
+    assert "you may not" not in done.output
 
 
 def test_a_namespace_that_is_wrong_is_answered_with_where_they_are(api: FakeApi, run: Run) -> None:
@@ -504,3 +726,33 @@ def test_a_command_used_wrongly_ends_with_2(run: Run) -> None:
     assert run("promote").exit_code == 2
     assert run("report", "pricer", "--json", "--markdown").exit_code == 2
     assert run("cost", "--price", "1", "--window", "long").exit_code == 2
+    assert run("cost", "--price", "nan").exit_code == 2
+    assert run("cost", "--price", "inf").exit_code == 2
+
+
+# --- Ways back -------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_to_type_leads_to_the_same_cluster_and_namespace() -> None:
+    assert Kubectl(asked_namespace="demo").where == "-n demo"
+    assert Kubectl("prod", "/a b", "demo").where == "-n demo --context prod --kubeconfig '/a b'"
+
+
+@pytest.mark.usefixtures("api")
+def test_the_way_back_of_a_migration_is_said_with_its_namespace_and_context(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Migration, "run", lambda *_: None)
+    done = run("migrate", "pricer", "--model", "black-scholes", "--version", "1.0.0", "-n", "desk", "--context", "fake")
+    assert done.exit_code == 0
+    assert "Back: kubectl pinn migrate pricer -n desk --context fake --undo" in done.output
+
+
+@pytest.mark.parametrize("option", ["--model", "--version", "--uri", "--digest"])
+def test_what_a_file_says_is_not_said_beside_it(api: FakeApi, run: Run, tmp_path: Path, option: str) -> None:
+    file = tmp_path / "pricer.yaml"
+    file.write_text(yaml.safe_dump({key: value for key, value in pinn().items() if key != "status"}))
+    done = run("migrate", "pricer", "-f", str(file), option, "builtin://")
+    assert done.exit_code == 2
+    assert f"-f and {option} exclude each other" in done.output
+    assert api.requests == []

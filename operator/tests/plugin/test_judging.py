@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pinn_operator.api.journal import Minute
 from pinn_operator.plugin.cost import cost_of, page
 from pinn_operator.plugin.golive import checks, counted_in
@@ -15,11 +16,12 @@ from pinn_operator.plugin.standing import standing_of
 from tests.given import ALL_OFF
 from tests.plugin.conftest import Run
 from tests.plugin.fake_api import FakeApi
-from tests.plugin.given_pinn import ONE, ended, report_of, settled, stepping
+from tests.plugin.given_pinn import ONE, deleted, ended, report_of, settled, stepping
 from tests.report.finished import certified, gate, promoted, rolled_back
 
 BUDGET = {"metadata": {"name": f"pricer-{ONE.name}"}}
 PASSED = certified(promoted()).document
+MANIFESTS = Path(__file__).parents[3] / "manifests/base"
 
 
 def verdicts(obj: dict[str, Any] | None = None, **more: Any) -> dict[str, tuple[bool, str]]:
@@ -49,7 +51,9 @@ def test_an_object_that_meets_everything_is_fit() -> None:
         ("Certificates are genuine", {"certificates": [("a", False, "one was changed")]}, "a: one was changed"),
         ("Certificates are genuine", {"certificates": []}, "there is none yet"),
         ("Two operators", {"operators": 1}, "1 ready"),
-        ("Two operators", {"operators": None}, "you may not look"),
+        ("Two operators", {"operators": None}, "you may not look at them, or it runs out of this cluster"),
+        ("Service levels were met in full", {"last": Trouble("it is damaged")}, "is not known: it is damaged"),
+        ("Ready", {"obj": deleted(settled())}, "it is being deleted, since 2026-01-02T03:09:05Z"),
         ("A rollback was exercised", {"obj": settled(history=[ended(promoted())])}, "kubectl pinn abort"),
         ("Nothing under way", {"obj": stepping()}, "Reconciling"),
         ("Ready", {"obj": settled(observedGeneration=2)}, "generation 3"),
@@ -143,12 +147,100 @@ def test_golive_prints_a_verdict_and_ends_with_it(api: FakeApi, run: Run) -> Non
     assert "demo/pricer: 1 of 9 criteria are not met: do not go live yet" in done.output
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     for name in ("a", "b"):
-        labels = {"app.kubernetes.io/name": "pinn-operator"}
+        labels = {"app.kubernetes.io/name": "as Helm calls it", "app.kubernetes.io/part-of": "pinn-operator"}
         api.put("/api/v1/namespaces/pinn-system/pods", {"metadata": {"name": name, "labels": labels}, **ready})
     done = run("golive", "pricer")
     assert done.exit_code == 0, done.output
     assert "demo/pricer: fit to go live" in done.output
     assert [one["met"] for one in json.loads(run("golive", "pricer", "-o", "json").output)] == [True] * 9
+
+
+def test_the_pods_of_the_operator_are_those_that_are_looked_for_and_those_of_servers_are_not() -> None:
+    from pinn_operator.build.pod import labels_of
+    from pinn_operator.plugin.kubectl import OPERATOR_PODS
+
+    part_of, other = OPERATOR_PODS.split(",")
+    (deployment,) = [
+        one for one in yaml.safe_load_all((MANIFESTS / "operator.yaml").read_text()) if one["kind"] == "Deployment"
+    ]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert part_of in {f"{name}={value}" for name, value in labels.items()}
+    assert other.removeprefix("!") not in labels
+    assert other.removeprefix("!") in labels_of("pricer", "server")
+
+
+def later(version: str, **more: Any) -> dict[str, Any]:
+    """A row of the history of a promotion after the one whose report is there."""
+    return {
+        "revision": "ffffffffff",
+        "modelVersion": version,
+        "outcome": "Promoted",
+        "at": "2026-02-02T03:04:05Z",
+        **more,
+    }
+
+
+def put_reports(api: FakeApi, *rows: dict[str, Any], data: dict[str, str] | None = None) -> None:
+    """2.0.0 was promoted, then what else there is."""
+    api.pinn(settled(history=[ended(promoted()), *rows]))
+    found = report_of(promoted())
+    api.put("/api/v1/namespaces/demo/configmaps", found if data is None else found | {"data": data})
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [({}, "the report of ffffffffff was refused"), ({"report": "gone"}, "the report gone is gone")],
+    ids=["it was refused", "somebody has deleted it"],
+)
+def test_the_last_promotion_is_the_one_that_is_judged_though_its_report_is_missing(
+    api: FakeApi, run: Run, report: dict[str, str], said: str
+) -> None:
+    put_reports(api, later("3.0.0", **report))
+    judged = json.loads(run("golive", "pricer", "-o", "json").output)
+    (levels,) = [one for one in judged if one["name"] == "Service levels were met in full"]
+    assert not levels["met"]
+    assert said in levels["said"]
+    cost = run("cost", "pricer", "--price", "1", "-o", "json")
+    assert cost.exit_code == 0, cost.output
+    assert json.loads(cost.output)["after"] is None, "the older promotion is not the last"
+    assert said in json.loads(cost.output)["assumed"][-1]
+
+
+def without(*path: Any) -> dict[str, str]:
+    """The data of a report whose certificate lacks something."""
+    document = json.loads(certified(promoted()).text)
+    *way, last = path
+    part = document
+    for key in way:
+        part = part[key]
+    del part[last]
+    return {"certificate.json": json.dumps(document)}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"certificate.json": "[]"},
+        without("evidence"),
+        without("evidence", 0, "step"),
+        without("minutes", 0, "stable"),
+        without("to", "modelVersion"),
+        without("rollout"),
+        without("began"),
+        {"certificate.json": certified(promoted()).text.replace('"requests":160', '"requests":"many"')},
+        {"certificate.json": certified(promoted()).text.replace('"seconds":92.25', '"seconds":1e999')},
+    ],
+    ids=lambda data: str(data)[-30:],
+)
+@pytest.mark.parametrize("command", ["golive", "cost --price 1"])
+def test_a_certificate_that_was_altered_is_told_and_is_no_traceback(
+    api: FakeApi, run: Run, data: dict[str, str], command: str
+) -> None:
+    put_reports(api, data=data)
+    done = run(*command.split(), "pricer")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert "is damaged or of another release" in done.output
 
 
 # --- Cost ------------------------------------------------------------------------------------------------------------
@@ -181,6 +273,22 @@ def test_the_hit_rate_is_that_of_the_last_hour_where_it_was_counted() -> None:
     assert (cost.before.hit_rate, cost.after and cost.after.hit_rate) == (0.75, 0.9)
 
 
+def test_where_stable_is_not_retained_both_ran_until_the_new_version_had_all_of_the_traffic() -> None:
+    document = hits(0.4, 0.2)
+    kept = cost_of(standing_of(settled()), 1, 24, document)
+    assert "(retainStable: Full)" in kept.assumed[-1]
+    document["rollout"]["retainStable"] = "None"
+    cost = cost_of(standing_of(settled()), 1, 24, document)
+    assert cost.rollout == pytest.approx(2 * 61.5 / 3600)
+    assert "for 0.02 h, until the new one had all of the traffic (retainStable: None)" in cost.assumed[-1]
+
+
+def test_where_there_is_no_instance_none_would_do() -> None:
+    obj = settled()
+    obj["spec"]["replicas"] = 0
+    assert cost_of(standing_of(obj), 1, 24, hits(0.4, 0.2)).could_do == 0
+
+
 def test_an_autoscaled_object_is_counted_as_it_runs() -> None:
     obj = settled()
     obj["spec"] |= {"replicas": 9, "autoscaling": {}}
@@ -199,6 +307,15 @@ def test_in_a_rollout_the_hit_rate_is_that_of_the_canary() -> None:
     cost = cost_of(standing_of(stepping()), 1, 24)
     assert cost.after is not None
     assert cost.after.hit_rate == pytest.approx(0.88)
+
+
+@pytest.mark.parametrize("change", [{"observed": None}, {"observed": 1e300}, {"observed": -1.0}])
+def test_a_share_that_is_none_is_not_known(change: dict[str, Any]) -> None:
+    document = hits(0.4, 0.2)
+    document["evidence"][0] |= change
+    del document["evidence"][0]["stable"]
+    cost = cost_of(standing_of(settled()), 1, 24, document)
+    assert (cost.before.hit_rate, cost.after and cost.after.hit_rate, cost.could_do) == (None, None, None)
 
 
 def test_a_cache_that_never_misses_costs_no_division_by_zero() -> None:

@@ -96,15 +96,16 @@ def test_a_service_that_nobody_took_over_is_not_given_back() -> None:
     ],
 )
 def test_a_service_that_cannot_be_taken_over_is_refused_with_the_reason(change: dict[str, Any], said: str) -> None:
-    assert said in (complaint_about(_service(**change)) or "")
+    assert said in (complaint_about(_service(**change), "-n desk") or "")
 
 
 def test_a_service_of_somebody_else_or_taken_over_already_is_refused() -> None:
-    assert complaint_about(_service()) is None
-    assert "taken over already" in (complaint_about(turned(_service(), OBJECT, "abc")) or "")
+    assert complaint_about(_service(), "-n desk") is None
+    taken = complaint_about(turned(_service(), OBJECT, "abc"), "-n desk --context prod") or ""
+    assert "taken over already; kubectl pinn migrate pricer -n desk --context prod --undo" in taken
     owned = _service()
     owned["metadata"]["ownerReferences"] = [{"kind": "Rollout", "name": "r", "uid": "x", "controller": True}]
-    assert "belongs to Rollout/r" in (complaint_about(owned) or "")
+    assert "belongs to Rollout/r" in (complaint_about(owned, "-n desk") or "")
     long = _service()
     long["metadata"]["name"] = "x" * 46
-    assert "45 characters" in (complaint_about(long) or "")
+    assert "45 characters" in (complaint_about(long, "-n desk") or "")

@@ -28,6 +28,7 @@ class Cluster(Kubectl):
     asked_namespace: str = "demo"
     objects: dict[str, Object] = field(default_factory=dict)
     serving: list[str] = field(default_factory=list)
+    services: list[Object] = field(default_factory=lambda: [SERVICE])
     written: list[Object] = field(default_factory=list)
 
     def pinn(self, name: str | None) -> Object:
@@ -37,7 +38,7 @@ class Cluster(Kubectl):
 
     def raw(self, path: str) -> Object:
         assert path.endswith("/services/pricer")
-        return SERVICE
+        return self.services[-1]
 
     def all_of(self, path: str, **query: str) -> list[Object]:
         return [READY_POD] if path.endswith("/pods") else [_deployment(one) for one in self.serving]
@@ -48,6 +49,8 @@ class Cluster(Kubectl):
         if arguments[0] == "create":
             self.objects[obj["metadata"]["name"]] = obj
             obj["metadata"]["uid"] = "u-1"
+        if arguments[0] == "replace":
+            self.services.append(obj)
         return json.dumps(obj)
 
 
@@ -133,3 +136,49 @@ def test_the_service_is_not_turned_to_servers_of_another_revision_of_the_object(
     cluster = Cluster(objects={"pricer": _there(NEW)}, serving=[revision_wanted(_there(OLD))])
     assert "not within" in _run(cluster, NEW)
     assert _turned_to(cluster) == []
+
+
+# --- Run again after the Service was turned ---------------------------------------------------------------------------
+
+
+def _cut_off(**more: Any) -> Cluster:
+    """The Service leads to the new servers and is the object's, which was not Ready yet when somebody stopped waiting."""
+    cluster = Cluster(serving=[revision_wanted(_there(NEW))], **more)
+    assert "Callers are with the new servers" in _run(cluster, NEW)
+    cluster.written.clear()
+    return cluster
+
+
+def test_a_run_after_the_service_was_turned_only_waits_for_the_object() -> None:
+    cluster, told = _cut_off(), list[str]()
+    assert "Callers are with the new servers" in _run(cluster, NEW)
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": "2.0.0 serves"}
+    cluster.objects["pricer"]["status"] = {"conditions": [ready]}
+    Migration(cluster, "pricer", told.append, 0.01).run(NEW, None)
+    assert told == ["PinnDeployment/pricer is there already"]
+    assert cluster.written == []
+
+
+def test_a_run_for_another_version_after_the_service_was_turned_does_not_tell_anybody_to_delete_the_object() -> None:
+    """The Service would go with it."""
+    cluster = _cut_off()
+    said = _run(cluster, OLD)
+    assert "they differ in spec.model" in said
+    assert "Service/pricer was taken over already" in said
+    assert "kubectl pinn migrate pricer -n demo --undo" in said
+    assert "kubectl delete" not in said
+    assert cluster.written == []
+
+
+def test_a_service_that_was_taken_over_by_an_object_that_is_gone_is_refused() -> None:
+    cluster = _cut_off()
+    del cluster.objects["pricer"]
+    assert "was taken over already; kubectl pinn migrate pricer -n demo --undo" in _run(cluster, NEW)
+    cluster.objects["pricer"] = _there(NEW)
+    cluster.objects["pricer"]["metadata"]["uid"] = "another"
+    assert "was taken over already" in _run(cluster, NEW)
+    assert cluster.written == []
+
+
+def test_what_is_to_be_typed_names_the_context() -> None:
+    assert "kubectl pinn migrate pricer -n demo --context prod --undo" in _run(_cut_off(context="prod"), NEW)

@@ -16,7 +16,7 @@ from pinn_operator.plugin.tree import table, tree
 from pinn_operator.plugin.undo import records as read_records
 from rich.console import Console
 from tests.golden import assert_golden
-from tests.plugin.given_pinn import NOW, condition, ended, gate, pinn, records, sent_back, settled, stepping
+from tests.plugin.given_pinn import NOW, condition, deleted, ended, gate, pinn, records, sent_back, settled, stepping
 from tests.report.finished import promoted, rolled_back
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -27,6 +27,7 @@ CASES = {
     "rolled-back": sent_back(),
     "no-status": pinn("1.0.0") | {"status": {}},
     "outdated": settled(observedGeneration=2),
+    "deleting": deleted(settled(), "pinn.dev/finalizer", "example.com/backup"),
 }
 
 
@@ -41,7 +42,7 @@ def shown(*parts: Any, width: int = 160) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_an_object_as_a_tree_and_what_there_is_to_explain(name: str) -> None:
     found = standing_of(CASES[name])
-    text = shown(tree(found, NOW)) + "\n" + page(found, explained(found, NOW)) + "\n"
+    text = shown(tree(found, NOW)) + "\n" + page(found, explained(found, NOW), NOW) + "\n"
     assert_golden(GOLDEN / f"{name}.txt", text)
 
 
@@ -58,6 +59,38 @@ def test_a_cluster_without_a_running_operator_is_the_first_thing_to_hear() -> No
     found = standing_of(stepping())
     assert explained(found, NOW, operators=0)[0].title == "the operator does not run"
     assert all(finding.title != "the operator does not run" for finding in explained(found, NOW, operators=None))
+
+
+def test_an_object_that_no_operator_has_looked_at_is_told_so_without_a_number() -> None:
+    """The definition's default says -1."""
+    found = standing_of(pinn("1.0.0", {"observedGeneration": -1}))
+    (finding,) = explained(found, NOW)
+    assert (finding.title, finding.why, finding.needs) == ("the operator has not looked at this spec yet", "", True)
+    assert finding.means.startswith("the operator has written nothing about it")
+    assert "-1" not in shown(tree(found, NOW))
+
+
+@pytest.mark.parametrize(
+    ("finalizers", "operators", "needs", "said"),
+    [
+        (("pinn.dev/finalizer",), 2, False, "then takes pinn.dev/finalizer off"),
+        (("pinn.dev/finalizer",), 0, True, "off, but it does not run"),
+        (("pinn.dev/finalizer", "a/b"), 2, True, "a/b: whoever set it has to take it off"),
+        ((), 2, False, "what still holds it: nothing"),
+    ],
+)
+def test_what_holds_an_object_that_is_being_deleted_is_told(
+    finalizers: tuple[str, ...], operators: int, needs: bool, said: str
+) -> None:
+    found = explained(standing_of(deleted(settled(), *finalizers)), NOW, operators)
+    (one,) = [finding for finding in found if finding.title == "it is being deleted"]
+    assert said in f"{one.why}; {one.means}"
+    assert found[0].needs is needs
+
+
+def test_the_condition_of_an_object_that_is_being_deleted_is_not_told_twice() -> None:
+    obj = deleted(pinn("1.0.0", {"conditions": [condition("Ready", False, "Deleting", "removing 3 children")]}))
+    assert [one.title for one in explained(standing_of(obj), NOW)] == ["it is being deleted"]
 
 
 @pytest.mark.parametrize("phase", list(Phase))

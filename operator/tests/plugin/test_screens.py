@@ -29,7 +29,7 @@ def status(obj: dict[str, Any]) -> Sequence[Any]:
 
 def explain(obj: dict[str, Any]) -> Sequence[Any]:
     found = standing_of(obj)
-    return [page(found, explained(found, NOW))]
+    return [page(found, explained(found, NOW), NOW)]
 
 
 def statuses() -> Sequence[Any]:

@@ -156,15 +156,33 @@ def test_a_certificate_of_other_limits_than_those_of_the_spec_is_refused_where_i
         read_recording(str(tmp_path / "told.json"), rules_of(resource(sla=only(latencyP95="250ms")).spec))
 
 
+@pytest.mark.parametrize("events", [500, 100_000])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.5, 0.93, 1.0])
-def test_what_is_drawn_has_the_mean_and_the_spread_of_independent_events(share: float) -> None:
-    source, events = random.Random(7), 500
+def test_what_is_drawn_has_the_mean_and_the_spread_of_independent_events(share: float, events: int) -> None:
+    source = random.Random(7)
     found = [drawn(source, events, share) for _ in range(2000)]
     mean = sum(found) / len(found)
     spread = sum((one - mean) ** 2 for one in found) / len(found)
     assert 0 <= min(found) <= max(found) <= events
     assert mean == pytest.approx(events * share, abs=4 * (events * share * (1 - share) / 2000) ** 0.5 + 1e-9)
     assert spread == pytest.approx(events * share * (1 - share), rel=0.15, abs=1e-9)
+
+
+class Counted(random.Random):
+    """Counts what is asked of it."""
+
+    asked = 0
+
+    def random(self) -> float:
+        self.asked += 1
+        return super().random()
+
+
+def test_of_many_events_only_their_number_is_drawn() -> None:
+    """A million requests a second for a day are not counted one by one."""
+    source = Counted(7)
+    assert drawn(source, 10**9, 0.3) == pytest.approx(3 * 10**8, rel=1e-3)
+    assert source.asked < 2000
 
 
 def test_several_things_may_go_wrong_one_after_the_other() -> None:

@@ -115,6 +115,12 @@ def test_an_autoscaled_version_that_never_becomes_ready_is_still_told_so(simulat
     assert "reason ProgressDeadlineExceeded" in output
 
 
+def test_where_nothing_serves_a_version_is_promoted_as_the_operator_does(simulate: Simulate) -> None:
+    code, output = simulate("--expect", "Promoted", replicas=0)
+    assert code == 0, output
+    assert "nothing serves, spec.replicas is 0" in output
+
+
 def test_an_undecided_step_goes_on_by_itself_when_the_evidence_comes(simulate: Simulate) -> None:
     live = {**only(errorRate="1%"), "evidence": "Live"}
     code, output = simulate("--scenario", "quiet+20m", "--rate", "50/s", "-o", "json", sla=live)

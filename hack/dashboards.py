@@ -52,9 +52,17 @@ def of_objects(metric: str, *more: str) -> str:
     return f"pinn_operator_object_{metric}{{{selected}}}"
 
 
-REVISION: Final = ("pinndeployment", "revision")
+def once(expression: str, *by: str) -> str:
+    """One value for each, though two jobs of a Prometheus may read the same operator."""
+    return f"max by ({', '.join(by)}) ({expression})"
+
+
+REVISION: Final = ("namespace", "pinndeployment", "revision")
 OBJECT: Final = "{{namespace}}/{{pinndeployment}}"
-BY_REVISION: Final = "{{pinndeployment}} {{revision}}"
+BY_REVISION: Final = f"{OBJECT} {{{{revision}}}}"
+OBJECTS: Final = ("namespace", "pinndeployment")
+REPLICA: Final = ("namespace", "pod")
+"""By which labels an object is told from the others, and a replica of the operator."""
 HITS: Final = rate("pinn_cache_hits_total", LIVE, *REVISION)
 MISSES: Final = rate("pinn_cache_misses_total", LIVE, *REVISION)
 CALLS: Final = rate("pinn_requests_total", LIVE, *REVISION)
@@ -127,7 +135,12 @@ SERVER: Final = Dashboard(
         Panel(
             "Physics violations",
             "ops",
-            ((rate("pinn_physics_violations_total", SERVERS, "revision", "invariant"), "{{revision}} {{invariant}}"),),
+            (
+                (
+                    rate("pinn_physics_violations_total", SERVERS, *REVISION, "invariant"),
+                    f"{BY_REVISION} {{{{invariant}}}}",
+                ),
+            ),
             "Answers of the model beyond its tolerance. They are not sent. PINNPhysicsViolations: any.",
         ),
         Panel(
@@ -165,8 +178,8 @@ SERVER: Final = Dashboard(
             "short",
             (
                 (
-                    f"count by (pinndeployment, revision, version) (pinn_model_info{{{SERVERS}}})",
-                    "{{pinndeployment}} {{version}} ({{revision}})",
+                    f"count by ({', '.join(REVISION)}, version) (pinn_model_info{{{SERVERS}}})",
+                    f"{OBJECT} {{{{version}}}} ({{{{revision}}}})",
                 ),
             ),
         ),
@@ -182,7 +195,10 @@ SERVER: Final = Dashboard(
     ),
 )
 
-READY, AVAILABLE = 'condition="Ready"', 'condition="Available"'
+READY, AVAILABLE = (once(of_objects("condition", f'condition="{one}"'), *OBJECTS) for one in ("Ready", "Available"))
+ENDED: Final = f"increase({of_objects('rollouts_total')}[$__range])"
+PASSES: Final = "rate(pinn_operator_reconcile_total[$__rate_interval])"
+FAILED: Final = "rate(pinn_operator_reconcile_errors_total[$__rate_interval])"
 TIMED: Final = "pinn_operator_reconcile_time_seconds"
 OPERATOR: Final = Dashboard(
     "pinn-operator",
@@ -209,7 +225,7 @@ OPERATOR: Final = Dashboard(
         Panel(
             "Verdicts",
             "short",
-            ((f"sum by (verdict) ({of_objects('verdict')})", "{{verdict}}"),),
+            ((f"sum by (verdict) ({once(of_objects('verdict'), *OBJECTS, 'verdict')})", "{{verdict}}"),),
             "Rollouts by how their step stands. NoTraffic, NoMetrics, Frozen for 15 minutes: PINNRolloutStuck.",
         ),
         Panel(
@@ -224,12 +240,12 @@ OPERATOR: Final = Dashboard(
         Panel(
             "Objects by phase",
             "short",
-            ((f"sum by (phase) ({of_objects('phase')}) > 0", "{{phase}}"),),
+            ((f"sum by (phase) ({once(of_objects('phase'), *OBJECTS, 'phase')}) > 0", "{{phase}}"),),
         ),
         Panel(
             "Rollouts that are over",
             "short",
-            ((f"sum by (outcome) (increase({of_objects('rollouts_total')}[$__range]))", "{{outcome}}"),),
+            ((f"sum by (outcome) ({once(ENDED, *OBJECTS, 'pod', 'outcome')})", "{{outcome}}"),),
             "In the time shown.",
         ),
         Panel(
@@ -242,9 +258,9 @@ OPERATOR: Final = Dashboard(
             "Ready and available objects",
             "short",
             (
-                (f"sum({of_objects('condition', READY)})", "ready"),
-                (f"sum({of_objects('condition', AVAILABLE)})", "available"),
-                (f"count({of_objects('condition', READY)})", "all"),
+                (f"sum({READY})", "ready"),
+                (f"sum({AVAILABLE})", "available"),
+                (f"count({READY})", "all"),
             ),
             "Available: callers are answered. Ready: it is what the spec asks for.",
         ),
@@ -262,13 +278,13 @@ OPERATOR: Final = Dashboard(
         Panel(
             "Passes by result",
             "ops",
-            ((rate("pinn_operator_reconcile_total", "", "result"), "{{result}}"),),
+            ((f"sum by (result) ({once(PASSES, *REPLICA, 'result')})", "{{result}}"),),
             "again: out of date, or the API server was busy; that is routine.",
         ),
         Panel(
             "Reconcile errors",
             "ops",
-            ((rate("pinn_operator_reconcile_errors_total", "", "pod"), "{{pod}}"),),
+            ((once(FAILED, *REPLICA), "{{namespace}}/{{pod}}"),),
             "PINNReconcileErrors: any, for 15 minutes.",
         ),
         Panel(
@@ -277,7 +293,12 @@ OPERATOR: Final = Dashboard(
             tuple((quantile(share, TIMED, "", "controller"), name) for share, name in SHARES),
             "A pass that reads the servers of a rollout takes as long as the slowest of them.",
         ),
-        Panel("Leader", "short", (("pinn_operator_leader", "{{pod}}"),), "1 at the replica that acts. Exactly one."),
+        Panel(
+            "Leader",
+            "short",
+            ((once("pinn_operator_leader", *REPLICA), "{{namespace}}/{{pod}}"),),
+            "1 at the replica that acts. Exactly one in each namespace that has an operator.",
+        ),
         Panel("Memory", "bytes", (('process_resident_memory_bytes{job="pinn-operator"}', "{{pod}}"),)),
         Panel(
             "CPU", "short", ((rate("process_cpu_seconds_total", 'job="pinn-operator"', "pod"), "{{pod}}"),), "Cores."

@@ -4,6 +4,7 @@ what happens on one is in test_chart_on_a_cluster.py.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +139,32 @@ def test_another_release_name_is_the_name_of_all_that_the_operator_must_find_aga
     text = helm("template", "desk", str(CHART), "--namespace", "desk-system")
     found = [document for document in yaml.safe_load_all(text) if document]
     named = {obj["metadata"]["name"] for obj in found} - {"pinndeployments.pinn.dev"}
-    assert named == {"desk-pinn-operator", "desk-pinn-operator-discovery"}
+    of_people = {"desk-pinn-operator-view", "desk-pinn-operator-edit"}
+    assert named == {"desk-pinn-operator", "desk-pinn-operator-discovery"} | of_people
     names = {name for obj in found for rule in obj.get("rules", ()) for name in rule.get("resourceNames", ())}
     assert names == {"desk-pinn-operator"}
     (deployment,) = [obj for obj in found if obj["kind"] == "Deployment"]
     env = {one["name"]: one.get("value") for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert env["PINN_OPERATOR_NAME"] == "desk-pinn-operator"
+
+
+def test_the_roles_for_people_can_be_left_out() -> None:
+    assert template().keys() - template("--set", "userRoles=false").keys() == {
+        "ClusterRole/pinn-operator-view",
+        "ClusterRole/pinn-operator-edit",
+    }
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_it_may_be_a_part_of_another_chart_on_a_condition(tmp_path: Path, enabled: bool) -> None:
+    """Helm hands the condition's value, and what is global, on to the part, whose schema has to know both."""
+    part = {"name": "pinn-operator", "version": "0.1.0", "condition": "pinn-operator.enabled"}
+    about = {"apiVersion": "v2", "name": "umbrella", "version": "1.0.0", "dependencies": [part]}
+    (tmp_path / "Chart.yaml").write_text(yaml.safe_dump(about))
+    values = {"global": {"registry": "registry.example"}, "pinn-operator": {"enabled": enabled, "replicas": 1}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    shutil.copytree(CHART, tmp_path / "charts/pinn-operator")
+    assert ("Deployment/pinn-system/pinn-operator" in template(chart=tmp_path)) is enabled
 
 
 def test_the_operator_may_live_in_a_namespace_that_it_serves() -> None:

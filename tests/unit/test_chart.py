@@ -24,6 +24,8 @@ ELSEWHERE = {
     "name": "the release's name",
 }
 """Settings of the operator that are no entry of values.settings, and where they come from."""
+OF_AN_UMBRELLA = {"global", "enabled"}
+"""Values that come from a chart of which this one is a part: Helm hands over the one, a condition is the other."""
 
 
 def _nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -38,7 +40,7 @@ def test_the_values_fit_their_schema() -> None:
 
 
 def test_every_value_has_a_schema_and_every_schema_a_value() -> None:
-    assert SCHEMA["properties"].keys() - {"global"} == VALUES.keys()
+    assert SCHEMA["properties"].keys() - OF_AN_UMBRELLA == VALUES.keys()
     for name in ("image", "serverImage", "crds", "podDisruptionBudget", "monitoring"):
         assert SCHEMA["properties"][name]["properties"].keys() == VALUES[name].keys(), name
 

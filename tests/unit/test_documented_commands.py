@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from pinn_operator.api.check import whole_schema
 from pinn_operator.validate import Verdict, validate
 
 from tests.unit.documents import ROOT, Command, blocks, commands, pages, simple
@@ -169,6 +170,72 @@ def test_a_documented_command_is_one_that_there_is(command: Command) -> None:
         CHECKS[name](words)
     else:
         assert name in OTHERS, f"{program}: which program is that? Correct the page, or add the program to OTHERS"
+
+
+PINNS = {"pinn", "pinns", "pinndeployment", "pinndeployments"}
+BRACES = re.compile(r"{([^{}]*)}")
+NAMED = re.compile(r"`\.?(status\.[^`\s]+)`")
+OF_OTHERS = {"status.parents"}
+"""Statuses that pages speak of and that are not ours: an HTTPRoute's."""
+
+
+def _paths(words: tuple[str, ...]) -> list[str]:
+    """Fields of a PinnDeployment that a command of kubectl prints or waits for; what is within a range from its beginning."""
+    named = {word.partition("/")[0] for word in words}
+    if words[0] != "kubectl" or not {"get", "wait"} & set(words) or not PINNS & named:
+        return []
+    asked = [word.partition("jsonpath=")[2] for word in words if "jsonpath=" in word]
+    found, within = [], ""
+    for part in BRACES.findall(" ".join(asked)):
+        if part == "end":
+            within = ""
+        elif part.startswith("range "):
+            within = part.removeprefix("range ")
+            found.append(within)
+        elif part.startswith("."):
+            found.append(within + part)
+    return found
+
+
+def _is_there(path: str) -> bool:
+    """Whether the definition has a field under this path of JSONPath; items of a list are looked at, whichever they are."""
+    node: dict[str, Any] = whole_schema()
+    for name in re.sub(r"\[[^\]]*\]", ".[]", path).strip(".").split("."):
+        node = node.get("items") if name == "[]" else node.get("properties", {}).get(name)  # type: ignore[assignment]
+        if node is None:
+            return False
+    return True
+
+
+ASKED_FOR = sorted(
+    {(command.page, path) for command in COMMANDS for path in _paths(command.words)}
+    | {
+        (str(page.relative_to(ROOT)), path)
+        for page in pages()
+        for path in NAMED.findall(page.read_text())
+        if path not in OF_OTHERS
+    }
+)
+
+
+@pytest.mark.parametrize(("page", "path"), ASKED_FOR)
+def test_a_field_that_a_page_reads_is_one_that_the_definition_has(page: str, path: str) -> None:
+    assert _is_there(path), f"{page}: a PinnDeployment has no {path}"
+
+
+def test_the_fields_of_a_range_are_those_of_its_items() -> None:
+    words = ("kubectl", "get", "pinn", "x", "-o", "jsonpath={range .status.history[*]}{.at}{end}{.spec.cache}")
+    assert _paths(words) == [".status.history[*]", ".status.history[*].at", ".spec.cache"]
+    assert all(map(_is_there, _paths(words)))
+    assert _is_there('.status.conditions[?(@.type=="Ready")].message')
+    assert not _is_there(".status.history[-1:].reason")
+    assert not _is_there(".status.history.at")
+
+
+def test_events_are_sorted_by_a_time_that_they_have() -> None:
+    """Those of the operator are of events.k8s.io: they have no lastTimestamp."""
+    found = {word for command in COMMANDS if "events" in command.words for word in command.words if "sort-by" in word}
+    assert found == {"--sort-by=.metadata.creationTimestamp"}
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))

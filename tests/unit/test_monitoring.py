@@ -50,10 +50,9 @@ FROM_PROMETHEUS = {
 RULES = [rule for group in monitoring.rules() for rule in group["rules"]]
 ALERTS: dict[str, Any] = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-ASKED = [
-    *(rule["expr"] for rule in RULES),
-    *(expression for board in EVERY for panel in board.panels for expression, _ in panel.lines),
-]
+LINES = [line for board in EVERY for panel in board.panels for line in panel.lines]
+"""What is asked for each line of a panel, and what the line is called."""
+ASKED = [*(rule["expr"] for rule in RULES), *(expression for expression, _ in LINES)]
 
 
 def test_what_is_generated_is_up_to_date() -> None:
@@ -158,6 +157,32 @@ def test_the_server_dashboard_has_what_was_promised() -> None:
         "Methods",
         "Hits against misses",
     }
+
+
+@pytest.mark.parametrize(("expression", "legend"), LINES)
+def test_objects_of_one_name_in_two_namespaces_are_two_lines_with_two_names(expression: str, legend: str) -> None:
+    for labels in re.findall(r"by \(([^)]*)\)", expression):
+        by = set(labels.split(", "))
+        assert "namespace" in by or not by & {"pinndeployment", "revision"}
+    assert "{{namespace}}" in legend or not re.search(r"{{(pinndeployment|revision)}}", legend)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.get("alert") or rule["record"])
+def test_a_rule_does_not_mind_what_the_jobs_are_called_nor_that_two_read_the_same(rule: dict[str, Any]) -> None:
+    assert not re.search(r"\bjob\b", rule["expr"])
+
+
+@pytest.mark.parametrize("expression", [expression for expression, _ in LINES if "pinn_operator_" in expression])
+def test_the_operator_is_counted_once_though_two_jobs_read_it(expression: str) -> None:
+    if expression.startswith(("sum", "count")):
+        assert "max by (namespace, " in expression
+
+
+def test_an_installation_asks_for_no_second_scrape_by_default() -> None:
+    deployment, *_ = yaml.safe_load_all((ROOT / "manifests/base/operator.yaml").read_text())
+    assert "annotations" not in deployment["spec"]["template"]["metadata"]
+    values = yaml.safe_load((ROOT / "charts/pinn-operator/values.yaml").read_text())
+    assert values["monitoring"]["scrapeAnnotations"] is False
 
 
 def test_both_ways_to_scrape_give_the_labels_that_rules_group_by() -> None:

@@ -9,6 +9,8 @@ import pytest
 from pinn_operator.api.plan import Phase
 from pinn_operator.plugin.explain import ELSEWHERE, REASONS
 
+from tests.unit.documents import lines
+
 HOW_TO = Path(__file__).parents[2] / "docs/how-to"
 PAGE = HOW_TO / "troubleshoot.md"
 NO_REASONS = {"NoStatus"}
@@ -27,3 +29,19 @@ def test_a_reason_of_a_condition_is_explained(reason: str) -> None:
 @pytest.mark.parametrize("reason", sorted(reason for name, reason in ELSEWHERE if name == "GpuSatisfied"))
 def test_a_reason_of_gpus_is_explained(reason: str) -> None:
     assert re.search(rf"^\| (?:True|False) \| .*`{reason}`", (HOW_TO / "gpu.md").read_text(), re.MULTILINE)
+
+
+def test_who_only_takes_finalizers_off_is_told_no_command_that_deletes_or_is_about_every_object() -> None:
+    """Three pages lead to this section, two of them people who want to keep their objects."""
+    _, _, section = (HOW_TO / "install.md").read_text().partition("\n### If the operator was not running\n")
+    kept, _, removed = section.partition("\n#### Only if you are removing everything\n")
+    told, all_gone = lines(kept), lines(removed)
+    assert told
+    assert not [line for line in told if " delete " in line or " -A" in line or " --all" in line]
+    assert any(line.startswith("kubectl delete -k") for line in all_gone)
+
+
+def test_one_object_that_does_not_go_away_has_a_command_of_its_own() -> None:
+    _, _, section = PAGE.read_text().partition("does not go away\n")
+    (line,) = lines(section)
+    assert line.startswith("kubectl -n NS patch pinn NAME ")

@@ -75,17 +75,18 @@ def _states() -> Iterator[tuple[str | Phase, Object]]:
     unseen = with_defaults({"apiVersion": API_VERSION, "kind": KIND, "spec": spec_of("1.0.0")}, whole_schema())
     yield "no operator has seen it", unseen | {"metadata": {"name": "pricer", "generation": 1}}
     for name, (seen, _) in table.TABLE.items():
-        yield name, _object(seen, decide(seen))
+        yield name, reported(seen, decide(seen))
     up = {table.ONE.name: table.UP, table.TWO.name: table.UP}
     for phase in table.PHASES:
-        yield phase, _object(table._seen("2.0.0", up), table._plan(phase))
+        yield phase, reported(table._seen("2.0.0", up), table._plan(phase))
     down = up | {table.ONE.name: table.DOWN}
-    yield "paused, and no pod of stable is ready", _object(table._seen("2.0.0", down), table._plan(Phase.PAUSED))
-    serving = _object(table.TABLE["serving"][0], decide(table.TABLE["serving"][0]))
+    yield "paused, and no pod of stable is ready", reported(table._seen("2.0.0", down), table._plan(Phase.PAUSED))
+    serving = reported(table.TABLE["serving"][0], decide(table.TABLE["serving"][0]))
     serving["metadata"]["generation"] += 1
     yield "the spec has changed since the operator saw it", serving
 
 
-def _object(seen: Observed, plan: Plan) -> Object:
+def reported(seen: Observed, plan: Plan) -> Object:
+    """The object with the status that the operator writes after that pass."""
     said = seen.resource.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {"apiVersion": API_VERSION, "kind": KIND} | said | {"status": status_of(seen, plan, Outcome())}

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import yaml
-from lupa.lua51 import LuaRuntime, lua_type
+from lupa.lua51 import LuaError, LuaRuntime, lua_type
 from pinn_operator.api.check import problems
 from pinn_operator.api.plan import Phase
 from pinn_operator.api.resource import PinnDeployment
+from pinn_operator.decide import decide
 from pinn_operator.decide.requests import Verb, asked
-from tests.gitops.states import VERDICTS, Object, as_text, states
-from tests.given import observed
+from tests.decide.tiny_cluster import TinyCluster, rolling
+from tests.gitops.states import VERDICTS, Object, as_text, reported, states
+from tests.given import observed, only
 from tests.golden import assert_golden
 
 FILE = Path(__file__).parents[3] / "manifests/gitops/argocd/argocd-cm.yaml"
@@ -128,12 +130,88 @@ def test_a_request_is_one_that_the_operator_understands_and_changes_nothing_else
     assert problems(after) == []
 
 
-def test_a_retry_is_about_the_revision_that_was_rejected_last() -> None:
-    rejected = [{"revision": "aaaa"}, {"revision": "bbbb"}]
-    before = copy.deepcopy(STATES[Phase.ROLLED_BACK])
-    before["status"]["rejected"] = rejected
-    value = run(ACTION["retry"], before)["metadata"]["annotations"]["pinn.dev/retry"]
-    assert value.startswith("bbbb@")
+def sent_back(cluster: TinyCluster) -> Object:
+    """The object when what its spec asks for was sent back, with the versions that only a real history has."""
+    cluster.until(lambda plan: plan.phase is Phase.ROLLED_BACK)
+    seen = cluster.observe()
+    obj = reported(seen, decide(seen))
+    for one in obj["status"]["history"]:
+        one["modelVersion"] = cluster.versions[one["revision"]]
+    return obj
+
+
+def retried(obj: Object) -> str:
+    """The revision that the action names."""
+    annotations = run(ACTION["retry"], obj)["metadata"]["annotations"]
+    return str(annotations["pinn.dev/retry"]).partition("@")[0]
+
+
+def test_a_retry_is_one_that_the_operator_acts_upon() -> None:
+    cluster = rolling(step=2)
+    cluster.bad["2.0.0"] = 0.5
+    before = sent_back(cluster)
+    after = run(ACTION["retry"], before)
+    assert list(changed(before, after)) == ["metadata"]
+    assert problems(after) == []
+    cluster.annotations = after["metadata"]["annotations"]
+    assert cluster.until(lambda plan: plan.canary is not None).wanted == cluster.named("2.0.0")
+
+
+def test_a_version_that_was_sent_back_without_blame_can_be_tried_again() -> None:
+    """Nobody is rejected where stable was no better."""
+    sla = {**only(errorRate="1%"), "rollback": {"errorRate": {"above": "10%", "for": "1m"}}}
+    cluster = rolling(step=2, sla=sla)
+    cluster.bad = {"1.0.0": 0.3, "2.0.0": 0.3}
+    obj = sent_back(cluster)
+    assert "rejected" not in obj["status"]
+    assert retried(obj) == cluster.named("2.0.0")
+
+
+def test_a_retry_is_about_what_the_spec_asks_for_and_not_about_what_was_rejected_last() -> None:
+    """The commit of 3.0.0 was reverted, and Git asks for 2.0.0 again."""
+    cluster = rolling(step=2)
+    cluster.bad = {"2.0.0": 0.5, "3.0.0": 0.5}
+    sent_back(cluster)
+    cluster.version = "3.0.0"
+    cluster.until(lambda plan: plan.canary is not None)
+    assert retried(sent_back(cluster)) == cluster.named("3.0.0")
+    cluster.version = "2.0.0"
+    cluster.go_on()
+    obj = sent_back(cluster)
+    assert [one["modelVersion"] for one in obj["status"]["rejected"]] == ["2.0.0", "3.0.0"]
+    assert retried(obj) == cluster.named("2.0.0")
+    obj["status"]["history"] = []  # more than ten rollouts later
+    assert retried(obj) == cluster.named("2.0.0")
+
+
+def in_words(message: str, *revisions: str) -> Object:
+    """2.0.0 was sent back in each of these revisions, and the sentence is this."""
+    obj = copy.deepcopy(STATES[Phase.ROLLED_BACK])
+    (stalled,) = [one for one in obj["status"]["conditions"] if one["type"] == "Stalled"]
+    stalled["message"] = message
+    history = [{"revision": name, "modelVersion": "2.0.0", "outcome": "RolledBack"} for name in revisions]
+    promoted = {"revision": "cccc", "modelVersion": "2.0.0", "outcome": "Promoted"}
+    obj["status"]["history"] = [
+        *history,
+        promoted,
+        {"revision": "dddd", "modelVersion": "3.0.0", "outcome": "RolledBack"},
+    ]
+    return obj
+
+
+def test_of_two_revisions_of_one_version_the_sentence_says_which() -> None:
+    """An image was changed, and changed back."""
+    assert retried(in_words("version 2.0.0 (revision aaaa) was rolled back before: why", "aaaa", "bbbb")) == "aaaa"
+    assert retried(in_words("version 2.0.0 (revision bbbb) is rolled back: why", "aaaa", "bbbb")) == "bbbb"
+
+
+def test_where_the_sentence_says_nothing_the_last_of_that_version_is_tried_again() -> None:
+    assert retried(in_words("because", "aaaa", "bbbb")) == "bbbb"
+
+
+def test_where_nothing_is_known_a_retry_says_what_to_do() -> None:
+    with pytest.raises(LuaError, match="kubectl pinn retry pricer"):
+        retried(in_words("because"))
 
 
 def test_pause_and_resume_change_one_field() -> None:

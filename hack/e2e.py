@@ -1,4 +1,5 @@
-"""`make e2e`: the end-to-end tests on a kind cluster of their own, which ends with them (KEEP=1 keeps it, FULL=1 runs them all).
+"""`make e2e`: the end-to-end tests on a kind cluster of their own, which ends with them (KEEP=1 keeps it, FULL=1 runs them all,
+NODES=3 makes it one of three nodes).
 
 Where no cluster can be had it says in one sentence what is missing and fails: end-to-end tests that did not run have not passed.
 """
@@ -25,7 +26,7 @@ NAME = "pinn-e2e"
 def main() -> int:
     cluster = Cluster(NAME)
     try:
-        bring_up(cluster, others=third_party)
+        bring_up(cluster, int(os.environ.get("NODES") or 1), others=third_party)
         if cluster.way is Way.GIVEN:
             third_party(cluster.cache)  # its images are not loaded, but tests need programs and definitions too
         return run_tests(cluster)

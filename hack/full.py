@@ -39,7 +39,8 @@ FUZZED = ("inference/tests/fuzz", "inference/tests/formats/test_refusals.py")
 PARTS = (
     Part("unit", [*PYTEST, *CHOSEN]),
     Part("fuzz", [*PYTEST, "--timeout", "0", *FUZZED, *CHOSEN], {"PINN_FUZZ_CASES": "100000"}),
-    Part("e2e", [sys.executable, "-m", "hack.e2e"], {"FULL": "1"}),
+    Part("nodes", [sys.executable, "-m", "hack.e2e"], {"FULL": "1", "NODES": "3", "K": "test_nodes"}),
+    Part("e2e", [sys.executable, "-m", "hack.e2e"], {"FULL": "1", "K": "not test_nodes"}),
 )
 
 

@@ -13,6 +13,7 @@ lock dev pyproject.toml --extra dev
 lock operator pyproject.toml --extra operator --constraint requirements/dev.txt
 lock server pyproject.toml --extra inference --constraint requirements/dev.txt
 lock inference pyproject.toml --extra inference --extra tensorflow --constraint requirements/dev.txt
+lock inference-gpu pyproject.toml --extra inference --extra tensorflow-gpu --constraint requirements/inference.txt
 # What `make bench` compares with, each by itself: their dependencies contradict each other, and ours need not agree with theirs.
 for name in bench bench-fastapi bench-mosec bench-mlserver bench-kserve bench-bentoml bench-litserve bench-ray; do lock $name requirements/$name.in; done
 uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \

@@ -33,7 +33,7 @@ ENDING_SECONDS = 15
 
 START_SECONDS = 120
 
-SPREAD_OVER = ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
+NODE, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
 """One node, or one zone, should not take all servers with it. Where there is room for them nowhere else they share one."""
 
 
@@ -93,19 +93,22 @@ def _pod_spec(revision: Revision, object_name: str, spec: Spec) -> Object:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "topologySpreadConstraints": [_spread(key, object_name, revision) for key in SPREAD_OVER],
+        **_spread({LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}),
         **init_containers(spec.model, _like_every_container(revision, spec)),
         "containers": [_container(revision, spec, secret_name(object_name))],
         **volumes(spec.model),
     }
 
 
-def _spread(key: str, object_name: str, revision: Revision) -> Object:
+def _spread(labels: dict[str, str]) -> Object:
+    """Over nodes by a spread constraint, over zones by affinity: the scheduler passes over nodes that lack a key of any
+    constraint, so one for zones would undo that for nodes where nodes have none."""
+    over_nodes = {"maxSkew": 1, "topologyKey": NODE, "whenUnsatisfiable": "ScheduleAnyway"}
+    over_zones = {"topologyKey": ZONE, "labelSelector": {"matchLabels": {**labels}}}
+    preferred = [{"weight": 100, "podAffinityTerm": over_zones}]
     return {
-        "maxSkew": 1,
-        "topologyKey": key,
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": {"matchLabels": {LABEL_OBJECT: object_name, LABEL_REVISION: revision.name}},
+        "topologySpreadConstraints": [{**over_nodes, "labelSelector": {"matchLabels": {**labels}}}],
+        "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": preferred}},
     }
 
 

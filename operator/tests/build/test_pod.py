@@ -187,12 +187,15 @@ def test_a_slow_start_is_no_reason_to_restart_a_server() -> None:
 
 
 def test_pods_are_spread_among_those_of_their_own_revision() -> None:
-    nodes, zones = _rendered()["spec"]["topologySpreadConstraints"]
-    assert (nodes["topologyKey"], zones["topologyKey"]) == ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
-    expected = {LABEL_OBJECT: "pricer", LABEL_REVISION: revision("1.0.0").name}
-    for constraint in (nodes, zones):
-        assert constraint["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster with one node has to do"
-        assert constraint["labelSelector"]["matchLabels"] == expected
+    """One constraint: nodes without a zone would be passed over by it if there were another one for zones."""
+    spec = _rendered()["spec"]
+    (nodes,) = spec["topologySpreadConstraints"]
+    (zones,) = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert nodes["topologyKey"] == "kubernetes.io/hostname"
+    assert nodes["whenUnsatisfiable"] == "ScheduleAnyway", "a cluster with one node has to do"
+    assert zones["podAffinityTerm"]["topologyKey"] == "topology.kubernetes.io/zone"
+    for selector in (nodes["labelSelector"], zones["podAffinityTerm"]["labelSelector"]):
+        assert selector["matchLabels"] == {LABEL_OBJECT: "pricer", LABEL_REVISION: revision("1.0.0").name}
 
 
 def test_a_spread_of_the_users_own_replaces_that_of_the_operator() -> None:

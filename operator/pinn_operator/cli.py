@@ -34,7 +34,7 @@ def validate(
 
     One line for each problem: `FILE: PinnDeployment/NAME: FIELD: what is wrong; what to write instead`.
 
-    Exit code 0: all would be accepted. 1: something would be refused. 2: a file could not be read, or nothing came on standard input.
+    Exit code 0: all would be accepted. 1: something would be refused. 2: a file could not be read, or standard input is empty.
 
     What only a cluster knows (does the Secret exist, is there a GPU) is not looked at; the object's conditions tell.
     """

@@ -48,6 +48,8 @@ START_SLACK = 1.5
 """Times that servers took to start: the next time the node may be busier."""
 NOT_FAILED = ("Aborted", "Undecided")
 """Why a rollout is rolled back that has failed no gate and crossed no limit."""
+AT_REST = (Phase.SERVING, Phase.ROLLED_BACK)
+"""Phases in which nothing is asked of a rollout."""
 
 
 def decide(seen: Observed) -> Plan:
@@ -83,7 +85,7 @@ def _decided(seen: Observed, wanted: Revision) -> Plan:
             return _wait(seen, wanted, stable, "until the servers of its last try have left")
     if complaint := _slow_way_back(seen, stable):
         return _keep(seen, wanted, stable, complaint)
-    return roll(_without_leftovers(seen, wanted), wanted, stable, None)
+    return roll(seen, wanted, stable, None)
 
 
 def wanted_revision(seen: Observed) -> Revision:
@@ -175,16 +177,11 @@ def _has_servers(seen: Observed, revision: Revision) -> bool:
     return revision.name in seen.workloads or any(server.revision == revision.name for server in seen.servers)
 
 
-def _without_leftovers(seen: Observed, wanted: Revision) -> Observed:
-    """As seen by a rollout that begins: it does not hear what was asked of one before."""
-    left = _leftovers(seen, wanted.name)
-    return replace(seen, memory=with_requests(seen, seen.memory or Memory(), {}, left)) if left else seen
-
-
-def _leftovers(seen: Observed, revision: str) -> dict[str, str]:
-    """What was asked of a former rollout of this revision, by verb. What is said before the first one is for that."""
-    tried = any(one.revision == revision for one in seen.resource.status.history)
-    return left_over(seen, revision) if tried or asked(seen, "retry", revision) else {}
+def _leftovers(seen: Observed) -> dict[str, str]:
+    """What is asked, at rest, of a revision whose rollout is over, by verb. What is said before the first one is for that, and
+    what is said with the retry, or with the spec that asks for it again, or after it, is for the next."""
+    tried = {one.revision for one in seen.resource.status.history}
+    return {verb: value for revision in tried for verb, value in left_over(seen, revision).items()}
 
 
 def _tear_down(seen: Observed, wanted: Revision, so_far: timedelta) -> Plan:
@@ -418,14 +415,17 @@ def _unreported(seen: Observed, plan: Plan) -> Journal | None:
 def _with_requests(seen: Observed, plan: Plan) -> Memory | None:
     """With what persons asked for and is done. A rollout that begins, or goes on, has done what retry asked for; one that is over
     leaves nothing to the next."""
-    journal = plan.memory.journal if plan.memory else None
-    if plan.memory is None or journal is None:
+    if plan.memory is None:
+        left = _leftovers(seen) if plan.phase in AT_REST else {}
+        before = replace(seen.memory or Memory(), handled=handled(seen))
+        return with_requests(seen, before, {}, left) if left else None
+    journal = plan.memory.journal
+    if journal is None:
         return plan.memory
     stored = seen.memory.journal if seen.memory else None
     begins = stored is None or stored.began != journal.began
     retry = asked(seen, "retry", plan.wanted) if begins or not journal.ending else None
-    canary = journal.canary.revision
-    let_go = left_over(seen, canary) if journal.ending else _leftovers(seen, canary) if begins else {}
+    let_go = left_over(seen, journal.canary.revision) if journal.ending else {}
     return with_requests(seen, plan.memory, {"retry": retry} if retry else {}, let_go)
 
 

@@ -23,6 +23,8 @@ BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 
 """Bounds of the server's latency histogram, in seconds."""
 SLOWER: Final = {f"slower_than_{bound:g}": bound for bound in BUCKETS}
 """What is counted by them."""
+LONGEST_SERIES: Final = 1024
+"""Characters of a name with its labels: far more than ours have. What is kept of a server that says more has no bound."""
 KNOWN_SERIES: Final = 4096
 """Names with their labels that need not be read again: many more than one server has."""
 AT_ONCE: Final = 16
@@ -163,6 +165,8 @@ def told(text: str) -> Told:
 def _sample(line: str) -> tuple[str, Labels, float]:
     """Of one line. Raises ValueError where it is none."""
     series, _, value = line.rpartition(" ")
+    if len(series) > LONGEST_SERIES:
+        raise ValueError(f"{series[:64]}... is longer than any series of a model server")
     try:
         name, labels = _named(series or value)
         return name, labels, float(value if "_" not in value else "")

@@ -203,7 +203,7 @@ async def _in_time(
     ask: Callable[[Sequence[Item]], Awaitable[T]], items: Sequence[Item], seconds: float, *, first: int
 ) -> list[T]:
     """What is said of the items, portion by portion, as far as there is time: of few at first, as nothing tells how long each
-    takes, then of no more than should be done in half of what is left."""
+    takes, then of no more than should be done in half of what is left, or of one while that should be done."""
     loop, said, done, size = asyncio.get_running_loop(), list[T](), 0, first if seconds else 0
     over = loop.time() + seconds
     while size and done < len(items):
@@ -214,8 +214,8 @@ async def _in_time(
         except TimeoutError:
             break
         done, now = done + len(part), loop.time()
-        each = max(now - began, 1e-6) / len(part)
-        size = min(2 * size, MOST_AT_ONCE, int(min(over - now, CALL_SECONDS) / 2 / each))
+        each, left = max(now - began, 1e-6) / len(part), min(over - now, CALL_SECONDS)
+        size = min(2 * size, MOST_AT_ONCE, int(left / 2 / each) or int(left > each))
     return said
 
 

@@ -324,10 +324,37 @@ def test_what_a_rollout_leaves_over_is_let_go_as_it_ends_and_not_said_to_be_acte
 def test_an_abort_said_after_a_rollback_does_not_end_the_next_try() -> None:
     cluster = _aborted()
     _say(cluster, ABORT, "2")
+    cluster.go_on()
+    assert cluster.remembered is not None
+    assert cluster.remembered.former["abort"] == (f"{TWO}@2",)
+    assert cluster.status["lastHandled"]["abort"] == f"{TWO}@1"
     _say(cluster, RETRY)
     cluster.until(lambda plan: plan.weight_of(TWO) == 10)
     _say(cluster, ABORT, "3")
     assert cluster.go_on().phase is Phase.ROLLING_BACK
+
+
+@pytest.mark.parametrize("later", [0, 1, 2])
+def test_an_abort_said_with_a_retry_or_after_it_ends_the_try_before_its_first_user(later: int) -> None:
+    """Also while the servers of the last try are still leaving."""
+    cluster = _aborted()
+    _say(cluster, RETRY)
+    for _ in range(later):
+        cluster.go_on()
+    _say(cluster, ABORT, "2")
+    weights = {cluster.go_on().weight_of(TWO) for _ in range(60)}
+    assert weights == {0}
+    assert cluster.status["lastHandled"]["abort"] == f"{TWO}@2"
+
+
+def test_a_promote_in_the_commit_that_asks_for_a_version_once_more_is_for_that() -> None:
+    cluster = rolling(step=1, rate=0)
+    cluster.version = "1.0.0"
+    for _ in range(10):
+        cluster.go_on()
+    _say(cluster, PROMOTE, "again")
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: plan.weight_of(TWO) == 50)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -340,6 +367,7 @@ def test_a_promote_left_over_from_a_rollout_that_was_given_up_does_not_reach_the
         cluster.go_on()
     if late:
         _say(cluster, PROMOTE)
+        cluster.go_on()
     cluster.version = "2.0.0"
     cluster.until(lambda plan: plan.weight_of(TWO) == 10)
     assert {cluster.go_on().weight_of(TWO) for _ in range(50)} == {10}

@@ -165,6 +165,7 @@ def test_a_damaged_text_is_a_sentence_or_a_whole_reading(place: int, junk: str, 
         ('pinn_requests_total{outcome="other",source="live"} 1_0', "could not convert"),
         ("pinn_requests_total{outcome=other} 1", "Invalid labels"),
         ("pinn_requests_total", "could not convert"),
+        (f'pinn_requests_total{{outcome="{"x" * 1100}"}} 1', "is longer than any series of a model server"),
     ],
 )
 def test_a_line_that_is_no_sample_makes_no_reading(line: str, words: str) -> None:

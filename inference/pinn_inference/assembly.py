@@ -251,7 +251,10 @@ def _predictor(
     bounded = error_table.FILE in artifact.files
     if settings.cache_size and not bounded:
         event(f"the cache is off: without {error_table.FILE} no answer from a bin could say how wrong it is", 30)
-    size = settings.cache_size if bounded else 0
+    movable = getattr(problem, "from_bins", True)
+    if settings.cache_size and not movable:
+        event(f"the cache is off: no answer to a question of {problem.name} may come from a bin")
+    size = settings.cache_size if bounded and movable else 0
     evaluation = Evaluation(
         problem=problem,
         engines=engines,

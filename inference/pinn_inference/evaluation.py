@@ -176,10 +176,12 @@ class Evaluation:
     ) -> list[Answer | EngineError]:
         """With those that no bin could answer evaluated at the points themselves."""
         places = [place for place, answer in enumerate(answers) if answer is None]
-        if places and not self.engines.here:
+        if not places:
+            return answers  # type: ignore[return-value]  # as below
+        try:
             again = await self._many([points[place] for place in places], True, ends)
-        else:
-            again = [self._again(points[place]) for place in places]
+        except EngineError as error:
+            again = [error] * len(places)
         for place, answer in zip(places, again, strict=True):
             answers[place] = answer
         return answers  # type: ignore[return-value]  # every place is filled

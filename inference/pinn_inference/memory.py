@@ -101,13 +101,19 @@ async def watch(
 ) -> None:
     """Tells a sentence when `used` has been beyond `above` bytes for `patience` seconds, and None when it no longer is.
 
-    `used` is what a restart would give back: resident memory less what the cache is meant to take. Ends when it is cancelled.
+    `used` is what a restart would give back: resident memory less what the cache is meant to take. Where it cannot be read, as
+    all files are in use, that look is left out. Ends when it is cancelled.
     """
     loop = asyncio.get_running_loop()
     since: float | None = None
     said = False
     while True:
-        now, taken = loop.time(), used()
+        now = loop.time()
+        try:
+            taken = used()
+        except OSError:
+            await asyncio.sleep(every)
+            continue
         since = None if taken <= above else now if since is None else since
         over = since is not None and now - since >= patience
         if over != said:

@@ -26,10 +26,11 @@ RESULTS: Final[tuple[Result, ...]] = ("swapped", "unchanged", "failed")
 
 @dataclass(slots=True)
 class Counts:
-    """What a cache has done so far. `failures` are loads that raised; they are misses too."""
+    """What a cache has done so far. A miss asks for a load; `loads` are those that are done, `failures` those that raised."""
 
     hits: int = 0
     misses: int = 0
+    loads: int = 0
     evictions: int = 0
     failures: int = 0
 
@@ -85,6 +86,15 @@ class ModelCache(Generic[S, M]):
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._models.clear()
 
+    async def abandon(self) -> None:
+        """The same, and ends a load that is under way: what its model has begun is cleared away."""
+        self.close()
+        loading = tuple(self._loading.values())
+        for task in loading:
+            task.cancel()
+        if loading:
+            await asyncio.wait(loading)
+
     async def _loaded(self, key: Hashable, source: S) -> M:
         try:
             model = await self.off_the_loop(lambda: self._load(source))
@@ -96,6 +106,7 @@ class ModelCache(Generic[S, M]):
         finally:
             del self._loading[key]
         self._models[key] = model
+        self.counts.loads += 1
         while len(self._models) > self._limit:
             self._models.popitem(last=False)
             self.counts.evictions += 1

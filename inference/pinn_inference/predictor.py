@@ -14,7 +14,7 @@ from pinn_inference import gathering
 from pinn_inference.cache import ResultCache
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PinnError
 from pinn_inference.evaluation import CHUNK, Answer, Evaluation, Silent
-from pinn_inference.fallback import Fallback
+from pinn_inference.fallback import SOLVED, Fallback, giving_way
 from pinn_inference.problems import Formulation
 
 
@@ -73,18 +73,15 @@ class Predictor:
             found: Sequence[Answer | EngineError] = await self.evaluation.many(points, exact)
         except EngineError as error:
             found = [error] * len(points)
-        answers = []
-        for place, (point, answer) in enumerate(zip(points, found, strict=True)):
-            if isinstance(answer, EngineError):
-                answer = await self._solve(point, answer.reason, answer)
-            answers.append(answer)
-            if place % CHUNK == CHUNK - 1:
-                await asyncio.sleep(0)
+        answers: list[Any] = list(found)
+        failed = [place for place, answer in enumerate(answers) if isinstance(answer, EngineError)]
+        async for place in giving_way(failed):
+            answers[place] = await self._solve(points[place], answers[place].reason, answers[place])
         return answers
 
     async def _points(self, questions: Sequence[Any], answers: list[Answer | None]) -> tuple[list[int], list[Any]]:
         """The items within the trained domain, and their places; the others are solved on the way."""
-        places, points = [], []
+        places, points, solved = [], [], 0
         for place, question in enumerate(questions):
             if place % CHUNK == CHUNK - 1:
                 await asyncio.sleep(0)
@@ -93,6 +90,9 @@ class Predictor:
                 places.append(place)
             except OutOfDomain as error:
                 answers[place] = await self._placed(place, error)
+                solved += 1
+                if solved % SOLVED == 0:
+                    await asyncio.sleep(0)
             except InvalidInput as error:
                 raise InvalidInput(f"item {place}: {error}") from None
         return places, points

@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -18,7 +19,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import uvloop
 
@@ -35,10 +36,18 @@ from pinn_inference.settings import EVERYWHERE, Settings, unknown
 if TYPE_CHECKING:
     from pinn_inference.oip.rpc import Listener
 
+T = TypeVar("T")
+
 TERMINATION_LOG: Final = Path("/dev/termination-log")
 BACKLOG: Final = 1024
 CONNECTIONS: Final = 10_000
-"""Open at once, idle ones included; beyond it new ones are told to come back."""
+"""Open at once on the service port, idle ones included; beyond it new ones are told to come back. Each takes a file."""
+
+ADMIN_CONNECTIONS: Final = 40
+"""The same on the admin port: for a Prometheus or two, and the operators."""
+
+OTHER_FILES: Final = 100
+"""Files kept for all but the service port's connections: those of the admin port, workers, a model that is read."""
 
 IDLE: Final = 100.0
 """Seconds until a connection that sends no whole head is closed, between requests too: longer than the 60 to 90 that clients and
@@ -57,10 +66,28 @@ def serve(settings: Settings) -> int:
         event(f"{name} is no setting of this server and is ignored", logging.WARNING)
     try:
         memory.give_back_large_blocks()
+        raise_file_limit()
         return uvloop.run(_Process(settings).run())
     except StartError as error:
         explain(error)
         return 1
+
+
+def raise_file_limit() -> None:
+    """Lets the process open as many files as it is allowed: the usual limit is for programs that wait for files by select(2)."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # without an upper limit some systems refuse; theirs stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+
+
+def connections() -> int:
+    """How many the service port may have open, so that files are left for everything else."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files >= CONNECTIONS + OTHER_FILES:
+        return CONNECTIONS
+    most = max(files - OTHER_FILES, files // 2)
+    event(f"{most} connections are taken at a time: the process may open {files} files", logging.WARNING)
+    return most
 
 
 def explain(error: StartError) -> None:
@@ -80,7 +107,10 @@ class _Process:
     async def run(self) -> int:
         """Serves until SIGTERM or SIGINT."""
         self._listen_for_signals()
-        service = await Service.open(self.settings, self.state)
+        service = await self._unless_told(Service.open(self.settings, self.state))
+        if service is None:
+            event("stopped")
+            return 0
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, service.reload_soon)
         watching = service.watch()
         await self._unless_told(service.warm_up())
@@ -93,7 +123,9 @@ class _Process:
         return 0
 
     async def _serve(self, service: Service) -> None:
-        listeners = [await _Listener.open(app, self.settings.host, port) for app, port in service.apps()]
+        rooms, host = (connections(), ADMIN_CONNECTIONS), self.settings.host
+        apps = zip(service.apps(), rooms, strict=True)
+        listeners = [await _Listener.open(app, host, port, most) for (app, port), most in apps]
         rpc = await _rpc(service, self.settings) if self.settings.grpc_port else None
         _spare_the_collector()
         self.state.ready = not self.told.is_set()
@@ -103,13 +135,14 @@ class _Process:
         closing = [listener.close(grace(self.settings.timeout)) for listener in listeners]
         await asyncio.gather(*closing, *([rpc.close()] if rpc else []))
 
-    async def _unless_told(self, work: Coroutine[Any, Any, None]) -> None:
-        """To its end, or until the process is told to stop."""
+    async def _unless_told(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What comes of it; None, and it is cancelled, where the process is told to stop before."""
         working, told = asyncio.create_task(work), asyncio.create_task(self.told.wait())
         await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
         for task in (working, told):
             task.cancel()
         await asyncio.wait({working, told})
+        return None if working.cancelled() else working.result()
 
     async def _drain(self) -> None:
         if self.settings.drain > 0 and self.state.draining:
@@ -144,12 +177,12 @@ class _Listener:
     port: int
 
     @classmethod
-    async def open(cls, app: App, host: str, port: int) -> "_Listener":
+    async def open(cls, app: App, host: str, port: int, most: int = CONNECTIONS) -> "_Listener":
         """Listens on host:port, a free port when it is 0. Raises ListenError when that cannot be."""
         bound = _bound(host, port)
         port = int(bound.getsockname()[1])
         try:
-            wire = await Wire.open(app, bound, backlog=BACKLOG, idle=IDLE, most=CONNECTIONS)
+            wire = await Wire.open(app, bound, backlog=BACKLOG, idle=IDLE, most=most)
         except OSError as error:
             raise _cannot(host, port, error) from None
         return cls(wire, port)

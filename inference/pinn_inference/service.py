@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,7 @@ from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model, Uses
 from pinn_inference.errors import EngineError, PinnError
 from pinn_inference.evaluation import Evaluation
-from pinn_inference.logs import event
+from pinn_inference.logs import event, log
 from pinn_inference.models import Holder, ModelCache
 from pinn_inference.monitoring import Metrics
 from pinn_inference.oip import http as v2
@@ -42,6 +43,9 @@ SAID: Final = 10
 
 RENEW_SECONDS: Final = 5.0
 """How long answers close their connections when callers are to choose a server anew."""
+
+WATCHED_AGAIN: Final = 10.0
+"""Seconds until what is watched is watched again, after that has failed."""
 
 CLOSING: Final = 5.0
 """Seconds that closing waits for what runs in the background: a model that is being retired, or loaded."""
@@ -88,7 +92,11 @@ class Service:
             lambda artifact: artifact.digest,
             lambda model, another: assembly.prepared(model, another and not state.complaint()),
         )
-        holder = await Holder.open(cache, partial(assembly.fetch, settings))
+        try:
+            holder = await Holder.open(cache, partial(assembly.fetch, settings))
+        except BaseException:
+            await cache.abandon()
+            raise
         service = cls(settings, state, metrics, cache, holder)
         await service._take_up()
         return service
@@ -146,16 +154,16 @@ class Service:
 
     def watch(self) -> list[asyncio.Task[None]]:
         """What runs beside serving: the loop's lag, and resident memory where there is a threshold for it."""
-        tasks = [asyncio.create_task(looplag.watch(self._metrics.lag.observe))]
+        watched: list[Callable[[], Coroutine[Any, Any, None]]] = [lambda: looplag.watch(self._metrics.lag.observe)]
         if self._telemetry:
-            tasks.append(asyncio.create_task(self._telemetry.watch()))
+            watched.append(self._telemetry.watch)
         wished, limit = self._settings.restart_above_memory, memory.limit()
         above = memory.threshold(wished, limit)
         if limit is None and not above and memory.threshold(wished, memory.BOUNDLESS):
             event(f"memory is not watched: there is no limit for it here to take {wished} of", logging.WARNING)
         if above:
-            tasks.append(asyncio.create_task(memory.watch(self._taken, above, self._too_large)))
-        return tasks
+            watched.append(lambda: memory.watch(self._taken, above, self._too_large))
+        return [asyncio.create_task(_again_and_again(each)) for each in watched]
 
     def reload_soon(self) -> None:
         """Reads the model anew, in the background."""
@@ -246,7 +254,8 @@ class Service:
                 task.cancel()
 
     def _in_background(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.create_task(work)
+        """Not on behalf of the request that may be the reason: it is answered meanwhile."""
+        task = asyncio.create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -266,7 +275,7 @@ class Service:
         gauges.cache = self._cache_figures
         gauges.model = lambda: (self.model.name, self.model.version, self.model.artifact.digest)
         counts = self._cache.counts
-        gauges.model_cache = lambda: (counts.misses - counts.failures, counts.hits)
+        gauges.model_cache = lambda: (counts.loads, counts.hits)
         gauges.reloads = self._holder.reloads.items
 
     def _cache_figures(self) -> tuple[int, int, int]:
@@ -390,6 +399,16 @@ class Service:
             return [{**named(values), "error_bound": named(bounds)} for values, bounds in solved]
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, solve)
+
+
+async def _again_and_again(watch: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Watches until it is cancelled: a failure is logged, and is not the end of it."""
+    while True:
+        try:
+            await watch()
+        except Exception:  # noqa: BLE001 - whatever it is, nobody would miss what is no longer watched
+            log.exception("watching the server failed and begins anew", extra={"fields": {"seconds": WATCHED_AGAIN}})
+        await asyncio.sleep(WATCHED_AGAIN)
 
 
 def _with_solver(codec: Codec) -> Codec:

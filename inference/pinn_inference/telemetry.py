@@ -6,6 +6,7 @@ names: who counts once cannot count differently.
 """
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -41,12 +42,13 @@ from prometheus_client import Metric as Family
 
 from pinn_inference import __version__, tracing
 from pinn_inference.api.http import Answer, Endpoint, Request, Routes
-from pinn_inference.errors import RequestError
+from pinn_inference.errors import RequestError, SettingsError
 from pinn_inference.monitoring import Metrics
 
 SCOPE: Final = InstrumentationScope("pinn_inference", __version__)
+INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 EVERY_MS: Final = "60000"
-"""Between two exports of the metrics, where OTEL_METRIC_EXPORT_INTERVAL does not say: the specification's default."""
+"""Between two exports of the metrics, where INTERVAL does not say: the specification's default."""
 
 CLOSING: Final = 2.0
 """Seconds that the last spans and metrics may take when the server ends; a collector that is away must not hold it."""
@@ -66,6 +68,8 @@ class Telemetry:
     def __init__(
         self, metrics: Metrics, label: Callable[[], Mapping[str, str]], spans: SpanProcessor | None = None
     ) -> None:
+        """Raises SettingsError where the environment says no interval."""
+        self._every = _interval(os.environ.get(INTERVAL) or EVERY_MS)
         ours = Resource({"service.name": "pinn-server", "service.version": __version__})
         self._resource = ours.merge(
             OTELResourceDetector().detect()
@@ -87,9 +91,8 @@ class Telemetry:
 
     async def watch(self) -> None:
         """Sends the metrics again and again, without end."""
-        every = max(float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", EVERY_MS)) / 1000, 0.1)
         while True:
-            await asyncio.sleep(every)
+            await asyncio.sleep(self._every)
             await self.send_metrics()
 
     async def send_metrics(self) -> None:
@@ -139,6 +142,17 @@ class Telemetry:
                 return answer
 
         return endpoint
+
+
+def _interval(said: str) -> float:
+    """Seconds of so many milliseconds, a tenth at least. Raises SettingsError."""
+    try:
+        milliseconds = float(said)
+    except ValueError:
+        milliseconds = math.nan
+    if not math.isfinite(milliseconds):
+        raise SettingsError(f"{INTERVAL} is {said!r}: must be a number of milliseconds such as {EVERY_MS}")
+    return max(milliseconds / 1000, 0.1)
 
 
 def _callers(request: Request) -> Context:

@@ -191,3 +191,25 @@ async def test_memory_that_is_given_back_is_said_too() -> None:
     await asyncio.sleep(2)
     assert [sentence is None for _, sentence in watched.told] == [False, True]
     watched.task.cancel()
+
+
+@pytest.mark.looptime
+async def test_a_look_that_cannot_be_taken_is_left_out_and_the_next_ones_count() -> None:
+    """As while every file the process may open is in use."""
+    told: list[str | None] = []
+    fails = True
+
+    def used() -> int:
+        if fails:
+            raise OSError(24, "Too many open files")
+        return 500 * MIB
+
+    task = asyncio.create_task(memory.watch(used, 100 * MIB, told.append))
+    await asyncio.sleep(30)
+    assert not task.done()
+    fails = False
+    await asyncio.sleep(memory.PATIENCE + 2)
+    fails = True
+    await asyncio.sleep(2)
+    task.cancel()
+    assert len(told) == 1

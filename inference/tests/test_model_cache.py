@@ -126,6 +126,41 @@ async def test_a_load_that_fails_is_told_to_all_who_wait_and_tried_again_by_the_
     assert (len(cache), cache.counts.failures) == (0, 2)
 
 
+async def test_a_load_counts_once_it_is_done_however_many_wait_for_it(
+    cache: ModelCache[str, Model], loader: Loader
+) -> None:
+    """A counter that goes down would be taken for a restart."""
+    loader.go.clear()
+    waiting = [asyncio.create_task(cache.get(name)) for name in ("a", "a", "a", "bad")]
+    while not loader.at_once:
+        await asyncio.sleep(0)
+    assert (cache.counts.misses, cache.counts.loads) == (4, 0)
+    loader.go.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await cache.get("a")
+    assert (cache.counts.loads, cache.counts.failures) == (1, 1)
+
+
+async def test_a_load_that_is_abandoned_clears_away_what_it_began() -> None:
+    begun, cleared = asyncio.Event(), asyncio.Event()
+
+    async def prepare(_: Model, __: bool) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleared.set()
+
+    cache: ModelCache[str, Model] = ModelCache(Model, 1, lambda name: name, prepare)
+    waiting = asyncio.create_task(cache.get("a"))
+    await begun.wait()
+    await cache.abandon()
+    assert cleared.is_set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 def test_a_cache_without_room_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         ModelCache(Model, limit=0, key=lambda name: name)

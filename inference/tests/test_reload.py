@@ -5,11 +5,13 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from pinn_inference import memory, settings, warmup
+from pinn_inference import assembly, memory, settings, tracing, warmup
+from pinn_inference import service as service_module
 from pinn_inference.api.http import State
 from pinn_inference.api.predict import Codec
 from pinn_inference.engines.choice import Engines
@@ -80,6 +82,72 @@ async def test_loads_are_counted_that_were_done_and_reloads_by_what_came_of_them
     assert [f'pinn_model_reloads_total{{result="{r}"}} 1.0' in said for r in ("swapped", "unchanged", "failed")] == [
         True
     ] * 3
+
+
+async def test_the_count_of_loads_does_not_rise_for_one_that_is_under_way(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fall again when that fails."""
+    service = await place.service()
+    begun, go = threading.Event(), threading.Event()
+
+    def load(*_: object) -> None:
+        begun.set()
+        assert go.wait(20)
+        raise EngineError("no", "model_error")
+
+    monkeypatch.setattr(assembly, "load", load)
+    place.put()
+    reloading = asyncio.create_task(service.reload())
+    await _until(begun.is_set)
+    during = service._metrics.text().decode().splitlines()
+    go.set()
+    assert (await reloading)["result"] == "failed"
+    after = service._metrics.text().decode().splitlines()
+    await service.close()
+    assert [lines.count("pinn_model_loads_total 1.0") for lines in (during, after)] == [1, 1]
+
+
+async def test_what_is_done_in_the_background_is_not_the_request_that_asked_for_it(place: Place) -> None:
+    service = await place.service()
+    found: list[object] = []
+
+    async def work() -> None:
+        found.append(tracing.current.get())
+
+    before = tracing.current.set(SimpleNamespace(trace=None, headers={}))
+    service._in_background(work())
+    tracing.current.reset(before)
+    await service.close()
+    assert found == [None]
+
+
+async def test_what_is_watched_is_watched_again_after_a_failure_and_that_is_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries, again = 0, asyncio.Event()
+
+    async def watch(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise ZeroDivisionError("in a library")
+        again.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(memory, "watch", watch)
+    monkeypatch.setattr(service_module, "WATCHED_AGAIN", 0.0)
+    service = await place.service(restart_above_memory="900Mi")
+    watching = service.watch()
+    async with asyncio.timeout(20):
+        await again.wait()
+    for task in watching:
+        task.cancel()
+    await asyncio.wait(watching)
+    await service.close()
+    assert all(task.cancelled() for task in watching)
+    assert caplog.text.count("watching the server failed") == 2
+    assert "ZeroDivisionError: in a library" in caplog.text
 
 
 async def test_what_was_before_is_still_named(place: Place) -> None:

@@ -17,7 +17,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from .process import ENVIRONMENT, ServerProcess, eventually
+from .process import ENVIRONMENT, ServerProcess, eventually, run
 
 QUESTION = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2, "kind": "put"}
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -196,3 +196,13 @@ def test_a_server_without_a_collector_has_not_imported_the_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", said], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("interval", ["1m", "nan", "inf"])
+def test_an_interval_that_is_none_is_one_sentence_at_the_start(interval: str) -> None:
+    said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_METRIC_EXPORT_INTERVAL": interval}
+    done = run("serve", "--host", "127.0.0.1", "--port", "0", "--admin-port", "0", **said)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    sentence = f"OTEL_METRIC_EXPORT_INTERVAL is {interval!r}: must be a number of milliseconds such as 60000"
+    assert json.loads(line)["event"] == sentence

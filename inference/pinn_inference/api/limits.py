@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -142,8 +143,9 @@ class Deadlines:
         return task is None or self._running.pop(task, None) is not None
 
     def _arm(self, seconds: float) -> None:
+        """Not on behalf of the request that happens to be there: the timer is everyone's."""
         self._due = time.monotonic() + seconds
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, context=Context())
 
     def _expire(self) -> None:
         self._timer = None

@@ -29,6 +29,9 @@ SLICE: Final = 8192
 LINGER: Final = 2.0
 """Seconds for a caller to read a refusal while it still sends: what is cut off before that may be lost with it."""
 
+LINGERING: Final = 32
+"""Connections too many that are given that time at once: each takes a file, and files are what may be short."""
+
 LOOKS: Final = 20
 """So many times in the time a connection may be idle it is looked for those that were."""
 
@@ -119,8 +122,11 @@ class Exchange:
         self._wake()
 
     def break_off(self) -> None:
-        """The rest will never come."""
+        """The rest will never come, and what has come is of no use."""
         self.broken = not self.complete
+        if self.broken:
+            self._pieces.clear()
+            self.unread = 0
         self._wake()
 
     # ------------------------------------------------------------------- what is answered together asks of it
@@ -193,6 +199,8 @@ class Connection(asyncio.Protocol):
         self._since = time.monotonic()
         if not self._listener.enter(self):
             self._refuse(429, "too many connections are open already; come back in a second", (("retry-after", "1"),))
+            if self._listener.is_crowded():
+                self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -215,7 +223,10 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         for exchange in self._asked:
             exchange.break_off()
-        self._parser = None  # it holds this object, and would keep both until the collector comes
+        # What holds this object would be kept with it until the collector comes.
+        self._parser = self._incoming = self._bodied = None
+        if not self._busy:
+            self._asked.clear()
         self._rest = b""
         self._listener.leave(self)
 
@@ -362,6 +373,7 @@ class Connection(asyncio.Protocol):
         self._busy, self._since = False, time.monotonic()
         self._asked.popleft()
         if self._parser is None:
+            self._asked.clear()
             return
         if exchange.last is None:
             self._transport.abort()
@@ -506,6 +518,10 @@ class Listener:
         room = len(self._connections) < self._most
         (self._connections if room else self._refused).add(connection)
         return room
+
+    def is_crowded(self) -> bool:
+        """Whether too many that were refused are still here."""
+        return len(self._refused) > LINGERING
 
     def leave(self, connection: Connection) -> None:
         """It is closed."""

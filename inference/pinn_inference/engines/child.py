@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import select
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -15,6 +17,12 @@ from pinn_inference.engines.frames import HEADER, Frame, Kind, Memory, NotAFrame
 KEPT_STDERR: Final = 2000
 REAPING: Final = 5.0
 """Seconds to wait for a killed process; one stuck in its driver cannot be had back, and must not hold up the server."""
+
+TURNS: Final = 5
+"""Turns of the loop in which what lies in the socket is read, with one to spare."""
+
+NUMBERS: Final = 1 << 32
+"""Batches until their numbers begin anew: a header has four bytes for them."""
 
 
 class ChildLost(Exception):
@@ -34,14 +42,19 @@ class ChildFailed(Exception):
 
 
 class Child:
-    """A worker process. Use `started`; one batch at a time; `end` it whatever happened."""
+    """A worker process. Use `started`, then `begin`; one batch at a time; `end` it whatever happened.
 
-    def __init__(self, process: asyncio.subprocess.Process, memory: Memory) -> None:
+    `gone` is done when the process is; `end` does not wait for that without end.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, memory: Memory, channel: socket.socket) -> None:
         self._process = process
         self._memory = memory
+        self._channel = channel
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._number = 0
+        self._head: tuple[Frame, int] | None = None
         self._stderr = b""
         self._listening = asyncio.create_task(self._listen())
         self.gone = asyncio.create_task(process.wait())
@@ -53,15 +66,13 @@ class Child:
         return self._process.pid
 
     @classmethod
-    async def started(
-        cls, command: Sequence[str], env: Mapping[str, str], weights: bytes, capacity: int, shape: Shape, limit_s: float
-    ) -> "Child":
-        """A process that is ready for batches of up to `capacity` points. Raises ChildLost."""
+    async def started(cls, command: Sequence[str], env: Mapping[str, str], capacity: int, shape: Shape) -> "Child":
+        """A process with room for batches of up to `capacity` points. Raises ChildLost."""
         ours, theirs = socket.socketpair()
         descriptor = new_memory(capacity, shape)
         try:
             process = await _spawned(command, env, theirs.fileno(), descriptor, capacity, shape)
-            child = cls(process, Memory(descriptor, capacity, shape))
+            return cls(process, Memory(descriptor, capacity, shape), ours)
         except OSError as error:
             ours.close()
             raise ChildLost(f"no worker process could be started: {error}") from None
@@ -71,39 +82,10 @@ class Child:
         finally:
             theirs.close()
             os.close(descriptor)
-        try:
-            await child._begin(ours, weights, limit_s)
-        except BaseException:
-            await child.end()
-            raise
-        return child
 
-    async def evaluate(self, batch: Sequence[Array], limit_s: float) -> list[Array]:
-        """The jets (k, n) of each of several lots of points (n, d). Raises ChildFailed, or ChildLost."""
-        count = sum(len(points) for points in batch)
-        self._number += 1
-        np.concatenate(batch, out=self._memory.points(count))
-        self._send(Frame(Kind.EVALUATE, self._number, count))
-        answer = await self._receive(limit_s)
-        if answer.number != self._number or answer.kind in {Kind.LOAD, Kind.EVALUATE, Kind.READY}:
-            raise ChildLost(f"the worker answered {answer.kind.name} {answer.number} to batch {self._number}")
-        if answer.kind is not Kind.DONE:
-            raise ChildFailed(answer.kind, answer.text or answer.kind.name.lower())
-        ends = np.cumsum([len(points) for points in batch])[:-1]
-        return np.split(self._memory.jets(count).copy(), ends, axis=1)
-
-    async def end(self) -> None:
-        """Kills the process and waits until it is reaped."""
-        if self._writer is not None:
-            self._writer.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        await asyncio.wait([self.gone], timeout=REAPING)
-        for task in (self.gone, self._listening):
-            task.cancel()
-
-    async def _begin(self, channel: socket.socket, weights: bytes, limit_s: float) -> None:
-        self._reader, self._writer = await asyncio.open_unix_connection(sock=channel)
+    async def begin(self, weights: bytes, limit_s: float) -> None:
+        """Hands the network over and waits until it is loaded. Raises ChildLost."""
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=self._channel)
         self._send(Frame(Kind.LOAD, count=len(weights)))
         self._writer.write(weights)
         answer = await self._receive(limit_s)
@@ -111,22 +93,95 @@ class Child:
             raise ChildLost(answer.text or f"the worker began with {answer.kind.name}")
         self.description = answer.text
 
+    async def evaluate(self, batch: Sequence[Array], limit_s: float) -> list[Array]:
+        """The jets (k, n) of each of several lots of points (n, d). Raises ChildFailed, or ChildLost."""
+        question = self._question(batch)
+        self._send(question)
+        await self._answered(limit_s)
+        ends = np.cumsum([len(points) for points in batch])[:-1]
+        return np.split(self._memory.jets(question.count).copy(), ends, axis=1)
+
+    async def timed(self, points: Array, limit_s: float, held_s: float) -> float:
+        """The seconds in which the jets of a batch are here. The loop stands still for `held_s` of them at most: its turns do
+        not count in that time. Raises as `evaluate` does.
+        """
+        began = time.perf_counter()
+        question = self._question([points])
+        try:
+            self._channel.send(question.encode())  # the writer may wait for the loop's next turn
+        except OSError:
+            raise ChildLost(await self.last_words()) from None
+        answer = select.poll()
+        answer.register(self._channel, select.POLLIN)
+        there = answer.poll(1000 * held_s)
+        self._memory.jets(question.count).copy()
+        seconds = time.perf_counter() - began
+        await self._answered(limit_s)
+        return seconds if there else time.perf_counter() - began
+
+    async def end(self) -> None:
+        """Kills the process and waits until it is reaped, or cannot be."""
+        (self._channel if self._writer is None else self._writer).close()
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await asyncio.wait([self.gone], timeout=REAPING)
+        self._listening.cancel()
+
+    def _question(self, batch: Sequence[Array]) -> Frame:
+        """The next batch, its points where the worker reads them."""
+        count = sum(len(points) for points in batch)
+        self._number = (self._number + 1) % NUMBERS
+        np.concatenate(batch, out=self._memory.points(count))
+        return Frame(Kind.EVALUATE, self._number, count)
+
+    async def _answered(self, limit_s: float) -> None:
+        answer = await self._receive(limit_s)
+        if answer.number != self._number or answer.kind in {Kind.LOAD, Kind.EVALUATE, Kind.READY}:
+            raise ChildLost(f"the worker answered {answer.kind.name} {answer.number} to batch {self._number}")
+        if answer.kind is not Kind.DONE:
+            raise ChildFailed(answer.kind, answer.text or answer.kind.name.lower())
+
     def _send(self, frame: Frame) -> None:
         assert self._writer is not None  # noqa: S101 - `started` is the only way to get one
         self._writer.write(frame.encode())
 
     async def _receive(self, limit_s: float) -> Frame:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + limit_s
         try:
-            async with asyncio.timeout(limit_s):
-                frame, length = decode(await self._reader.readexactly(HEADER.size))
-                text = await self._reader.readexactly(length)
-        except TimeoutError:
-            raise ChildLost(f"the worker did not answer within {limit_s:.3g} s", hung=True) from None
+            try:
+                async with asyncio.timeout_at(due):
+                    return await self._read()
+            except TimeoutError:
+                return await self._read_late(limit_s, loop.time() - due)
         except NotAFrame:
             raise ChildLost("the worker sent bytes that are no answer") from None
         except (EOFError, ConnectionError):  # IncompleteReadError is an EOFError
             raise ChildLost(await self.last_words()) from None
+
+    async def _read(self) -> Frame:
+        """The next frame. Who is cut off on the way loses nothing of it."""
+        if self._head is None:
+            self._head = decode(await self._reader.readexactly(HEADER.size))
+        frame, length = self._head
+        text = await self._reader.readexactly(length)
+        self._head = None
         return Frame(frame.kind, frame.number, frame.count, text.decode(errors="replace"))
+
+    async def _read_late(self, limit_s: float, late_s: float) -> Frame:
+        """A frame that may lie there though its time is up. By as much as the timer came late this process stood still, and perhaps
+        the worker with it: that is not held against it, and it gets as much time again. Raises ChildLost.
+        """
+        reading = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait([reading], timeout=min(late_s, limit_s))
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if reading.done():
+                return reading.result()
+        finally:
+            reading.cancel()
+        raise ChildLost(f"the worker did not answer within {limit_s:.3g} s", hung=True)
 
     async def last_words(self) -> str:
         """How the process ended, and the last line it wrote."""

@@ -6,6 +6,7 @@ and the answer says why. Where a GPU is required and none is ready, nothing is e
 """
 
 import asyncio
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,12 +30,19 @@ SLICE: Final = 2048
 XLA_MEMORY: Final = 1 << 30
 """What must be free before TensorFlow is started beside us; it takes half of it."""
 
+XLA_LOOKS: Final = 3
+"""Measurements in a row by which XLA pays at no size, until its worker is ended."""
+
+REMEMBERED: Final = 60.0
+"""Seconds for which XLA is not looked at again after memory was short: it may come back."""
+
 XLA_TRIED_FROM: Final = 4096
 """The batch that starts the XLA worker for a trial, and the one assumed to be a GPU's before one was measured, unless a size was
 set."""
 
 NO_GPU: Final = "no GPU is visible here"
 NO_WEIGHTS: Final = "the model has no weights.npz that a worker could evaluate"
+NO_MEMORY: Final = "less than 1 GiB of memory is free"
 
 MEASURING: Final = 30.0
 """Seconds a worker may take for a batch while it is measured; its first batch of a size may be slow."""
@@ -50,7 +58,7 @@ class Options:
 
     `cpu_fallback`: whether the CPU answers when a GPU cannot; never with the policy `require`.
     `solver_fallback`: whether the reference solver answers when no engine can, so that time has to be left for it.
-    `gpus`, `command`, `free_memory`, `cores`: where a test puts its own.
+    `again`: seconds until a worker that pays at no size is measured again. The others: where a test puts its own.
     """
 
     engine: Which = "auto"
@@ -64,6 +72,7 @@ class Options:
     cores: Callable[[], int] = devices.cores
     patience: float = 0.5
     first_pause: float = 0.5
+    again: float = 180.0
 
     def __post_init__(self) -> None:
         if self.engine == "gpu" and self.policy == "never":
@@ -83,11 +92,12 @@ class Engines:
         self.options = options or Options()
         self._litert = LiteRtEngine(model)
         self._weights = weights
-        self._here: dict[int, float] = {}
         self._from: dict[str, int | None] = {}
         self._gpu = self._gpu_pool() if self._wants_gpu else None
         self._xla: Pool | None = None
         self._xla_refused: str | None = None
+        self._xla_looks_again = 0.0
+        self._xla_in_vain = 0
         self._closing: set[asyncio.Task[None]] = set()
         self._started = self._strict = False
 
@@ -228,19 +238,19 @@ class Engines:
     # ------------------------------------------------------------------------------------------- choosing
 
     def _worker_for(self, count: int) -> Pool | None:
-        """The workers for a batch of this size, started if this is the first that large."""
-        if self.options.engine != "auto":
-            pool = self._gpu if self.options.engine == "gpu" else self._xla
-            return pool if pool and self._is_worth_it(pool, count) else None
-        if self._gpu:
-            return self._gpu if self._is_worth_it(self._gpu, count) else None
-        if self._xla is None and not self._xla_refused and count >= (self.options.from_batch or XLA_TRIED_FROM):
-            self._start_xla()
-        return self._xla if self._xla and self._is_worth_it(self._xla, count) else None
+        """The workers for a batch of this size."""
+        pool = self._gpu
+        if pool is None and self.options.engine in {"auto", "xla"}:
+            pool = self._xla_for(count)
+        threshold = self._threshold(pool.name) if pool else None
+        return pool if threshold is not None and count >= threshold else None
 
-    def _is_worth_it(self, pool: Pool, count: int) -> bool:
-        threshold = self._threshold(pool.name)
-        return threshold is not None and count >= threshold
+    def _xla_for(self, count: int) -> Pool | None:
+        """XLA's worker, started if this is the first batch that large."""
+        least = self.options.from_batch or (XLA_TRIED_FROM if self.options.engine == "auto" else 1)
+        if self._xla is None and count >= least and self._xla_looks_again <= asyncio.get_running_loop().time():
+            self._start_xla()
+        return self._xla
 
     def _threshold(self, name: str) -> int | None:
         """From which batch on these workers are asked; None when at no size, or when that is not known yet."""
@@ -269,10 +279,13 @@ class Engines:
         return Pool("gpu", [Worker(self._recipe("gpu", name, self._weights)) for name in names])
 
     def _start_xla(self) -> None:
-        weights = self._weights
+        weights, before = self._weights, self._xla_refused
         self._xla_refused = self._why_no_xla() if weights is not None else NO_WEIGHTS
         if weights is None or self._xla_refused:
-            event("large batches stay on LiteRT", reason=self._xla_refused)
+            passes = self._xla_refused == NO_MEMORY
+            self._xla_looks_again = asyncio.get_running_loop().time() + REMEMBERED if passes else math.inf
+            if self._xla_refused != before:
+                event("large batches stay on LiteRT", reason=self._xla_refused)
             return
         self._xla = Pool("xla", [Worker(self._recipe("xla", "", weights))])
         self._xla.start()
@@ -282,7 +295,7 @@ class Engines:
         if options.command is WORKER and find_spec("tensorflow") is None:
             return "TensorFlow is not installed"
         if options.free_memory() < XLA_MEMORY:
-            return "less than 1 GiB of memory is free"
+            return NO_MEMORY
         if options.engine == "auto" and options.from_batch is None and options.cores() < 2:
             return "on one core XLA was at no batch size faster than LiteRT"
         return None
@@ -301,23 +314,36 @@ class Engines:
             first_pause=self.options.first_pause,
         )
 
-    async def _measure(self, name: str, child: Child) -> None:
-        """Finds the crossover anew, as a worker comes up: another machine, or another load, may have another one."""
-        self._here = crossover.time_here(self._litert)
-        there = await crossover.time_there(lambda points: child.evaluate([points], MEASURING), self.shape)
-        self._from[name] = crossover.crossover(self._here, there)
-        milliseconds = {size: round(1e3 * seconds, 2) for size, seconds in there.items()}
-        event("measured from which batch on a worker pays", engine=name, from_batch=self._from[name], ms=milliseconds)
-        if name == "xla" and self._threshold_is_never():
-            self._stop_xla()
+    async def _measure(self, name: str, child: Child) -> float | None:
+        """Finds the crossover anew, as a worker comes up: another machine, or another load, may have another one.
 
-    def _threshold_is_never(self) -> bool:
-        return self.options.engine == "auto" and self.options.from_batch is None and self._from["xla"] is None
+        Returns after how many seconds to do so again: where it pays at no size, and has nothing to do.
+        """
+        here = crossover.time_here(self._litert)
+        there = await crossover.time_there(lambda points, held: child.timed(points, MEASURING, held), here, self.shape)
+        found = crossover.crossover(here, there)
+        if self._from.get(name, math.nan) != found:
+            milliseconds = {size: round(1e3 * seconds, 2) for size, seconds in there.items()}
+            event("measured from which batch on a worker pays", engine=name, from_batch=found, ms=milliseconds)
+        self._from[name] = found
+        if self._threshold(name) is not None:
+            self._xla_in_vain = 0
+            return None
+        if name == "xla" and self._is_given_up():
+            self._stop_xla()
+            return None
+        return self.options.again
+
+    def _is_given_up(self) -> bool:
+        """Whether XLA has been measured often enough."""
+        self._xla_in_vain += 1
+        return self._xla_in_vain >= XLA_LOOKS
 
     def _stop_xla(self) -> None:
         """A worker that never pays gives its memory back."""
         assert self._xla is not None  # noqa: S101 - it is what was measured
         self._xla_refused = "it was measured to be at no batch size 10 % faster than LiteRT"
+        self._xla_looks_again = math.inf
         closing = asyncio.create_task(self._xla.close())
         self._xla = None
         self._closing.add(closing)

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -22,7 +23,8 @@ from pinn_inference.logs import event
 
 WARNING: Final = 30
 Status = Literal["starting", "ready", "degraded"]
-CameUp = Callable[[Child], Awaitable[None]]
+CameUp = Callable[[Child], Awaitable[float | None]]
+"""Sees a child. Returns after how many seconds without work it wants to see it again, or None."""
 
 
 async def _nothing(_: Child) -> None:
@@ -33,8 +35,8 @@ async def _nothing(_: Child) -> None:
 class Recipe:
     """How a worker is made and how patient one is with it; times in seconds.
 
-    `reason` is what a call is told when the worker breaks; `came_up` sees each new child before it serves; `shape` is how many
-    numbers a point has and how many rows a jet.
+    `reason` is what a call is told when the worker breaks; `came_up` sees each new child before it serves, and again where it
+    wants to; `shape` is how many numbers a point has and how many rows a jet.
     """
 
     command: Sequence[str]
@@ -70,6 +72,8 @@ class Worker:
         self.description = ""
         self._reason: str = recipe.reason
         self._failures = 0
+        self._again: float | None = None
+        self._child: Child | None = None
         self._calls: deque[_Call] = deque()
         self._in_flight = 0
         self._woken = asyncio.Event()
@@ -91,8 +95,8 @@ class Worker:
         return self._in_flight + sum(len(call.points) for call in self._calls)
 
     def start(self) -> None:
-        """Begins; returns at once."""
-        self._running = asyncio.create_task(self._run())
+        """Begins; returns at once. Not on behalf of the request that may be the reason: it outlives that."""
+        self._running = asyncio.create_task(self._run(), context=Context())
 
     async def close(self) -> None:
         """Ends the process; calls that wait are told so."""
@@ -133,12 +137,23 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - not even a bug of ours may leave a device without its supervisor
                 self._lost(error)
             await asyncio.sleep(self._pause())
+            await self._reaped()
             self.restarts += 1
+
+    async def _reaped(self) -> None:
+        """Waits for the end of the process before: one that its driver does not let die keeps its memory, and so would others."""
+        if self._child is None or self._child.gone.done():
+            return
+        said = f"the process {self._child.pid} was killed and does not end; no other is started before"
+        self.last_error = f"{self.last_error}; {said}"
+        event(said, WARNING, device=self.recipe.device)
+        await asyncio.wait([self._child.gone])
 
     async def _one_life(self) -> None:
         r = self.recipe
-        child = await Child.started(r.command, r.env, r.weights, r.capacity, r.shape, r.start_limit)
+        self._child = child = await Child.started(r.command, r.env, r.capacity, r.shape)
         try:
+            await child.begin(r.weights, r.start_limit)
             await self._come_up(child)
             while True:
                 await self._next(child)
@@ -149,14 +164,28 @@ class Worker:
             await child.end()
 
     async def _come_up(self, child: Child) -> None:
-        try:
-            await self.recipe.came_up(child)
-        except ChildFailed as error:
-            raise ChildLost(str(error)) from None
+        await self._seen(child)
         child.gone.add_done_callback(lambda _: self._woken.set())
         self.description = child.description
         self.status = "ready"
         event("a worker is ready", device=self.recipe.device, description=child.description, restarts=self.restarts)
+
+    async def _seen(self, child: Child) -> None:
+        try:
+            self._again = await self.recipe.came_up(child)
+        except ChildFailed as error:
+            raise ChildLost(str(error)) from None
+
+    async def _idle(self, child: Child) -> None:
+        """Until there may be something to do."""
+        if self._again is None:
+            await self._woken.wait()
+            return
+        try:
+            async with asyncio.timeout(self._again):
+                await self._woken.wait()
+        except TimeoutError:
+            await self._seen(child)
 
     async def _next(self, child: Child) -> None:
         """Waits for calls and answers a batch of them."""
@@ -164,7 +193,7 @@ class Worker:
             if child.gone.done():
                 raise ChildLost(await child.last_words())
             self._woken.clear()
-            await self._woken.wait()
+            await self._idle(child)
         self._in_flight = sum(len(call.points) for call in batch)
         try:
             jets = await child.evaluate([call.points for call in batch], self._limit(batch))
@@ -175,6 +204,9 @@ class Worker:
             raise
         except asyncio.CancelledError:
             self._tell(batch, "the worker is being closed", self.recipe.reason)
+            raise
+        except Exception as error:
+            self._tell(batch, repr(error), self.recipe.reason)
             raise
         else:
             self._failures = 0

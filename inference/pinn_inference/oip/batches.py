@@ -4,7 +4,7 @@ What a batch answers is what `predictor.many` answers for it, item by item; a te
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PinnError
 from pinn_inference.evaluation import Answer
+from pinn_inference.fallback import giving_way
 from pinn_inference.oip.datatypes import Chosen
 from pinn_inference.oip.tensors import Array, Asked, Items
 from pinn_inference.predictor import Predictor
@@ -19,9 +20,6 @@ from pinn_inference.problems import Formulation, Input
 
 PART: Final = 2048
 """Items whose formulas are evaluated before other requests get their turn: a millisecond of work."""
-
-SOLVED: Final = 64
-"""Items that the reference solver answers before other requests get their turn."""
 
 
 async def answered(predictor: Predictor, asked: Asked, bounded: bool = True) -> Items:
@@ -62,7 +60,7 @@ class _Work:
         problem = self._predictor.problem
         self._columns = _numbers(problem, self._asked)
         within = _within(problem.inputs, self._columns)
-        async for place in _giving_way(np.flatnonzero(~within).tolist()):
+        async for place in giving_way(np.flatnonzero(~within).tolist()):
             try:
                 problem.point(self._asked.at(place))
                 within[place] = True
@@ -80,7 +78,7 @@ class _Work:
         try:
             done = await evaluation.engines.jets(at, evaluation.timeout)
         except EngineError as error:
-            async for i in _giving_way(range(len(places))):
+            async for i in giving_way(range(len(places))):
                 await self._solve(int(places[i]), _item(points, i), error.reason, error)
             return
         self._model = Answer((), None, "model", done.engine, done.reason)
@@ -186,10 +184,3 @@ def _run(places: NDArray[np.intp]) -> Any:
 def _item(points: Any, i: int) -> Any:
     """One point of a batch."""
     return type(points)._make(float(column[i]) for column in points)
-
-
-async def _giving_way(places: Sequence[int]) -> AsyncIterator[int]:
-    for count, place in enumerate(places):
-        if count % SOLVED == SOLVED - 1:
-            await asyncio.sleep(0)
-        yield place

@@ -538,6 +538,11 @@ class Formulation(Ranged):
         bounds = (f.where(apart > SAME, math.inf, value) for value in self._error_bounds(self._table, point, at, jet))
         return answer, Greeks(*bounds)
 
+    @property
+    def from_bins(self) -> bool:
+        """None: see above."""
+        return False
+
     def usable(self, point: Put, bound: Any) -> Any:
         """Whether an answer with these bounds may be served from a bin: none that was moved has one that is finite."""
         return np.isfinite(bound[0]) if isinstance(bound[0], np.ndarray) else math.isfinite(bound[0])

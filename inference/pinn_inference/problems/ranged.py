@@ -208,6 +208,11 @@ class Ranged(ABC):
         """Floats as JSON takes them, arrays as they are."""
         return tuple(value if isinstance(value, np.ndarray) else float(value) for value in values)
 
+    @property
+    def from_bins(self) -> bool:
+        """Whether there is an answer that may be served from a bin."""
+        return type(self).usable is not Ranged.usable or min(self._worst) >= 0
+
     def usable(self, point: Any, bound: Sequence[Real]) -> Any:
         """Whether an answer with these bounds may be served from a bin: a bool, or an array of them."""
         good: Any = True

@@ -1,12 +1,15 @@
 """What is taken at once, what waits, what is told to come back, and who is cut off."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from pinn_inference import tracing
 from pinn_inference.api.http import Answer, App, Request, State, ok
-from pinn_inference.api.limits import STALL, Limiter, Limits, guarded
+from pinn_inference.api.limits import STALL, Deadlines, Limiter, Limits, guarded
 
 from .wire import Scope, Wire, ask
 
@@ -232,3 +235,27 @@ async def test_a_second_cancellation_finds_nothing_left_of_the_first() -> None:
 
     assert (await asyncio.create_task(one())).status == 504
     assert left == [0]
+
+
+class Asked:
+    """A request, as log lines see it."""
+
+    trace: dict[str, str] | None = None
+    headers: Any = None
+
+
+async def test_the_one_timer_does_not_keep_the_request_that_had_it_set() -> None:
+    deadlines = Deadlines(3600.0)
+
+    async def one() -> "weakref.ref[Asked]":
+        asked = Asked()
+        tracing.current.set(asked)
+        deadlines.met(deadlines.watch())
+        return weakref.ref(asked)
+
+    asked = await asyncio.create_task(one())
+    await asyncio.sleep(0)  # the loop itself holds the task until then
+    gc.collect()
+    assert deadlines._timer is not None
+    assert asked() is None
+    deadlines._timer.cancel()

@@ -1,8 +1,11 @@
 """A connection as its caller sees it: what is kept, what is closed, what waits, and how a request is read off it."""
 
 import asyncio
+import gc
 import logging
 import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -355,6 +358,60 @@ async def test_a_connection_too_many_is_told_to_come_back() -> None:
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 1\r\n" in answer
         first.close()
+
+
+async def test_who_is_refused_in_a_crowd_is_told_so_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that lingers takes a file, and these are kept for others."""
+    monkeypatch.setattr(wire, "LINGER", 10 * PATIENCE)
+    monkeypatch.setattr(wire, "LINGERING", 2)
+    async with listening(most=1) as (listener, port):
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(listener._connections) == 1)
+        others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
+        async with asyncio.timeout(PATIENCE):
+            for reader, _ in others:
+                assert (await reader.read()).startswith(b"HTTP/1.1 429 ")
+        await until(lambda: len(listener._refused) == 2)
+        for writer in (first, *(writer for _, writer in others)):
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        POST + b"content-length: 9\r\n\r\nabc",
+        POST + b"content-length: 3\r\n\r\nabc" + POST + b"content-length: 9\r\n\r\nabc",
+        POST + b"connection: upgrade\r\nupgrade: h2c\r\ncontent-length: 9\r\n\r\nabc",
+    ],
+    ids=["in its body", "in the next one's body", "in the body of an offer"],
+)
+async def test_a_connection_that_is_lost_is_gone_at_once_with_what_it_sent(sent: bytes) -> None:
+    """Not only when the collector comes, which may be hours later."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(request: Request) -> Answer:
+        begun.set()
+        await request.body()
+        await go_on.wait()
+        return ok("done")
+
+    async with listening(slow) as (listener, port):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        async with asyncio.timeout(PATIENCE):
+            await begun.wait()
+        (connection,) = (weakref.ref(connection) for connection in listener._connections)
+        gc.collect()
+        gc.disable()
+        try:
+            reset = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            writer.transport.abort()
+            await until(lambda: not listener._connections)
+            go_on.set()
+            await until(lambda: connection() is None)
+        finally:
+            gc.enable()
 
 
 async def test_a_refused_connection_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from pinn_inference.engines import child as child_module
 from pinn_inference.engines import choice, crossover
 from pinn_inference.engines.choice import Engines, Options
 from pinn_inference.errors import EngineError, SettingsError
@@ -341,9 +343,15 @@ async def test_a_worker_that_cannot_pay_is_not_started_and_the_reason_is_seen(
 async def test_the_measured_crossover_decides_and_a_worker_that_never_pays_is_ended(
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, gain: int | None, expected: str
 ) -> None:
-    decided: Callable[[Any, Any], int | None] = lambda here, there: gain  # noqa: E731 - the measurement's outcome
+    measured = 0
+
+    def decided(_: Any, __: Any) -> int | None:
+        nonlocal measured
+        measured += 1
+        return gain
+
     monkeypatch.setattr(crossover, "crossover", decided)
-    async with engines(options(tmp_path, policy="never", from_batch=None), model) as made:
+    async with engines(options(tmp_path, policy="never", from_batch=None, again=0.001), model) as made:
         assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).engine == "litert"
         if gain:
             await until(lambda: made.state()["xla"]["workers"][0]["status"] == "ready")
@@ -352,6 +360,75 @@ async def test_the_measured_crossover_decides_and_a_worker_that_never_pays_is_en
             await until(lambda: made.state()["xla"].get("status") == "off" and not made._closing)
         assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).engine == expected
     assert len((tmp_path / "starts").read_text().split()) == 1
+    assert measured == (1 if gain else choice.XLA_LOOKS)
+
+
+@pytest.mark.parametrize(("policy", "name"), [("prefer", "gpu"), ("never", "xla")])
+async def test_a_worker_that_paid_at_no_size_when_it_came_up_is_measured_again(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, policy: str, name: str
+) -> None:
+    outcomes, second = iter([None]), asyncio.Event()
+
+    def decided(_: Any, __: Any) -> int | None:
+        return next(outcomes, 64 if second.is_set() else None)
+
+    monkeypatch.setattr(crossover, "crossover", decided)
+    monkeypatch.setattr(choice, "XLA_LOOKS", 1 << 30)
+    async with engines(options(tmp_path, policy=policy, from_batch=None, again=0.001), model) as made:
+        await made.jets(some_points(choice.XLA_TRIED_FROM), 60)
+        await until(lambda: made.state()[name]["workers"][0]["status"] == "ready")
+        assert made.state()[name]["from_batch"] is None
+        assert (await made.jets(some_points(choice.XLA_TRIED_FROM), 60)).engine == "litert"
+        second.set()
+        await until(lambda: made.state()[name]["from_batch"] == 64)
+        assert (await made.jets(some_points(64), 60)).engine == name
+    assert len((tmp_path / "starts").read_text().split()) == 1
+
+
+async def test_a_worker_that_comes_up_under_traffic_is_measured_as_in_a_quiet_hour(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only the loop's turns move, each by as much as LiteRT is said to take for any batch."""
+    now = 0.0
+
+    async def traffic() -> None:
+        nonlocal now
+        while True:
+            now += 60.0
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(child_module, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(crossover, "time_here", lambda _: dict.fromkeys(crossover.SIZES, 60.0))
+    monkeypatch.setattr(crossover, "HELD", 60.0)
+    async with engines(options(tmp_path, from_batch=None), model) as made:
+        others = asyncio.create_task(traffic())
+        await gpu_ready(made)
+        others.cancel()
+        assert made.state()["gpu"]["from_batch"] == crossover.SIZES[0]
+
+
+@pytest.mark.parametrize("engine", ["auto", "xla"])
+async def test_memory_that_was_short_once_is_looked_at_again(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    free, looks = choice.XLA_MEMORY - 1, 0
+
+    def free_memory() -> int:
+        nonlocal looks
+        looks += 1
+        return free
+
+    chosen: dict[str, Any] = {"policy": "never", "engine": engine, "free_memory": free_memory}
+    async with engines(options(tmp_path, **chosen), model) as made:
+        for _ in range(3):
+            assert (await made.jets(some_points(150), 60)).engine == "litert"
+        assert looks == 1  # not for every batch
+        assert made.state()["xla"] == {"status": "off", "reason": "less than 1 GiB of memory is free"}
+        free = MUCH
+        made._xla_looks_again -= choice.REMEMBERED
+        assert (await made.jets(some_points(150), 60)).engine == "litert"
+        await until(lambda: made.state()["xla"]["workers"][0]["status"] == "ready")
+        assert (await made.jets(some_points(150), 60)).engine == "xla"
 
 
 async def test_a_worker_never_sees_our_settings(tmp_path: Path, model: Model) -> None:

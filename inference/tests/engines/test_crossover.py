@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pinn_inference.engines import devices, litert, xla
-from pinn_inference.engines.crossover import SIZES, crossover, points_of, time_here, time_there
+from pinn_inference.engines import Array, devices, litert, xla
+from pinn_inference.engines.crossover import HELD, SIZES, crossover, points_of, time_here, time_there
 from pinn_inference.engines.litert import LiteRtEngine
 
 from .conftest import Model
@@ -32,14 +32,27 @@ def test_a_worker_is_asked_from_the_size_on_that_gains_a_tenth_and_keeps_it(
 async def test_both_sides_are_timed_at_the_same_sizes(model: Model) -> None:
     asked: list[int] = []
 
-    async def ask(points: object) -> None:
-        asked.append(len(points))  # type: ignore[arg-type]  # an array
+    async def timed(points: Array, _: float) -> float:
+        asked.append(len(points))
+        return float(len(asked))
 
     here = time_here(LiteRtEngine(model.tflite))
-    there = await time_there(ask, (2, 4))
+    there = await time_there(timed, here, (2, 4))
     assert tuple(here) == tuple(there) == SIZES
     assert sorted(set(asked)) == list(SIZES)
+    assert list(there.values()) == [1 + asked.index(size) for size in SIZES]  # the best of a few
     assert points_of(10, (3, 5)).shape == (10, 3)
+
+
+async def test_a_worker_is_not_timed_longer_than_the_loop_would_be_held_up_anyhow() -> None:
+    held: dict[int, float] = {}
+
+    async def timed(points: Array, seconds: float) -> float:
+        held[len(points)] = seconds
+        return 0.0
+
+    await time_there(timed, {64: HELD / 4, 4096: HELD, 10_000: 50 * HELD}, (2, 4))
+    assert held == {64: HELD / 4, 4096: HELD, 10_000: HELD}
 
 
 @given(st.integers(0, 40_000), st.sampled_from(["litert", "cpu", "gpu"]))

@@ -8,9 +8,15 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pinn_inference import tracing
+from pinn_inference.engines import child as child_module
+from pinn_inference.engines.child import Child
 from pinn_inference.engines.supervisor import Pool, Recipe, Worker
 from pinn_inference.errors import EngineError
 
@@ -216,6 +222,88 @@ async def test_a_process_that_dies_idle_is_replaced_before_anyone_asks(tmp_path:
         os.kill(starts(tmp_path)[0], signal.SIGKILL)
         await until(lambda: pool.workers[0].restarts == 1 and pool.ready)
         assert pool.state()[0]["last_error"] == "the worker ended with signal 9"
+
+
+async def test_a_process_that_cannot_be_killed_is_waited_for_before_another_is_started(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one in its driver's uninterruptible sleep: more of them would take all memory there is."""
+    monkeypatch.setattr(child_module, "REAPING", 0.01)
+    async with running(recipe(tmp_path, model)) as pool:
+        (worker,), (pid,) = pool.workers, starts(tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio.subprocess.Process, "kill", lambda _: None)
+            with pytest.raises(EngineError):
+                await pool.jets(faulty(Fault.HANG), 0.1)
+            await until(lambda: "does not end" in str(worker.last_error))
+        assert f"the process {pid} was killed and does not end" in caplog.text
+        assert "did not answer within" in str(worker.last_error)
+        for _ in range(20):  # far longer than its pause
+            await asyncio.sleep(0.005)
+        assert (worker.restarts, worker.status, starts(tmp_path)) == (0, "degraded", [pid])
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: pool.ready)
+        assert (worker.restarts, len(starts(tmp_path))) == (1, 2)
+
+
+async def test_whatever_goes_wrong_with_a_batch_its_callers_are_told_at_once(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    async with running(recipe(tmp_path, model)) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr(Child, "evaluate", broken)
+            async with asyncio.timeout(60):
+                with pytest.raises(EngineError, match="nobody foresaw this") as told:
+                    await pool.jets(some_points(5), 3600)
+        assert told.value.reason == "gpu_error"
+        await until(lambda: pool.workers[0].restarts == 1 and pool.ready)
+        assert (await pool.jets(some_points(5), 60)).shape == (4, 5)
+
+
+async def test_a_worker_is_not_the_request_that_had_it_started(tmp_path: Path, model: Model) -> None:
+    """What it logs has not that request's id, and nothing of the request is kept."""
+    found: list[object] = []
+
+    async def came_up(_: Child) -> None:
+        found.append(tracing.current.get())
+
+    worker = Worker(replace(recipe(tmp_path, model), came_up=came_up))
+    before = tracing.current.set(SimpleNamespace(trace=None, headers={"x-request-id": "the-callers"}))
+    worker.start()
+    tracing.current.reset(before)
+    try:
+        await until(lambda: worker.ready)
+    finally:
+        await worker.close()
+    assert found == [None]
+
+
+async def test_who_saw_a_child_come_up_may_see_it_again_when_it_has_nothing_to_do(tmp_path: Path, model: Model) -> None:
+    wishes, seen = iter([0.001, 3600.0]), []
+
+    async def came_up(child: Child) -> float | None:
+        seen.append(child)
+        if len(seen) == 2:  # whoever asks meanwhile waits
+            asking.append(asyncio.create_task(worker.jets(some_points(3), 60)))
+            await asyncio.sleep(0)
+        await child.evaluate([some_points(2)], 60)
+        return next(wishes)
+
+    asking: list[asyncio.Task[Any]] = []
+    worker = Worker(replace(recipe(tmp_path, model), came_up=came_up))
+    worker.start()
+    try:
+        await until(lambda: asking)
+        assert (await asking[0]).shape == (4, 3)
+        assert (await worker.jets(some_points(4), 60)).shape == (4, 4)
+    finally:
+        await worker.close()
+    assert len(seen) == 2
+    assert len(set(seen)) == 1
+    assert batches(tmp_path) == [2, 2, 3, 4]
 
 
 async def test_while_a_worker_starts_calls_are_refused_at_once(tmp_path: Path, model: Model) -> None:

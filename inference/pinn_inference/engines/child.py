@@ -169,8 +169,8 @@ class Child:
         return Frame(frame.kind, frame.number, frame.count, text.decode(errors="replace"))
 
     async def _read_late(self, limit_s: float, late_s: float) -> Frame:
-        """A frame that may lie there though its time is up. By as much as the timer came late this process stood still, and perhaps
-        the worker with it: that is not held against it, and it gets as much time again. Raises ChildLost.
+        """A frame that may lie there though its time is up. By as much as the timer came late this process stood still, and
+        perhaps the worker with it: that is not held against it, and it gets as much time again. Raises ChildLost.
         """
         reading = asyncio.create_task(self._read())
         try:

@@ -78,6 +78,7 @@ async def compared(predictor: Predictor, questions: Asked) -> None:
     np.testing.assert_allclose(items.bounds.T, bounds, rtol=1e-6, atol=1e-12)
     plain = await batches.answered(predictor, questions, bounded=False)
     assert plain.bounds is None
+    assert plain.values is not None
     np.testing.assert_allclose(plain.values, items.values, rtol=1e-12, atol=1e-12)
     assert [(a.method, a.reason) for a in plain.answers] == [(a.method, a.reason) for a in answers]
     assert items.alike + len(items.different) - 1 == len(answers)

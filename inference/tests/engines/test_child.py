@@ -48,9 +48,11 @@ def test_an_answer_that_lies_there_when_the_process_wakes_is_taken_though_its_ti
 
     async def life() -> None:
         async with begun(tmp_path, model) as child:
+            os.kill(child.pid, signal.SIGSTOP)  # or the answer could be taken before this process stands still
             asking = asyncio.create_task(child.evaluate([points], limit))
             for _ in range(2):  # it is sent
                 await asyncio.sleep(0)
+            os.kill(child.pid, signal.SIGCONT)
             answered(child)
             time.sleep(2 * limit)  # noqa: ASYNC251 - standing still is what this is about
             (jets,) = await asking

@@ -175,4 +175,4 @@ def test_help_teaches() -> None:
     told = " ".join(" ".join(lines).split())
     assert code == 0
     assert "pinn-operator validate pinndeployment.yaml" in told
-    assert "Exit code 0: all would be accepted. 1: something would be refused. 2: a file could not be read." in told
+    assert "Exit code 0: all would be accepted. 1: something would be refused. 2: a file could not be read" in told

@@ -121,7 +121,7 @@ def where(namespace: str, selector: str) -> set[str]:
 
 def leader() -> str:
     """The pod that acts."""
-    return str((find("lease", "pinn-operator", SYSTEM) or {})["spec"]["holderIdentity"])
+    return str((find("lease", "pinn-operator", SYSTEM) or {}).get("spec", {}).get("holderIdentity") or "")
 
 
 def leads_from(node: str) -> bool:
@@ -130,14 +130,15 @@ def leads_from(node: str) -> bool:
 
 
 def let_lead(node: str) -> None:
-    """The operator's replica on this node leads: the others make way until it does."""
+    """The operator's replica on this node leads: the others make way until it does. Between two leaders there is none."""
+    before = ""
     for _ in range(4):
+        eventually(lambda before=before: leader() not in ("", before), 60, why=leader)  # type: ignore[misc]
         if leads_from(node):
             return
         before = leader()
         kubectl("-n", SYSTEM, "delete", "pod", before, "--timeout=60s")
         kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=120s")
-        eventually(lambda before=before: leader() != before, 60, why=leader)  # type: ignore[misc]
     raise AssertionError(f"no replica of the operator on {node} came to lead, but {leader()}")
 
 

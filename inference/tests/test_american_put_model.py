@@ -142,6 +142,21 @@ def test_the_server_loads_it_and_answers_with_bounds() -> None:
         assert answer.bounds[0] < 1e-3
 
 
+@pytest.mark.parametrize(
+    ("name", "version", "cached"),
+    [("american-put", "1.0.0", False), ("black-scholes", "2.0.0", True), ("burgers", "1.0.0", True)],
+)
+def test_a_cache_is_kept_only_where_a_bin_may_answer(
+    name: str, version: str, cached: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else every question would be evaluated twice."""
+    caplog.set_level("INFO")
+    chosen = settings.load(model_name=name, model_version=version)
+    model = assembly.load(assembly.fetch(chosen), chosen, Metrics())
+    assert (model.predictor.cache is not None) == cached
+    assert ("the cache is off: no answer" in caplog.text) != cached
+
+
 def test_no_single_network_is_taken_for_the_two() -> None:
     with pytest.raises(ValueError, match=r"^weights\.npz has .*, not w0, b0"):
         Float64Engine((MODEL / "weights.npz").read_bytes())

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.errors import EngineError, InvalidInput, OutOfDomain, PredictionError
 from pinn_inference.evaluation import CHUNK, Answer, Evaluation
-from pinn_inference.fallback import Fallback
+from pinn_inference.fallback import SOLVED, Fallback
 from pinn_inference.gathering import WORTH_IT, Gathering
 from pinn_inference.predictor import Predictor
 from pinn_inference.problems import black_scholes, error_table
@@ -400,6 +401,81 @@ def test_a_long_list_gives_way_to_others(litert: LiteRtEngine) -> None:
         return order
 
     assert asyncio.run(both()) == ["short", "long"]
+
+
+def _wide(engines: Counting) -> Predictor:
+    """One whose bins are so wide in volatility that only what is near a centre is answered from them."""
+    predictor = _predictor(engines)
+    object.__setattr__(predictor.evaluation, "bins", Bins(chosen(INPUTS, BINS, {"volatility": (0.9, True)})))
+    return predictor
+
+
+def _at_a_centre(predictor: Predictor) -> dict[str, Any]:
+    """An option in the middle of its bin."""
+    bins = predictor.evaluation.bins
+    point = predictor.problem.point(_ask(predictor))
+    centre = predictor.problem.at(bins.centre(bins.index(point)), point)
+    return {name: getattr(centre, name) for name in OPTION}
+
+
+def test_what_no_bin_can_answer_of_a_list_is_evaluated_together(litert: LiteRtEngine) -> None:
+    engines, alone = Counting(litert), _predictor(Counting(litert), cache=0)
+    engines.jet = lambda *_: pytest.fail("one by one they would hold everybody up")  # type: ignore[method-assign]
+    predictor = _wide(engines)
+    items = [{"volatility": 0.26, "spot": 80.0 + i / 20} for i in range(2 * CHUNK)] + [_at_a_centre(predictor)]
+    answers = _many(predictor, items)
+    assert {answer.method for answer in answers} == {"model"}
+    for item, answer in zip(items, answers, strict=True):
+        assert answer.values == pytest.approx(_one(alone, **item).values, rel=1e-5, abs=1e-3)
+
+
+class Tiring(Counting):
+    """Evaluates one batch, and fails at the next."""
+
+    async def jets(self, points: Array, deadline_s: float) -> Evaluated:
+        done = await super().jets(points, deadline_s)
+        self.fail = EngineError("tired", "timeout")
+        return done
+
+
+def test_what_bins_have_answered_stays_when_the_rest_cannot_be_evaluated(litert: LiteRtEngine) -> None:
+    predictor = _wide(Tiring(litert))
+    answers = _many(predictor, [{"volatility": 0.26}, _at_a_centre(predictor), {"volatility": 0.261}])
+    assert [(answer.method, answer.reason) for answer in answers] == [
+        ("solver", "timeout"),
+        ("model", None),
+        ("solver", "timeout"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fail", "item"),
+    [(EngineError("broken", "gpu_error"), {}), (None, {"maturity": 5.0})],
+    ids=["the engine fails", "out of the domain"],
+)
+async def test_a_list_for_the_solver_gives_way_to_others(
+    litert: LiteRtEngine, fail: Exception | None, item: dict[str, Any]
+) -> None:
+    predictor = _predictor(Counting(litert, fail=fail))
+    happened: list[str] = []
+    solve = predictor.fallback.solve
+
+    def noted(point: Any) -> Any:
+        happened.append("solved")
+        return solve(point)
+
+    async def other() -> None:
+        while True:
+            happened.append("other")
+            await asyncio.sleep(0)
+
+    predictor.fallback.solve = noted
+    others = asyncio.create_task(other())
+    await predictor.many([_ask(predictor, **item, spot=90.0 + i / 100) for i in range(5 * SOLVED)])
+    others.cancel()
+    runs = [len(list(run)) for what, run in groupby(happened) if what == "solved"]
+    assert sum(runs) == 5 * SOLVED
+    assert max(runs) <= SOLVED
 
 
 # -------------------------------------------------------------------------------------- the slow solver

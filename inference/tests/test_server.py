@@ -6,7 +6,10 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -15,11 +18,11 @@ from pinn_inference import server as server_module
 from pinn_inference.api.http import App, State
 from pinn_inference.errors import ModelError
 from pinn_inference.monitoring import Metrics
-from pinn_inference.server import GRACE, explain, grace
+from pinn_inference.server import ADMIN_CONNECTIONS, CONNECTIONS, GRACE, OTHER_FILES, explain, grace
 from pinn_inference.settings import Settings
 
 from .drain_load import Clients, ready
-from .process import ServerProcess, eventually, run
+from .process import ENVIRONMENT, ServerProcess, eventually, run
 
 OPTION = {"spot": 100, "strike": 105, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
 JSON = "application/json"
@@ -195,6 +198,75 @@ async def test_a_caller_whose_request_may_take_long_is_not_cut_short() -> None:
         assert b"HTTP/1.1 200 OK" in await reader.read()
         writer.close()
         assert await asyncio.to_thread(server.wait) == 0
+
+
+async def test_told_to_stop_while_its_model_loads_a_server_does_so_at_once_and_clears_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A network in another format waits for TensorFlow, for minutes on a busy machine."""
+    begun, cleared = asyncio.Event(), asyncio.Event()
+
+    async def prepared(*_: object) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleared.set()
+
+    monkeypatch.setattr(assembly, "prepared", prepared)
+    process = server_module._Process(Settings(port=0, admin_port=0, host="127.0.0.1"))
+    running = asyncio.create_task(process.run())
+    async with asyncio.timeout(60):
+        await begun.wait()
+        process._stop(signal.SIGTERM)
+        assert await running == 0
+    assert cleared.is_set()
+
+
+async def test_a_model_that_cannot_be_loaded_is_said_whether_the_server_was_told_to_stop_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def prepared(*_: object) -> None:
+        raise ModelError("the model is damaged")
+
+    monkeypatch.setattr(assembly, "prepared", prepared)
+    with pytest.raises(ModelError, match="is damaged"):
+        await server_module._Process(Settings(port=0, admin_port=0, host="127.0.0.1")).run()
+
+
+FILES = """
+import resource, sys
+from pinn_inference import server
+soft, hard = map(int, sys.argv[1:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+server.raise_file_limit()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE), server.connections())
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "most"),
+    [(256, 1024, 1024 - OTHER_FILES), (300, 300, 300 - OTHER_FILES), (64, 64, 32), (1024, 10_200, CONNECTIONS)],
+)
+def test_connections_leave_files_for_everything_else_of_as_many_as_the_process_may_have(
+    soft: int, hard: int, most: int
+) -> None:
+    command = [sys.executable, "-c", FILES, str(soft), str(hard)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=60)
+    assert [int(number) for number in done.stdout.split()] == [hard, hard, most]
+
+
+def test_the_admin_port_takes_few_connections_and_none_of_the_service_ports() -> None:
+    with ServerProcess.started() as server:
+        admin = urlsplit(server.admin).port
+        kept = [socket.create_connection(("127.0.0.1", admin)) for _ in range(ADMIN_CONNECTIONS)]
+        with socket.create_connection(("127.0.0.1", admin), timeout=60) as refused:
+            assert refused.recv(100).startswith(b"HTTP/1.1 429 ")
+        with server.client() as client:
+            assert client.get("/v2/health/live").status_code == 200
+        for connection in kept:
+            connection.close()
+        eventually(lambda: httpx.get(f"{server.admin}/metrics", trust_env=False).status_code == 200, 30)
 
 
 async def test_a_draining_server_answers_but_is_not_ready() -> None:

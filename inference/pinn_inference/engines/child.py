@@ -44,7 +44,7 @@ class ChildFailed(Exception):
 class Child:
     """A worker process. Use `started`, then `begin`; one batch at a time; `end` it whatever happened.
 
-    `gone` is done when the process is; `end` does not wait for that without end.
+    `gone` is done when the process is, for which `end` does not wait without end.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, memory: Memory, channel: socket.socket) -> None:
@@ -119,13 +119,14 @@ class Child:
         await self._answered(limit_s)
         return seconds if there else time.perf_counter() - began
 
-    async def end(self) -> None:
-        """Kills the process and waits until it is reaped, or cannot be."""
+    async def end(self) -> bool:
+        """Kills the process and waits until it is reaped; whether it is."""
         (self._channel if self._writer is None else self._writer).close()
         with suppress(ProcessLookupError):
             self._process.kill()
         await asyncio.wait([self.gone], timeout=REAPING)
         self._listening.cancel()
+        return self.gone.done()
 
     def _question(self, batch: Sequence[Array]) -> Frame:
         """The next batch, its points where the worker reads them."""

@@ -73,7 +73,8 @@ class Worker:
         self._reason: str = recipe.reason
         self._failures = 0
         self._again: float | None = None
-        self._child: Child | None = None
+        self._ending: Child | None = None
+        self._undead: Child | None = None
         self._calls: deque[_Call] = deque()
         self._in_flight = 0
         self._woken = asyncio.Event()
@@ -103,6 +104,8 @@ class Worker:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait([self._running])
+        if self._ending is not None:  # that was cut short
+            await self._ending.end()
         self._refuse_waiting("the worker is being closed")
 
     async def jets(self, points: Array, deadline_s: float) -> Array:
@@ -141,17 +144,18 @@ class Worker:
             self.restarts += 1
 
     async def _reaped(self) -> None:
-        """Waits for the end of the process before: one that its driver does not let die keeps its memory, and so would others."""
-        if self._child is None or self._child.gone.done():
+        """Waits for a process that was killed and is still there: its driver holds it with its memory, and would hold others."""
+        if (child := self._undead) is None:
             return
-        said = f"the process {self._child.pid} was killed and does not end; no other is started before"
+        said = f"the process {child.pid} was killed and does not end; no other is started before"
         self.last_error = f"{self.last_error}; {said}"
         event(said, WARNING, device=self.recipe.device)
-        await asyncio.wait([self._child.gone])
+        await asyncio.wait([child.gone])
+        self._undead = None
 
     async def _one_life(self) -> None:
         r = self.recipe
-        self._child = child = await Child.started(r.command, r.env, r.capacity, r.shape)
+        child = await Child.started(r.command, r.env, r.capacity, r.shape)
         try:
             await child.begin(r.weights, r.start_limit)
             await self._come_up(child)
@@ -161,7 +165,9 @@ class Worker:
             self._lost(error)  # before the process is reaped, which may take a while: callers wait
         finally:
             self.status = "degraded"
-            await child.end()
+            self._ending = child
+            gone = await child.end()
+            self._ending, self._undead = None, None if gone else child
 
     async def _come_up(self, child: Child) -> None:
         await self._seen(child)

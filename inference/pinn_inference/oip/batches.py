@@ -98,11 +98,11 @@ class _Work:
         self.values[:, where] = values
         if self.bounds is not None and bounds is not None:
             self.bounds[:, where] = bounds
-        faults = evaluation._faults(points, values)
-        for i, fault in enumerate(faults) if any(faults) else ():
-            if fault is not None:
-                cause = EngineError(f"the model has no answer that may be sent: {fault}", fault)
-                await self._solve(int(places[i]), _item(points, i), fault, cause)
+        faults: list[Any] = evaluation._faults(points, values)
+        broken = [i for i, fault in enumerate(faults) if fault is not None] if any(faults) else []
+        async for i in giving_way(broken):
+            cause = EngineError(f"the model has no answer that may be sent: {faults[i]}", faults[i])
+            await self._solve(int(places[i]), _item(points, i), faults[i], cause)
 
     async def _solve(self, place: int, point: Any, reason: str, cause: PinnError) -> None:
         try:

@@ -228,11 +228,11 @@ async def test_a_process_that_cannot_be_killed_is_waited_for_before_another_is_s
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As one in its driver's uninterruptible sleep: more of them would take all memory there is."""
-    monkeypatch.setattr(child_module, "REAPING", 0.01)
     async with running(recipe(tmp_path, model)) as pool:
         (worker,), (pid,) = pool.workers, starts(tmp_path)
         with monkeypatch.context() as patched:
             patched.setattr(asyncio.subprocess.Process, "kill", lambda _: None)
+            patched.setattr(child_module, "REAPING", 0.01)
             with pytest.raises(EngineError):
                 await pool.jets(faulty(Fault.HANG), 0.1)
             await until(lambda: "does not end" in str(worker.last_error))
@@ -244,6 +244,21 @@ async def test_a_process_that_cannot_be_killed_is_waited_for_before_another_is_s
         os.kill(pid, signal.SIGKILL)
         await until(lambda: pool.ready)
         assert (worker.restarts, len(starts(tmp_path))) == (1, 2)
+
+
+async def test_a_worker_that_is_closed_while_its_process_ends_waits_for_that(
+    tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(recipe(tmp_path, model)) as pool:
+        (worker,) = pool.workers
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio.subprocess.Process, "kill", lambda _: None)
+            with pytest.raises(EngineError):
+                await pool.jets(faulty(Fault.HANG), 0.1)
+            await until(lambda: worker._ending)
+        child = worker._ending
+    assert child is not None
+    assert child.gone.done()
 
 
 async def test_whatever_goes_wrong_with_a_batch_its_callers_are_told_at_once(

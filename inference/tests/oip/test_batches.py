@@ -1,8 +1,10 @@
 """A long batch as columns is answered, item by item, as one answer after the other would be; only quicker."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pinn_inference import assembly
 from pinn_inference.assembly import Model
 from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.errors import EngineError, InvalidInput, PredictionError
+from pinn_inference.fallback import SOLVED
 from pinn_inference.monitoring import Metrics
 from pinn_inference.oip import batches
 from pinn_inference.oip.datatypes import Raw
@@ -180,6 +183,39 @@ async def test_what_the_engine_cannot_answer_or_may_not_is_solved_with_the_reaso
 
 
 SPOILED = {"non_finite", "physics_violation", "out_of_domain", "gpu_oom"}
+
+
+class Nonsense(Failing):
+    """Engines of which no answer may be sent."""
+
+    async def jets(self, points: Any, deadline_s: float) -> Evaluated:
+        return Evaluated(np.full((4, len(points)), math.nan), "xla")
+
+
+@pytest.mark.parametrize("kind", [Failing, Nonsense])
+async def test_a_batch_for_the_solver_gives_way_to_others(model: Model, kind: type[Failing]) -> None:
+    happened: list[str] = []
+    predictor = broken(model, False)
+    engines: Any = kind(predictor.evaluation.engines, False)
+    solve = predictor.fallback.solve
+
+    def noted(point: Any) -> Any:
+        happened.append("solved")
+        return solve(point)
+
+    async def other() -> None:
+        while True:
+            happened.append("other")
+            await asyncio.sleep(0)
+
+    fallback, evaluation = replace(predictor.fallback, solve=noted), replace(predictor.evaluation, engines=engines)
+    others = asyncio.create_task(other())
+    inside = columns() | {"volatility": [0.2] * COUNT}
+    await batches.answered(replace(predictor, evaluation=evaluation, fallback=fallback), asked(model, inside))
+    others.cancel()
+    runs = [len(list(run)) for what, run in groupby(happened) if what == "solved"]
+    assert sum(runs) == COUNT
+    assert max(runs) <= SOLVED
 
 
 async def test_where_no_solver_may_answer_that_is_an_error_of_ours_or_the_callers(model: Model) -> None:

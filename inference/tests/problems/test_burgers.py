@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -429,3 +429,26 @@ def test_a_server_that_did_not_try_its_spoiled_model_counts_what_breaks_the_equa
         v for name, v in counted.items() if name.startswith("pinn_physics_violations_total") and "pde_res" in name
     ]
     assert violations == 1
+
+
+class ByWorst(Burgers):
+    """With the rule for bins that a problem has which says no other."""
+
+    usable = Ranged.usable
+
+
+class OneMissing(ByWorst):
+    worst: ClassVar[dict[str, float]] = dict.fromkeys(list(Burgers.units)[1:], 1.0)
+
+
+class AllStated(ByWorst):
+    worst: ClassVar[dict[str, float]] = dict.fromkeys(Burgers.units, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"), [(Burgers, True), (ByWorst, False), (OneMissing, False), (AllStated, True)]
+)
+def test_answers_may_come_from_bins_where_the_problem_says_how_good_all_of_them_must_be(
+    problem: type[Ranged], expected: bool
+) -> None:
+    assert problem(Burgers.domain, None).from_bins is expected

@@ -176,10 +176,10 @@ class Evaluation:
     ) -> list[Answer | EngineError]:
         """With those that no bin could answer evaluated at the points themselves."""
         places = [place for place, answer in enumerate(answers) if answer is None]
-        if not places:
-            return answers  # type: ignore[return-value]  # as below
+        again: list[Answer | EngineError] = []
         try:
-            again = await self._many([points[place] for place in places], True, ends)
+            if places:
+                again = await self._many([points[place] for place in places], True, ends)
         except EngineError as error:
             again = [error] * len(places)
         for place, answer in zip(places, again, strict=True):

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from pinn_inference.problems import black_scholes, error_table
 from pinn_inference.problems.black_scholes import BINS, INPUTS, INVARIANTS, OUTPUTS, Formulation
 
 from . import formula
+from .turns import Shared, each_turn
 
 OPTION: dict[str, Any] = {"spot": 100.0, "strike": 105.0, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
 MODEL = Path(__file__).parents[2] / "models/black-scholes/2.0.0"
@@ -418,9 +418,11 @@ def _at_a_centre(predictor: Predictor) -> dict[str, Any]:
     return {name: getattr(centre, name) for name in OPTION}
 
 
-def test_what_no_bin_can_answer_of_a_list_is_evaluated_together(litert: LiteRtEngine) -> None:
+def test_what_no_bin_can_answer_of_a_list_is_evaluated_together(
+    litert: LiteRtEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engines, alone = Counting(litert), _predictor(Counting(litert), cache=0)
-    engines.jet = lambda *_: pytest.fail("one by one they would hold everybody up")  # type: ignore[method-assign]
+    monkeypatch.setattr(engines, "jet", lambda *_: pytest.fail("one by one they would hold everybody up"))
     predictor = _wide(engines)
     items = [{"volatility": 0.26, "spot": 80.0 + i / 20} for i in range(2 * CHUNK)] + [_at_a_centre(predictor)]
     answers = _many(predictor, items)
@@ -456,26 +458,12 @@ def test_what_bins_have_answered_stays_when_the_rest_cannot_be_evaluated(litert:
 async def test_a_list_for_the_solver_gives_way_to_others(
     litert: LiteRtEngine, fail: Exception | None, item: dict[str, Any]
 ) -> None:
-    predictor = _predictor(Counting(litert, fail=fail))
-    happened: list[str] = []
-    solve = predictor.fallback.solve
-
-    def noted(point: Any) -> Any:
-        happened.append("solved")
-        return solve(point)
-
-    async def other() -> None:
-        while True:
-            happened.append("other")
-            await asyncio.sleep(0)
-
-    predictor.fallback.solve = noted
-    others = asyncio.create_task(other())
-    await predictor.many([_ask(predictor, **item, spot=90.0 + i / 100) for i in range(5 * SOLVED)])
-    others.cancel()
-    runs = [len(list(run)) for what, run in groupby(happened) if what == "solved"]
-    assert sum(runs) == 5 * SOLVED
-    assert max(runs) <= SOLVED
+    predictor, shared = _predictor(Counting(litert, fail=fail)), Shared()
+    predictor.fallback.solve = shared.noted(predictor.fallback.solve)
+    async with each_turn(shared.other):
+        await predictor.many([_ask(predictor, **item, spot=90.0 + i / 100) for i in range(5 * SOLVED)])
+    assert sum(shared.runs) == 5 * SOLVED
+    assert max(shared.runs) <= SOLVED
 
 
 # -------------------------------------------------------------------------------------- the slow solver

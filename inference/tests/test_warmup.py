@@ -1,6 +1,5 @@
 """A cache is warmed by whom it can be, and nothing another server says or does keeps this one from serving."""
 
-import asyncio
 import json
 import logging
 import signal
@@ -18,6 +17,7 @@ from pinn_inference.predictor import Predictor
 from pinn_inference.service import Service
 
 from .process import ENVIRONMENT, ServerProcess, command, eventually
+from .turns import Turns, each_turn
 
 OPTION: dict[str, Any] = {"spot": 100.0, "strike": 105.0, "maturity": 0.5, "rate": 0.03, "volatility": 0.2}
 
@@ -167,20 +167,12 @@ async def test_the_loop_gets_its_turn_while_the_hottest_of_many_are_sought() -> 
     assert cache is not None
     for number in range(30_000):
         cache.put(bins.pack(number, number, 300, 0, 0, 300), b"")
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(others())
-    found = await warmup.hottest(service.model.predictor, 30_000)
-    beside.cancel()
+    turns = Turns()
+    async with each_turn(turns.take):
+        found = await warmup.hottest(service.model.predictor, 30_000)
     await service.close()
     assert len(found) == 30_000
-    assert turns > 30_000 / max(warmup.PORTION, 5000)
+    assert turns.count > 30_000 / max(warmup.PORTION, 5000)
 
 
 async def test_samples_are_questions_the_model_was_trained_for_and_the_same_for_the_same_seed() -> None:
@@ -235,19 +227,11 @@ async def test_warming_ends_in_time_and_says_how_far_it_came(monkeypatch: pytest
 async def test_the_loop_gets_its_turn_while_items_are_warmed(good: bool) -> None:
     service = await _service()
     items = await service._samples(1000, 1) if good else [{"x": 1}] * 1000
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(others())
-    await service._warm(list(items))
-    beside.cancel()
+    turns = Turns()
+    async with each_turn(turns.take):
+        await service._warm(list(items))
     await service.close()
-    assert turns >= 1000 // warmup.TURN
+    assert turns.count >= 1000 // warmup.TURN
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

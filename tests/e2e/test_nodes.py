@@ -124,20 +124,25 @@ def leader() -> str:
     return str((find("lease", "pinn-operator", SYSTEM) or {}).get("spec", {}).get("holderIdentity") or "")
 
 
-def leads_from(node: str) -> bool:
-    pod = find("pod", leader(), SYSTEM)
+def new_leader(before: str) -> str:
+    """The pod that acts when that one does no longer: between two leaders there is none."""
+    eventually(lambda: leader() not in ("", before), 60, why=leader)
+    return leader()
+
+
+def leads_from(node: str, name: str) -> bool:
+    pod = find("pod", name, SYSTEM)
     return pod is not None and "deletionTimestamp" not in pod["metadata"] and pod["spec"].get("nodeName") == node
 
 
 def let_lead(node: str) -> None:
-    """The operator's replica on this node leads: the others make way until it does. Between two leaders there is none."""
-    before = ""
+    """The operator's replica on this node leads: the others make way until it does."""
+    leads = ""
     for _ in range(4):
-        eventually(lambda before=before: leader() not in ("", before), 60, why=leader)  # type: ignore[misc]
-        if leads_from(node):
+        leads = new_leader(leads)
+        if leads_from(node, leads):
             return
-        before = leader()
-        kubectl("-n", SYSTEM, "delete", "pod", before, "--timeout=60s")
+        kubectl("-n", SYSTEM, "delete", "pod", leads, "--timeout=60s")
         kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=120s")
     raise AssertionError(f"no replica of the operator on {node} came to lead, but {leader()}")
 

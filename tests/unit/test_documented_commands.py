@@ -199,9 +199,9 @@ def _paths(words: tuple[str, ...]) -> list[str]:
 
 def _is_there(path: str) -> bool:
     """Whether the definition has a field under this path of JSONPath; items of a list are looked at, whichever they are."""
-    node: dict[str, Any] = whole_schema()
+    node: Any = whole_schema()
     for name in re.sub(r"\[[^\]]*\]", ".[]", path).strip(".").split("."):
-        node = node.get("items") if name == "[]" else node.get("properties", {}).get(name)  # type: ignore[assignment]
+        node = node.get("items") if name == "[]" else node.get("properties", {}).get(name)
         if node is None:
             return False
     return True

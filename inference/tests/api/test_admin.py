@@ -10,6 +10,7 @@ from pinn_inference.api import admin as admin_module
 from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import App, State
 
+from ..turns import Turns, each_turn  # noqa: TID252 - the tests are no package with a name of their own
 from .wire import Wire, ask
 
 TOKEN = "s3cret"
@@ -71,27 +72,20 @@ async def test_without_a_configured_token_it_is_closed_and_says_how_to_open_it(m
 
 async def test_keys_that_take_a_while_to_find_hold_nobody_up() -> None:
     """They are found, and written, with others served in between."""
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
+    turns = Turns()
 
     async def found(count: int) -> Sequence[Mapping[str, Any]]:
         await asyncio.sleep(0)
         return [{"x": i} for i in range(count)]
 
     routes = Admin(bytes, dict, found, _nothing, _none, _never, _never, TOKEN).routes()
-    running = asyncio.create_task(others())
     head = {"authorization": f"Bearer {TOKEN}"}
-    answer = await ask(
-        App(routes, State()), method="GET", path="/cache/hottest", query_string="keys=9999", headers=head
-    )
-    running.cancel()
+    async with each_turn(turns.take):
+        answer = await ask(
+            App(routes, State()), method="GET", path="/cache/hottest", query_string="keys=9999", headers=head
+        )
     assert answer.json == {"keys": [{"x": i} for i in range(9999)]}
-    assert turns >= 1 + 9999 // admin_module.PORTION
+    assert turns.count >= 1 + 9999 // admin_module.PORTION
 
 
 async def _nothing(*_: object) -> Sequence[Mapping[str, Any]]:

@@ -18,6 +18,7 @@ from pinn_inference.engines import child as child_module
 from pinn_inference.engines.child import NUMBERS, Child, ChildLost
 from pinn_inference.engines.frames import Frame, Kind
 
+from ..turns import Turns, each_turn  # noqa: TID252 - the tests are no package with a name of their own
 from .conftest import Model, close, double, faulty, recipe, some_points
 from .double import Fault
 
@@ -104,31 +105,19 @@ async def test_the_numbers_of_batches_begin_anew_when_a_header_has_no_room_for_m
         assert child._number == 1
 
 
-class Turns:
-    """A clock that only the event loop's turns move."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    async def go_on(self) -> None:
-        while True:
-            self.now += 1.0
-            await asyncio.sleep(0)
-
-
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def test_the_turns_of_the_loop_are_no_part_of_a_workers_time(
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
+    """By a clock that only these move."""
     turns = Turns()
 
     async def life() -> None:
         async with begun(tmp_path, model) as child:
-            monkeypatch.setattr(child_module, "time", SimpleNamespace(perf_counter=lambda: turns.now))
-            others = asyncio.create_task(turns.go_on())
-            assert await child.timed(some_points(100), 60, 60.0) == 0.0
-            assert turns.now > 0
-            others.cancel()
+            monkeypatch.setattr(child_module, "time", SimpleNamespace(perf_counter=lambda: float(turns.count)))
+            async with each_turn(turns.take):
+                assert await child.timed(some_points(100), 60, 60.0) == 0.0
+                assert turns.count > 0
             assert len(await child.evaluate([some_points(5)], 60)) == 1
 
     run(life())

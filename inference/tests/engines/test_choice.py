@@ -17,6 +17,7 @@ from pinn_inference.engines import choice, crossover
 from pinn_inference.engines.choice import Engines, Options
 from pinn_inference.errors import EngineError, SettingsError
 
+from ..turns import Turns, each_turn  # noqa: TID252 - the tests are no package with a name of their own
 from .conftest import Model, double, faulty, some_points, until
 from .double import Fault
 
@@ -389,21 +390,13 @@ async def test_a_worker_that_comes_up_under_traffic_is_measured_as_in_a_quiet_ho
     tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that only the loop's turns move, each by as much as LiteRT is said to take for any batch."""
-    now = 0.0
-
-    async def traffic() -> None:
-        nonlocal now
-        while True:
-            now += 60.0
-            await asyncio.sleep(0)
-
-    monkeypatch.setattr(child_module, "time", SimpleNamespace(perf_counter=lambda: now))
+    turns = Turns()
+    monkeypatch.setattr(child_module, "time", SimpleNamespace(perf_counter=lambda: 60.0 * turns.count))
     monkeypatch.setattr(crossover, "time_here", lambda _: dict.fromkeys(crossover.SIZES, 60.0))
     monkeypatch.setattr(crossover, "HELD", 60.0)
     async with engines(options(tmp_path, from_batch=None), model) as made:
-        others = asyncio.create_task(traffic())
-        await gpu_ready(made)
-        others.cancel()
+        async with each_turn(turns.take):
+            await gpu_ready(made)
         assert made.state()["gpu"]["from_batch"] == crossover.SIZES[0]
 
 
@@ -448,20 +441,10 @@ async def test_each_worker_sees_its_own_device(tmp_path: Path, model: Model) -> 
 
 
 async def test_a_large_batch_on_the_loop_lets_others_have_their_turn(model: Model) -> None:
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    async with engines(Options(), model) as made:
-        neighbour = asyncio.create_task(other())
-        points = some_points(10 * choice.SLICE)
+    turns, points = Turns(), some_points(10 * choice.SLICE)
+    async with engines(Options(), model) as made, each_turn(turns.take):
         done = await made.jets(points, 60)
-        neighbour.cancel()
-    assert turns >= 9
+    assert turns.count >= 9
     assert np.allclose(done.jets, model.exact(points), atol=1e-5)
 
 

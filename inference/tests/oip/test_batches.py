@@ -1,10 +1,8 @@
 """A long batch as columns is answered, item by item, as one answer after the other would be; only quicker."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from pinn_inference.oip.tensors import Asked, Given
 from pinn_inference.predictor import Predictor
 from pinn_inference.settings import Settings
 
+from ..turns import Shared, each_turn  # noqa: TID252 - the tests are no package with a name of their own
 from .asked import raw
 
 COUNT = 700
@@ -194,28 +193,15 @@ class Nonsense(Failing):
 
 @pytest.mark.parametrize("kind", [Failing, Nonsense])
 async def test_a_batch_for_the_solver_gives_way_to_others(model: Model, kind: type[Failing]) -> None:
-    happened: list[str] = []
-    predictor = broken(model, False)
+    predictor, shared = broken(model, False), Shared()
     engines: Any = kind(predictor.evaluation.engines, False)
-    solve = predictor.fallback.solve
-
-    def noted(point: Any) -> Any:
-        happened.append("solved")
-        return solve(point)
-
-    async def other() -> None:
-        while True:
-            happened.append("other")
-            await asyncio.sleep(0)
-
-    fallback, evaluation = replace(predictor.fallback, solve=noted), replace(predictor.evaluation, engines=engines)
-    others = asyncio.create_task(other())
+    fallback = replace(predictor.fallback, solve=shared.noted(predictor.fallback.solve))
+    evaluation = replace(predictor.evaluation, engines=engines)
     inside = columns() | {"volatility": [0.2] * COUNT}
-    await batches.answered(replace(predictor, evaluation=evaluation, fallback=fallback), asked(model, inside))
-    others.cancel()
-    runs = [len(list(run)) for what, run in groupby(happened) if what == "solved"]
-    assert sum(runs) == COUNT
-    assert max(runs) <= SOLVED
+    async with each_turn(shared.other):
+        await batches.answered(replace(predictor, evaluation=evaluation, fallback=fallback), asked(model, inside))
+    assert sum(shared.runs) == COUNT
+    assert max(shared.runs) <= SOLVED
 
 
 async def test_where_no_solver_may_answer_that_is_an_error_of_ours_or_the_callers(model: Model) -> None:

@@ -5,15 +5,18 @@ Stored with the evidence before any weight is raised, so an operator that comes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pinn_operator.api.readings import Checked
 
 Measurement = Literal["", "preflight", "tick", "smoke"]
 Ending = Literal["", "Promoted", "RolledBack", "Superseded"]
+
+MOMENTS: Final = ("step_began", "lost_at", "waits_since", "short_since", "off_at", "timed_from", "idle_since")
+"""Fields of a Journal that are a time within a step, or None."""
 
 MOST_ENTRIES: Final = 200
 MOST_MINUTES: Final = 60
@@ -133,6 +136,10 @@ class Journal:
         """Seconds from one reading of the servers to the next."""
         return min(interval, max(SOONEST, PACE * (now - self.rose_at)))
 
+    def moments(self, moved: Callable[[float | None], float | None]) -> dict[str, Any]:
+        """The times within a step, by field, each moved so."""
+        return {name: moved(getattr(self, name)) for name in MOMENTS}
+
     def until(self, now: float) -> Journal:
         """Without times that are yet to come, by which nothing would happen until then: a clock stored them that was ahead and is
         not any more, so what they tell of has happened by now. When it was over stays as it is stored: see `ended_at`."""
@@ -141,14 +148,8 @@ class Journal:
         return replace(
             self,
             began=min(self.began, now),
-            step_began=past(self.step_began, now),
             rose_at=min(self.rose_at, now),
-            lost_at=past(self.lost_at, now),
-            waits_since=past(self.waits_since, now),
-            short_since=past(self.short_since, now),
-            off_at=past(self.off_at, now),
-            timed_from=past(self.timed_from, now),
-            idle_since=past(self.idle_since, now),
+            **self.moments(lambda at: past(at, now)),
             timeline=tuple(replace(entry, at=min(entry.at, now)) for entry in self.timeline),
             minutes=tuple(replace(minute, at=min(minute.at, now // 60 * 60)) for minute in self.minutes),
         )

@@ -113,10 +113,8 @@ def archive(texts: Mapping[str, str], file: Path, folder: str) -> None:
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
-            if stat.S_ISREG(
-                os.fstat(descriptor).st_mode
-            ):  # one that was there has a mode of its own; a device keeps it
-                os.fchmod(descriptor, 0o600)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):  # no device
+                os.fchmod(descriptor, 0o600)  # what was there before has a mode of its own
             for name, text in sorted(texts.items()):
                 data = text.encode()
                 entry = tarfile.TarInfo(f"{folder}/{name}")

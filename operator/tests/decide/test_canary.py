@@ -1185,7 +1185,9 @@ def test_a_step_that_had_nothing_to_go_by_until_its_longest_hold_is_rolled_back_
         case "too few requests":
             cluster.rate = 5
     cluster.until(_is(Phase.ROLLED_BACK), 600)
-    assert "no verdict within 120 s" in cluster.remembered.journal.sentence  # type: ignore[union-attr]
+    assert cluster.remembered is not None
+    assert cluster.remembered.journal is not None
+    assert "no verdict within 120 s" in cluster.remembered.journal.sentence
     assert [one["revision"] for one in cluster.status["rejected"]] == ([cluster.wanted] if "few" in why else [])
     assert {plan.phase for _, plan in _pass_by(cluster, 60)} == {Phase.ROLLED_BACK}, "nor is it tried again by itself"
 

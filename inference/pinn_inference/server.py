@@ -15,26 +15,23 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
 from pinn_inference import memory
-from pinn_inference.api import openapi
+from pinn_inference.api import openapi, wire
 from pinn_inference.api.http import App, State
-from pinn_inference.api.wire import Listener as Wire
 from pinn_inference.assembly import Model
 from pinn_inference.errors import ListenError, StartError
 from pinn_inference.logs import event
 from pinn_inference.service import Service
 from pinn_inference.settings import EVERYWHERE, Settings, unknown
-
-if TYPE_CHECKING:
-    from pinn_inference.oip.rpc import Listener
 
 T = TypeVar("T")
 
@@ -80,12 +77,12 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
-def connections() -> int:
-    """How many the service port may have open, so that files are left for everything else."""
+def connections(ports: int = 1) -> int:
+    """How many each of the ports for predictions may have open, so that files are left for everything else."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files == resource.RLIM_INFINITY or files >= CONNECTIONS + OTHER_FILES:
+    if files == resource.RLIM_INFINITY or files >= ports * CONNECTIONS + OTHER_FILES:
         return CONNECTIONS
-    most = max(files - OTHER_FILES, files // 2)
+    most = max(files - OTHER_FILES, files // 2) // ports
     event(f"{most} connections are taken at a time: the process may open {files} files", logging.WARNING)
     return most
 
@@ -123,17 +120,18 @@ class _Process:
         return 0
 
     async def _serve(self, service: Service) -> None:
-        rooms, host = (connections(), ADMIN_CONNECTIONS), self.settings.host
-        apps = zip(service.apps(), rooms, strict=True)
-        listeners = [await _Listener.open(app, host, port, most) for (app, port), most in apps]
-        rpc = await _rpc(service, self.settings) if self.settings.grpc_port else None
+        settings = self.settings
+        most = connections(2 if settings.grpc_port else 1)
+        apps = zip(service.apps(), (most, ADMIN_CONNECTIONS), strict=True)
+        listeners = [await _Listener.open(_http(app, room), settings.host, port) for (app, port), room in apps]
+        if settings.grpc_port:
+            listeners.append(await _Listener.open(_rpc(service, settings, most), settings.host, settings.grpc_port))
         _spare_the_collector()
         self.state.ready = not self.told.is_set()
-        _announce(self.settings, service.model, [listener.port for listener in listeners])
+        _announce(settings, service.model, *(listener.port for listener in listeners))
         await self.told.wait()
         await self._drain()
-        closing = [listener.close(grace(self.settings.timeout)) for listener in listeners]
-        await asyncio.gather(*closing, *([rpc.close()] if rpc else []))
+        await asyncio.gather(*(listener.close(grace(settings.timeout)) for listener in listeners))
 
     async def _unless_told(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What comes of it; None, and it is cancelled, where the process is told to stop before."""
@@ -169,23 +167,33 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+class _Closes(Protocol):
+    """What listens on a port."""
+
+    async def close(self, seconds: float) -> bool:
+        """Takes no more connections and finishes what is in flight; False when that had to be cut after all."""
+        ...
+
+
+_Opens = Callable[[socket.socket], Awaitable[_Closes]]
+
+
 @dataclass
 class _Listener:
     """One port."""
 
-    wire: Wire
+    wire: _Closes
     port: int
 
     @classmethod
-    async def open(cls, app: App, host: str, port: int, most: int = CONNECTIONS) -> "_Listener":
+    async def open(cls, opens: _Opens, host: str, port: int) -> "_Listener":
         """Listens on host:port, a free port when it is 0. Raises ListenError when that cannot be."""
         bound = _bound(host, port)
         port = int(bound.getsockname()[1])
         try:
-            wire = await Wire.open(app, bound, backlog=BACKLOG, idle=IDLE, most=most)
+            return cls(await opens(bound), port)
         except OSError as error:
             raise _cannot(host, port, error) from None
-        return cls(wire, port)
 
     async def close(self, seconds: float) -> None:
         """Stops accepting, finishes what is in flight, closes idle connections; a caller who never ends is left behind."""
@@ -193,14 +201,16 @@ class _Listener:
             event("connections are cut in the middle of a request", logging.WARNING, port=self.port, waited=seconds)
 
 
-async def _rpc(service: Service, settings: Settings) -> "Listener":
-    """Listens for gRPC. Raises ListenError when that cannot be."""
+def _http(app: App, most: int = CONNECTIONS) -> _Opens:
+    connection = partial(wire.Connection, app=app)
+    return lambda sock: wire.Listener.open(connection, sock, backlog=BACKLOG, idle=IDLE, most=most)
+
+
+def _rpc(service: Service, settings: Settings, most: int) -> _Opens:
     from pinn_inference.oip.rpc import Listener
 
-    # Once it is known to be free: the library would share a taken port silently (SO_REUSEPORT).
-    with _bound(settings.host, settings.grpc_port) as free:
-        address, port = free.getsockname()[:2]
-    return await Listener.open(service.rpc(), f"{_bracketed(address)}:{port}", settings.drain, grace(settings.timeout))
+    life = {"drain": settings.drain, "seconds": grace(settings.timeout)}
+    return lambda sock: Listener.open(service.rpc(), sock, backlog=BACKLOG, idle=IDLE, most=most, **life)
 
 
 def grace(timeout: float) -> float:
@@ -234,10 +244,10 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _announce(settings: Settings, model: Model, ports: list[int]) -> None:
+def _announce(settings: Settings, model: Model, service: int, admin_port: int, rpc_port: int | None = None) -> None:
     host = "127.0.0.1" if settings.host in EVERYWHERE else _bracketed(settings.host)
-    url, admin = (f"http://{host}:{port}" for port in ports)
-    rpc: dict[str, Any] = {"grpc": f"{host}:{settings.grpc_port}"} if settings.grpc_port else {}
+    url, admin = (f"http://{host}:{port}" for port in (service, admin_port))
+    rpc: dict[str, Any] = {"grpc": f"{host}:{rpc_port}"} if rpc_port else {}
     event("serving", model=f"{model.name} {model.version}", digest=model.artifact.digest, url=url, admin=admin, **rpc)
     if settings.log_format == "console":
         question = shlex.quote(json.dumps(openapi.example(model.artifact.manifest)))

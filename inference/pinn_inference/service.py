@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from copy import copy
@@ -20,7 +20,7 @@ from pinn_inference.api.admin import Admin
 from pinn_inference.api.http import Answer, App, Request, Routes, State
 from pinn_inference.api.limits import Limiter, Limits, guarded
 from pinn_inference.api.predict import Codec, PredictEndpoint, counted, shadowed
-from pinn_inference.api.together import Together
+from pinn_inference.api.together import Read, Together
 from pinn_inference.artifacts.source import Artifact
 from pinn_inference.assembly import Model, Uses
 from pinn_inference.errors import EngineError, PinnError
@@ -120,7 +120,10 @@ class Service:
         admin = {**self._admin().routes(), **health.routes(state, self._components())}
         log = settings.access_log
         return [
-            (App(v2.Paths(service, *label), state, settings.max_body, log, self._together(*label)), settings.port),
+            (
+                App(v2.Paths(service, *label), state, settings.max_body, log, self._together(self._reads(*label))),
+                settings.port,
+            ),
             (App(admin, state, settings.max_body, log), settings.admin_port),
         ]
 
@@ -128,11 +131,12 @@ class Service:
         """What to listen with for gRPC. Its library is imported here: without this port a server does without it."""
         from pinn_inference.oip import rpc
 
-        settings, method = self._settings, f"/{rpc.SERVICE}/ModelInfer"
+        settings = self._settings
         infer = rpc.InferEndpoint(lambda: self.model.tensors, self._metrics, settings.max_batch)
-        limited = self._limited({method: {"POST": infer}})[method]["POST"]
+        limited = self._limited({rpc.INFER: {"POST": infer}})[rpc.INFER]["POST"]
         options = rpc.Options(settings.max_body, settings.timeout, settings.access_log)
-        return rpc.Rpc(limited, lambda: self.model.tensors, self._state, options)
+        take = self._together({rpc.INFER: infer.read})
+        return rpc.Rpc(limited, lambda: self.model.tensors, self._state, options, take)
 
     async def warm_up(self) -> None:
         """As the settings wish; never in the way of serving."""
@@ -209,12 +213,15 @@ class Service:
         """Where predictions are asked for."""
         return {"/predict": {"POST": self._predict}, **v2.infer_routes(model, version, self._infer)}
 
-    def _together(self, model: str, version: str) -> Callable[[Any], bool] | None:
-        """The same for plain single questions that arrive together; none where each call is a span of its own."""
+    def _reads(self, model: str, version: str) -> dict[str, Read]:
+        """The same for plain single questions."""
+        infer = dict.fromkeys(v2.infer_routes(model, version, self._infer), self._infer.read)
+        return {"/predict": self._predict.read, **infer}
+
+    def _together(self, readers: Mapping[str, Read]) -> Callable[[Any], bool] | None:
+        """Those that arrive together are answered together; none where each call is a span of its own."""
         if self._telemetry:
             return None
-        infer = dict.fromkeys(v2.infer_routes(model, version, self._infer), self._infer.read)
-        readers = {"/predict": self._predict.read, **infer}
         return Together(readers, self._metrics, self._limiter, self._settings.max_body).take
 
     def _limited(self, calls: Routes) -> Routes:

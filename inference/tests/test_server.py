@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from pinn_inference import assembly
 from pinn_inference import server as server_module
+from pinn_inference.api import wire
 from pinn_inference.api.http import App, State
 from pinn_inference.errors import ModelError
 from pinn_inference.monitoring import Metrics
@@ -170,10 +172,11 @@ async def test_a_caller_who_never_finishes_asking_does_not_hold_the_process() ->
 
 
 async def test_a_connection_that_outlasts_its_time_is_cut_and_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    listener = await server_module._Listener.open(App({}, State()), "127.0.0.1", 0)
+    listener = await server_module._Listener.open(server_module._http(App({}, State())), "127.0.0.1", 0)
     _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
     writer.write(b"POST /")
-    await _until(lambda: any(connection._head for connection in listener.wire._connections))
+    connections = cast(wire.Listener, listener.wire)._connections
+    await _until(lambda: any(cast(wire.Connection, connection)._head for connection in connections))
     await listener.close(0.01)
     writer.close()
     assert "cut in the middle of a request" in caplog.text
@@ -419,7 +422,7 @@ def test_a_server_for_people_says_how_to_ask_it_and_the_line_works(
     """Wherever its output goes: `make serve` may be read in a log."""
     settings = Settings(log_format="console", host="127.0.0.1")
     model = assembly.load(assembly.fetch(settings), settings, Metrics())
-    server_module._announce(settings, model, [server.port, server.port + 1])
+    server_module._announce(settings, model, server.port, server.port + 1)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "curl" in line]
     _curl, _silent, url, _data, body = shlex.split(line)
     problem = model.predictor.problem

@@ -176,7 +176,7 @@ async def test_the_loop_gets_its_turn_while_the_hottest_of_many_are_sought() -> 
 
 
 async def test_samples_are_questions_the_model_was_trained_for_and_the_same_for_the_same_seed() -> None:
-    service = await _service(fallback_solver=False)
+    service = await _service(fallback_solver=False, timeout="60s")
     found = await service._samples(2100, 7)
     again, fewer, others = [await service._samples(n, seed) for n, seed in ((2100, 7), (30, 7), (2100, 8))]
     codec = service.model.codec

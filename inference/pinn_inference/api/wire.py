@@ -9,10 +9,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import httptools
@@ -174,8 +174,8 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """One caller's connection."""
 
-    def __init__(self, listener: "Listener") -> None:
-        self._listener, self.app = listener, listener.app
+    def __init__(self, listener: "Listener", app: App) -> None:
+        self._listener, self.app = listener, app
         self._parser: Any = httptools.HttpRequestParser(self)
         self._transport: Any = None
         self._target, self._fields = b"", dict[str, str]()
@@ -469,17 +469,40 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-class Listener:
-    """Takes connections to one application, until it is closed."""
+class Peer(Protocol):
+    """A caller's connection, in whichever version of HTTP."""
 
-    def __init__(self, app: App, idle: float, most: int) -> None:
-        self.app = app
+    def leave(self) -> None:
+        """The server ends: at once where nothing is asked, else with the answer."""
+        ...
+
+    def abort(self) -> None:
+        """At once, whatever is under way."""
+        ...
+
+    def reads(self) -> bool:
+        """Whether the caller has read anything of its answer since this was asked last."""
+        ...
+
+    def waited(self) -> float:
+        """Seconds since the caller has had its turn."""
+        ...
+
+    def end_if_idle_since(self, moment: float) -> None:
+        """Ends it where the caller has had its turn since then."""
+        ...
+
+
+class Listener:
+    """Takes connections until it is closed."""
+
+    def __init__(self, idle: float, most: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.closing = False
         self.idle, self._most = idle, most
-        self._connections: set[Connection] = set()
-        self._refused: set[Connection] = set()
-        self._unsent: dict[Connection, int] = {}  # of those that are behind, the one that is for longest first
+        self._connections: set[Peer] = set()
+        self._refused: set[Peer] = set()
+        self._unsent: dict[Peer, int] = {}  # of those that are behind, the one that is for longest first
         self._unsent_bytes = 0
         self._cuts = Sparing()
         self._port = 0
@@ -489,11 +512,19 @@ class Listener:
         self._look()
 
     @classmethod
-    async def open(cls, app: App, sock: Any, *, backlog: int, idle: float, most: int) -> "Listener":
+    async def open(
+        cls,
+        connection: Callable[["Listener"], asyncio.Protocol],
+        sock: Any,
+        *,
+        backlog: int,
+        idle: float,
+        most: int,
+    ) -> "Listener":
         """Listens on a bound socket. Connections end that are `idle` for so many seconds; beyond `most` they are refused."""
-        listener = cls(app, idle, most)
+        listener = cls(idle, most)
         listener._port = sock.getsockname()[1]
-        listener._server = await listener.loop.create_server(lambda: Connection(listener), sock=sock, backlog=backlog)
+        listener._server = await listener.loop.create_server(lambda: connection(listener), sock=sock, backlog=backlog)
         return listener
 
     async def close(self, seconds: float) -> bool:
@@ -513,7 +544,7 @@ class Listener:
             return False
         return True
 
-    def enter(self, connection: Connection) -> bool:
+    def enter(self, connection: Peer) -> bool:
         """Whether there is room for one more; one that is refused takes none while it reads why."""
         room = len(self._connections) < self._most
         (self._connections if room else self._refused).add(connection)
@@ -523,7 +554,7 @@ class Listener:
         """Whether too many that were refused are still here."""
         return len(self._refused) > LINGERING
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Peer) -> None:
         """It is closed."""
         self._connections.discard(connection)
         self._refused.discard(connection)
@@ -531,7 +562,7 @@ class Listener:
         if self.closing and not self._connections and not self._refused:
             self._empty.set()
 
-    def keep_unsent(self, connection: Connection, size: int) -> None:
+    def keep_unsent(self, connection: Peer, size: int) -> None:
         """It does not read so many bytes. Those that have read nothing for longest are cut off to make room for them, and only
         then those that read.
 
@@ -541,15 +572,15 @@ class Listener:
         self._unsent_bytes += size
         if self._unsent_bytes > UNSENT:
             others = [one for one in self._unsent if one is not connection]
-            for other in sorted(others, key=Connection.reads):
+            for other in sorted(others, key=lambda other: other.reads()):
                 if self._unsent_bytes > UNSENT:
                     self._cut(other)
 
-    def forget_unsent(self, connection: Connection) -> None:
+    def forget_unsent(self, connection: Peer) -> None:
         """It has read all, or is closed."""
         self._unsent_bytes -= self._unsent.pop(connection, 0)
 
-    def _cut(self, connection: Connection) -> None:
+    def _cut(self, connection: Peer) -> None:
         said = "a connection is cut: its caller does not read its answer, and too much lies unread already"
         size, waited = self._unsent[connection], round(connection.waited(), 3)
         self._cuts.event(said, logging.WARNING, port=self._port, waited=waited, bytes=size)

@@ -132,13 +132,25 @@ class _Kinds(NamedTuple):
 
     @classmethod
     def of(cls, asked: Asked, places: NDArray[np.intp]) -> "_Kinds":
-        which = np.zeros(asked.count, dtype=np.intp)
+        which, first = np.zeros(len(places), dtype=np.intp), np.zeros(1, dtype=np.intp)
         for values in asked.columns.values():
             if not _numeric(values):
                 words, own = _words_of(values)
-                which = np.unique(which * words + own, return_inverse=True)[1]
-        _, first, which = np.unique(which[places], return_index=True, return_inverse=True)
+                which, first = _numbered(which * words + own[places], len(first) * words)
         return cls(which, places[first].tolist())
+
+
+def _numbered(codes: NDArray[np.intp], most: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The different ones of codes below `most` by numbers from 0 on, (n,), and the place of the first of each.
+
+    As np.unique finds them by sorting, in a tenth of its time for a few.
+    """
+    first = np.full(most, -1)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of places that are written to twice the last counts
+    found = np.flatnonzero(first >= 0)
+    number = np.empty(most, dtype=np.intp)
+    number[found] = np.arange(len(found))
+    return number[codes], first[found]
 
 
 def _words_of(values: Chosen | list[str]) -> tuple[int, NDArray[Any]]:

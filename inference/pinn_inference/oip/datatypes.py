@@ -159,10 +159,10 @@ def counted(name: str, found: int, shape: Sequence[int]) -> None:
         raise InvalidInput(f"{shown(name)} has {found} elements; its shape is {list(shape)}")
 
 
-def packed(datatype: str, values: Any) -> bytes:
+def packed(datatype: str, values: Any) -> bytes | memoryview:
     """A tensor's elements as bytes: float64, or strings with their lengths."""
     if isinstance(values, np.ndarray):
-        return values.astype("<f8").tobytes()
+        return np.ascontiguousarray(values, "<f8").data.cast("B")
     return _joined(values) if datatype == BYTES else struct.pack(f"<{len(values)}d", *values)
 
 

@@ -252,7 +252,7 @@ def _answer(tensors: Tensors, named: str | None, result: Result, binary: Callabl
     return Answer(200, b"".join([text, *behind]), OCTETS, ((HEADER, str(len(text))),), result.made)
 
 
-def _output(column: Column, count: int, raw: bytes | None) -> _Output:
+def _output(column: Column, count: int, raw: bytes | memoryview | None) -> _Output:
     if raw is None:
         values = column.values if isinstance(column.values, list) else column.values.tolist()
         return _Output(column.name, column.datatype, [count], None, values)

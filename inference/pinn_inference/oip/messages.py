@@ -5,13 +5,19 @@ their own: another program's messages of the same names, in the same process, ar
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 FILE: Final = Path(__file__).with_name("inference.proto")
+RAW_OUTPUT_CONTENTS: Final = 6
+"""That field of a ModelInferResponse, the last one in it."""
+
+Bytes = bytes | memoryview
+
+_LENGTH_DELIMITED: Final = 2
 _TOKEN: Final = re.compile(r'\s+|//[^\n]*|([\w.]+|"[^"]*"|[{}()<>=;,])')
 _FIELD: Final = descriptor_pb2.FieldDescriptorProto
 _SCALARS: Final = {
@@ -131,3 +137,21 @@ ModelMetadataRequest: Final = _class("ModelMetadataRequest")
 ModelMetadataResponse: Final = _class("ModelMetadataResponse")
 ModelInferRequest: Final = _class("ModelInferRequest")
 ModelInferResponse: Final = _class("ModelInferResponse")
+
+
+def elements(number: int, contents: Iterable[Bytes]) -> Iterator[Bytes]:
+    """Elements of a repeated field of bytes as they stand behind a message on the wire, none of them copied.
+
+    A message may be put together so: https://protobuf.dev/programming-guides/encoding/ (last one wins, and merging).
+    """
+    for content in contents:
+        yield _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(content))
+        yield content
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*found, value))

@@ -1,30 +1,29 @@
 """The protocol over gRPC, on the same event loop, with the limits and counts of HTTP. Imported only where it is switched on.
 
-A call is read here and not by the library: so a caller who is slow to send is cut off as over HTTP, and what is being
-read is bounded. It is answered in a task of its own, to the end, whether or not its caller still waits: the library would
-cancel it otherwise, and who has no patience with a slow server would be counted nowhere.
+Plain questions that come together are answered together, as over HTTP. Any other call is answered in a task of its own, to the
+end, whether or not its caller still waits: who has no patience with a slow server would be counted nowhere otherwise.
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C library writes lines of its own making between those of our log
-
-import grpc
 from google.protobuf.message import DecodeError
 
 from pinn_inference import tracing
-from pinn_inference.api.http import HELD, SHORT, Answer, Endpoint, Request, State
+from pinn_inference.api import grpc, wire
+from pinn_inference.api.grpc import Code
+from pinn_inference.api.http import HELD, SHORT, Answer, Endpoint, Headed, Headers, ProtocolClosed, Request, State
+from pinn_inference.api.http2 import Connection, Stream
 from pinn_inference.api.limits import SENDERS
 from pinn_inference.api.predict import source_of
+from pinn_inference.api.together import PLAIN, Asked
 from pinn_inference.errors import (
     InvalidInput,
-    ListenError,
     NotFound,
     Overloaded,
     PinnError,
@@ -41,8 +40,7 @@ from pinn_inference.oip.inference import Call, Result
 from pinn_inference.oip.tensors import Given, Tensors
 
 SERVICE: Final = "inference.GRPCInferenceService"
-PING_MS: Final = 10_000
-"""Clients may ask so often whether the connection lives; the library's own limit, five minutes, would cut off usual settings."""
+INFER: Final = f"/{SERVICE}/ModelInfer"
 
 AGE: Final = 4.0
 """Seconds after which a connection is told to end. What it carries is finished first; its client opens another one, for which a
@@ -69,7 +67,7 @@ class Options(NamedTuple):
 
 @dataclass(frozen=True)
 class InferEndpoint:
-    """A ModelInferRequest in, a ModelInferResponse out, both as bytes: an endpoint as any other, for the same limits."""
+    """A ModelInferRequest in, a ModelInferResponse out, as they go over the wire: for the limits an endpoint as any other."""
 
     tensors: Callable[[], Tensors]
     metrics: Metrics
@@ -82,8 +80,22 @@ class InferEndpoint:
         wanted = [_asked_for(output) for output in asked.outputs]
         call = Call(_given(asked), wanted, _values(asked.parameters))
         result = await inference.infer(tensors, call, self.most, self.metrics, source_of(request))
-        message = _response(tensors, asked.id, result, raw=bool(asked.raw_input_contents))
-        return Answer(200, message.SerializeToString(), made=result.made)
+        return _answer(tensors, asked, result)
+
+    def read(self, _: Headers, body: bytes) -> Asked | None:
+        """A plain single question; None, or any error, for whatever is more than that."""
+        asked, tensors = messages.ModelInferRequest.FromString(body), self.tensors()
+        served(tensors, asked.model_name, asked.model_version)
+        wanted = tensors.wanted([_asked_for(output) for output in asked.outputs])
+        question = tensors.asked(_given(asked), 1).at(0)
+        if asked.parameters and inference.flag(_values(asked.parameters), inference.EXACT):
+            return None
+        predictor = tensors.predictor
+        return Asked(
+            predictor,
+            predictor.problem.point(question),
+            lambda found: _answer(tensors, asked, inference.single(tensors, found, wanted)),
+        )
 
 
 def served(tensors: Tensors, name: str, version: str) -> None:
@@ -154,20 +166,22 @@ def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(value, choice) if choice else None for name, (value, choice) in chosen.items()}
 
 
-def _response(tensors: Tensors, named: str, result: Result, raw: bool) -> Any:
+def _answer(tensors: Tensors, asked: Any, result: Result) -> Answer:
     """Raw where the question came raw, typed where it came typed: a client reads what it writes."""
-    response = messages.ModelInferResponse(model_name=tensors.name, model_version=tensors.version, id=named)
+    raw, behind = bool(asked.raw_input_contents), list[messages.Bytes]()
+    response = messages.ModelInferResponse(model_name=tensors.name, model_version=tensors.version, id=asked.id)
     for name, value in result.parameters.items():
         response.parameters[name].string_param = value
     for column in result.columns:
         output = response.outputs.add(name=column.name, datatype=column.datatype, shape=(result.items,))
         if raw:
-            response.raw_output_contents.append(datatypes.packed(column.datatype, column.values))
+            behind.append(datatypes.packed(column.datatype, column.values))
         elif column.datatype == BYTES:
             output.contents.bytes_contents.extend(value.encode() for value in column.values)
         else:
             output.contents.fp64_contents.extend(column.values)
-    return response
+    elements = messages.elements(messages.RAW_OUTPUT_CONTENTS, behind)
+    return Answer(200, grpc.prefixed(response.SerializeToString(), *elements), made=result.made)
 
 
 # ---------------------------------------------------------------------------------------------- the service
@@ -180,12 +194,39 @@ class _Held:
     total: int = 0
 
 
+class _Call:
+    """A call as what is answered together sees one."""
+
+    __slots__ = ("_rpc", "_stream", "headers", "path")
+    method: Final = "POST"
+
+    def __init__(self, rpc: "Rpc", stream: Stream) -> None:
+        self._rpc, self._stream = rpc, stream
+        self.headers, self.path = stream.headers, stream.path
+
+    def body(self) -> bytes:
+        """Its message."""
+        return grpc.message(self._stream)
+
+    def answered(self, answer: Answer) -> None:
+        """This is the answer."""
+        self._stream.answer(grpc.HEAD, answer.body, grpc.DONE)
+
+    def as_usual(self) -> None:
+        """It is answered by a task of its own."""
+        self._rpc.as_usual(self._stream)
+
+    def abort(self) -> None:
+        """It will have no answer."""
+        self._stream.abort()
+
+
 @dataclass(slots=True)
 class _Request:
     """A call as endpoints see one."""
 
-    _context: Any
-    headers: Any
+    _stream: Stream
+    _most: int
     _memory: _Held
     trace: dict[str, str] | None = None
     read_at: float | None = None
@@ -195,15 +236,27 @@ class _Request:
     _body: bytes = b""
     _mine: int = 0
 
+    @property
+    def headers(self) -> Headers:
+        """Its metadata."""
+        return self._stream.headers
+
     async def body(self) -> bytes:
-        """The message, read once. Raises InvalidInput when there is none, Overloaded when too much lies here already."""
+        """The message, read once. Raises InvalidInput when there is none or it is not whole, TooLong, Unimplemented when it is
+        compressed, Overloaded when too much lies here already."""
         if self.read_at is None:
-            message = None
-            with suppress(grpc.aio.BaseError):  # the port was closed meanwhile
-                message = await self._context.read()
-            if not isinstance(message, bytes):
-                raise InvalidInput("the call ends without a message")
-            self._hold(message)
+            stream = self._stream
+            try:
+                while not stream.complete:
+                    await stream.more()
+                    self._hold(len(stream.body))
+                    grpc.check(stream, self._most)
+            except ProtocolClosed:
+                raise InvalidInput("the call ends without a message") from None
+            self._hold(len(stream.body))
+            grpc.check(stream, self._most)
+            self._body = grpc.message(stream)
+            stream.body.clear()
             self.read_at = time.perf_counter()
         else:
             self.begun = True
@@ -217,20 +270,21 @@ class _Request:
         """It has been answered."""
         self._memory.total -= self._mine
 
-    def _hold(self, message: bytes) -> None:
-        self._body = message
-        self._mine = len(message) if len(message) > SHORT else 0
-        self._memory.total += self._mine
+    def _hold(self, size: int) -> None:
+        more = size - self._mine if size > SHORT else 0
+        self._mine += more
+        self._memory.total += more
         if self._memory.total > HELD:
             raise Overloaded(f"the server holds {HELD} bytes of unanswered requests already; come back in a second")
 
 
 class _Ending(NamedTuple):
-    """How a call ends: a status, a sentence where it failed, and the answer where it did not."""
+    """How a call ends: with a code, a sentence and further fields where it failed, with a prefixed answer where it did not."""
 
-    code: Any
-    sentence: str
-    answer: bytes
+    code: Code
+    answer: bytes = b""
+    sentence: str = ""
+    more: Headed = ()
 
 
 _Work = Callable[[_Request], Awaitable[bytes]]
@@ -238,19 +292,20 @@ _Work = Callable[[_Request], Awaitable[bytes]]
 
 @dataclass
 class Rpc:
-    """The service's methods. `infer` is an InferEndpoint, limited and counted."""
+    """The service's methods. `infer` is an InferEndpoint, limited and counted; `take` may answer a complete call at once."""
 
     infer: Endpoint
     tensors: Callable[[], Tensors]
     state: State
     options: Options
+    take: Callable[[Any], bool] | None = None
+    _methods: dict[str, _Work] = field(init=False)
     _memory: _Held = field(default_factory=_Held)
-    _working: set[asyncio.Task[_Ending]] = field(default_factory=set)
+    _working: set[asyncio.Task[None]] = field(default_factory=set)
     _refusals: Sparing = field(default_factory=Sparing)
     _failures: Sparing = field(default_factory=Sparing)
 
-    def handler(self) -> Any:
-        """All of them, as the library wants them."""
+    def __post_init__(self) -> None:
         told = {
             "ServerLive": (messages.ServerLiveRequest, self._live),
             "ServerReady": (messages.ServerReadyRequest, self._ready),
@@ -258,39 +313,76 @@ class Rpc:
             "ServerMetadata": (messages.ServerMetadataRequest, self._server),
             "ModelMetadata": (messages.ModelMetadataRequest, self._model),
         }
-        methods = {name: self._told(name, request, tell) for name, (request, tell) in told.items()}
-        # One message on the wire all the same: as a stream it is read when we ask for it, and not before.
-        streams = {
-            name: grpc.stream_unary_rpc_method_handler(method)
-            for name, method in {**methods, "ModelInfer": self._infer}.items()
-        }
-        return grpc.method_handlers_generic_handler(SERVICE, streams)
+        self._methods = {name: self._told(name, request, tell) for name, (request, tell) in told.items()}
+        self._methods["ModelInfer"] = self._infer
+
+    @property
+    def most(self) -> int:
+        """Bytes of the longest message."""
+        return self.options.max_body
+
+    def begin(self, stream: Stream) -> None:
+        """Answers a call, or begins to."""
+        if self._takes(stream):
+            return
+        if len(self._working) >= SENDERS:
+            busy = f"{len(self._working)} calls are being worked on already; come back in a second"
+            stream.refuse(grpc.ending(Code.RESOURCE_EXHAUSTED, busy, _WAIT))
+        else:
+            self.as_usual(stream)
+
+    def _takes(self, stream: Stream) -> bool:
+        if self.take is None or self.options.access_log or not grpc.is_call(stream.headers):
+            return False
+        return grpc.is_whole(stream, min(PLAIN, self.most)) and self.take(_Call(self, stream))
+
+    def as_usual(self, stream: Stream) -> None:
+        """By a task of its own. When its caller leaves, what waits for its turn keeps no place."""
+        request = _Request(stream, self.most, self._memory)
+        working = asyncio.create_task(self._answered(request, stream))
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+
+        def left() -> None:
+            if request.waits():
+                working.cancel()
+
+        stream.left = left
 
     async def finish(self, seconds: float) -> None:
         """Waits so long, at most, for calls whose callers have left."""
         if self._working:
             await asyncio.wait(self._working, timeout=seconds)
 
-    async def _infer(self, _: Any, context: Any) -> bytes:
-        async def infer(request: _Request) -> bytes:
-            return (await self.infer(request)).body
+    async def _answered(self, request: _Request, stream: Stream) -> None:
+        if not grpc.is_call(stream.headers):
+            with suppress(RequestError):
+                await self._read(request)
+            request.release()
+            stream.answer(grpc.NO_CALL, grpc.ONLY_CALLS, b"")
+            return
+        method = stream.path.removeprefix(f"/{SERVICE}/")
+        work = self._methods.get(method, _unknown)
+        ending = await self._ended(method[:200], request, work)
+        if ending.code is Code.OK:
+            stream.answer(grpc.HEAD, ending.answer, grpc.DONE)
+        else:
+            stream.refuse(grpc.ending(ending.code, ending.sentence, ending.more))
 
-        return await self._answered("ModelInfer", context, infer)
+    async def _infer(self, request: _Request) -> bytes:
+        return (await self.infer(request)).body
 
-    def _told(self, name: str, kind: Any, tell: Callable[[Any], Any]) -> Callable[[Any, Any], Awaitable[bytes]]:
+    def _told(self, name: str, kind: Any, tell: Callable[[Any], Any]) -> _Work:
         """A method that needs no engine, and answers under any load."""
 
         async def answer(request: _Request) -> bytes:
             message = await self._read(request)
             try:
-                return bytes(tell(kind.FromString(message)).SerializeToString())
+                return grpc.prefixed(tell(kind.FromString(message)).SerializeToString())
             except DecodeError:
                 raise InvalidInput(f"the message is no {name}Request") from None
 
-        async def told(_: Any, context: Any) -> bytes:
-            return await self._answered(name, context, answer)
-
-        return told
+        return answer
 
     async def _read(self, request: _Request) -> bytes:
         """A message in time, where no limits see to that; a busy loop must not make a probe fail."""
@@ -301,47 +393,26 @@ class Rpc:
         except TimeoutError:
             raise TooSlow(f"the body did not arrive within {seconds:g} s") from None
 
-    async def _answered(self, method: str, context: Any, work: _Work) -> bytes:
-        """What comes of a call. The library may cancel this, but not work that has begun; what waits for its turn keeps no place
-        when its caller has left.
-
-        The work must begin to read in its first step: when this has ended the library frees what there is to read from.
-        """
-        request = _Request(context, dict(context.invocation_metadata()), self._memory)
-        working = asyncio.create_task(self._ended(method, request, work))
-        self._working.add(working)
-        working.add_done_callback(self._working.discard)
-        try:
-            code, sentence, answer = await asyncio.shield(working)
-        except asyncio.CancelledError:
-            if request.waits():
-                working.cancel()
-            raise
-        if code is not grpc.StatusCode.OK:
-            await context.abort(code, sentence, _WAIT if code is grpc.StatusCode.RESOURCE_EXHAUSTED else ())
-        return answer
-
     async def _ended(self, method: str, request: _Request, work: _Work) -> _Ending:
-        """How a call ends; every failure as a status and a sentence."""
+        """How a call ends; every failure as a code and a sentence."""
         tracing.current.set(request)
         started = time.perf_counter()
-        code, sentence, answer = grpc.StatusCode.OK, "", b""
         try:
-            answer = await work(request)
+            ending = _Ending(Code.OK, await work(request))
         except PinnError as error:
-            code, sentence = _status(error), str(error)
-            self._log(error, method, code)
+            ending = _Ending(_code(error), sentence=str(error), more=_WAIT if isinstance(error, Overloaded) else ())
+            self._log(error, method, ending.code)
         except Exception:  # noqa: BLE001 - the last line of defence: a bug is INTERNAL and is logged, it never hangs a caller
             log.exception("a call failed in a way nobody foresaw")
-            code, sentence = grpc.StatusCode.INTERNAL, "internal error; the server's log says more"
+            ending = _Ending(Code.INTERNAL, sentence="internal error; the server's log says more")
         finally:
             request.release()
         if self.options.access_log:
             ms = round((time.perf_counter() - started) * 1000, 3)
-            event("request", method="gRPC", path=f"/{SERVICE}/{method}", status=code.name, ms=ms)
-        return _Ending(code, sentence.encode("utf-8", "backslashreplace").decode(), answer)
+            event("request", method="gRPC", path=f"/{SERVICE}/{method}", status=ending.code.name, ms=ms)
+        return ending
 
-    def _log(self, error: PinnError, method: str, code: Any) -> None:
+    def _log(self, error: PinnError, method: str, code: Code) -> None:
         if isinstance(error, RequestError):
             self._refusals.event(str(error), method="gRPC", path=method, status=code.name)
         else:
@@ -368,16 +439,21 @@ class Rpc:
         return messages.ModelMetadataResponse(**tensors.described())
 
 
-def _status(error: PinnError) -> Any:
+async def _unknown(_: _Request) -> bytes:
+    raise grpc.Unimplemented(f"the service {SERVICE} does not have this method")
+
+
+def _code(error: PinnError) -> Code:
     """gRPC's word for an error; what is ours, and nothing else, is INTERNAL."""
-    codes = grpc.StatusCode
     if isinstance(error, NotFound):
-        return codes.NOT_FOUND
-    if isinstance(error, Overloaded):
-        return codes.RESOURCE_EXHAUSTED
+        return Code.NOT_FOUND
+    if isinstance(error, Overloaded | grpc.TooLong):
+        return Code.RESOURCE_EXHAUSTED
     if isinstance(error, TooSlow | Timeout):
-        return codes.DEADLINE_EXCEEDED
-    return codes.INVALID_ARGUMENT if isinstance(error, RequestError) else codes.INTERNAL
+        return Code.DEADLINE_EXCEEDED
+    if isinstance(error, grpc.Unimplemented):
+        return Code.UNIMPLEMENTED
+    return Code.INVALID_ARGUMENT if isinstance(error, RequestError) else Code.INTERNAL
 
 
 # ---------------------------------------------------------------------------------------------- the port
@@ -386,37 +462,23 @@ def _status(error: PinnError) -> Any:
 class Listener:
     """The service on a port."""
 
-    def __init__(self, server: Any, rpc: Rpc, seconds: float) -> None:
-        self._server, self._rpc, self._seconds = server, rpc, seconds
+    def __init__(self, listening: wire.Listener, rpc: Rpc) -> None:
+        self._listening, self._rpc = listening, rpc
 
     @classmethod
-    async def open(cls, rpc: Rpc, address: str, drain: float, seconds: float) -> "Listener":
-        """Listens on host:port; what is in flight when it ends has so many `seconds`. Raises ListenError when that cannot be."""
-        server = grpc.aio.server(
-            handlers=(rpc.handler(),),
-            maximum_concurrent_rpcs=SENDERS,
-            options=(
-                ("grpc.max_receive_message_length", rpc.options.max_body),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.compression_enabled_algorithms_bitset", 1),  # none: nothing is ever inflated here
-                ("grpc.max_connection_age_ms", round(age(drain) * 1000)),
-                ("grpc.max_connection_age_grace_ms", round(seconds * 1000)),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_MS),
-                ("grpc.keepalive_permit_without_calls", 1),
-            ),
-        )
-        try:
-            server.add_insecure_port(address)
-        except RuntimeError:
-            raise ListenError(f"cannot listen on {address} for gRPC") from None
-        await server.start()
-        return cls(server, rpc, seconds)
+    async def open(
+        cls, rpc: Rpc, sock: Any, *, backlog: int, idle: float, most: int, drain: float, seconds: float
+    ) -> "Listener":
+        """Listens on a bound socket; a call that is in flight when its connection ends has so many `seconds`."""
+        connection = partial(Connection, answers=rpc, age=age(drain), grace=seconds)
+        return cls(await wire.Listener.open(connection, sock, backlog=backlog, idle=idle, most=most), rpc)
 
-    async def close(self) -> None:
-        """Stops accepting, and finishes what is in flight, also for callers who have left."""
-        ends = time.monotonic() + self._seconds
-        await self._server.stop(self._seconds)
+    async def close(self, seconds: float) -> bool:
+        """Stops accepting, and finishes what is in flight, also for callers who have left; False when it had to be cut."""
+        ends = time.monotonic() + seconds
+        finished = await self._listening.close(seconds)
         await self._rpc.finish(max(0.0, ends - time.monotonic()))
+        return finished
 
 
 def age(drain: float) -> float:

@@ -8,6 +8,8 @@ import struct
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import cast
 
 import pytest
 from pinn_inference.api import wire
@@ -33,12 +35,12 @@ async def here(_: Request) -> Answer:
 
 @asynccontextmanager
 async def listening(
-    post: Endpoint = echo, idle: float = 100.0, most: int = 100, limit: int = 10_000_000
+    post: Endpoint = echo, idle: float = 100.0, most: int = 100, limit: int = 10_000_000, state: State | None = None
 ) -> AsyncIterator[tuple[Listener, int]]:
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
-    app = App({"/here": {"GET": here}, "/echo": {"POST": post}}, State(ready=True), limit)
-    listener = await Listener.open(app, bound, backlog=10, idle=idle, most=most)
+    app = App({"/here": {"GET": here}, "/echo": {"POST": post}}, state or State(ready=True), limit)
+    listener = await Listener.open(partial(wire.Connection, app=app), bound, backlog=10, idle=idle, most=most)
     try:
         yield listener, bound.getsockname()[1]
     finally:
@@ -58,6 +60,11 @@ async def said(port: int, *pieces: bytes) -> bytes:
         return found
 
 
+def connections(listener: Listener) -> set[wire.Connection]:
+    """Those that are open, none of them refused."""
+    return cast(set[wire.Connection], listener._connections)
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
@@ -70,7 +77,7 @@ async def long_answer(_: Request) -> Answer:
 
 async def lingers(listener: Listener) -> None:
     """An answer has been written that its caller does not read, some turns of the loop ago."""
-    await until(lambda: any(connection._deaf for connection in listener._connections))
+    await until(lambda: any(connection._deaf for connection in connections(listener)))
     for _ in range(10):
         await asyncio.sleep(0.01)
 
@@ -143,7 +150,7 @@ async def test_a_long_body_is_not_read_ahead_of_who_wants_it() -> None:
         writer.write(POST + b"connection: close\r\ncontent-length: %d\r\n\r\n" % size)
         await begun.wait()
         writer.write(b"x" * size)
-        (connection,) = listener._connections
+        (connection,) = connections(listener)
         await until(lambda: connection._paused)
         assert connection._incoming is not None
         assert connection._incoming.unread <= HEAD + wire.SLICE
@@ -200,15 +207,14 @@ async def test_nobody_answers_what_follows_the_last_answer() -> None:
         return await long_answer(request)
 
     question = POST + b"content-length: 0\r\n\r\n"
-    async with listening(long) as (listener, port):
-        listener.app.state.parting = True
+    async with listening(long, state=State(ready=True, parting=True)) as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(question + question + b"nonsense\r\n\r\n")
-        await until(lambda: any(connection._deaf for connection in listener._connections))
+        await until(lambda: any(connection._deaf for connection in connections(listener)))
         async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
         writer.close()
-        await until(lambda: not listener._connections)
+        await until(lambda: not connections(listener))
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert asked == 1
 
@@ -224,9 +230,9 @@ async def test_who_has_sent_all_gets_a_long_answer_whole(monkeypatch: pytest.Mon
     async with listening(long) as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(POST + b"content-length: 0\r\n\r\n")
-        await until(lambda: any(connection._asked for connection in listener._connections))
+        await until(lambda: any(connection._asked for connection in connections(listener)))
         writer.write_eof()
-        await until(lambda: any(connection._over for connection in listener._connections))
+        await until(lambda: any(connection._over for connection in connections(listener)))
         go_on.set()
         await lingers(listener)
         assert await length(reader) > LONG
@@ -250,22 +256,22 @@ async def test_who_never_reads_such_an_answer_is_cut_off(monkeypatch: pytest.Mon
         writer.write(POST + b"content-length: 0\r\n\r\nnonsense\r\n\r\n")
         await lingers(listener)
         listener.idle = 0.0  # it has been silent for so long now
-        await until(lambda: not listener._connections)
+        await until(lambda: not connections(listener))
         writer.close()
 
 
 def unsent(listener: Listener) -> int:
     """Bytes of answers that lie there unread."""
-    return sum(connection._transport.get_write_buffer_size() for connection in listener._connections)
+    return sum(connection._transport.get_write_buffer_size() for connection in connections(listener))
 
 
 async def deaf(listener: Listener, port: int) -> tuple[wire.Connection, asyncio.StreamWriter]:
     """The connection of a caller who asks for a long answer and does not read it, and the caller's end of it."""
-    before = set(listener._connections)
+    before = set(connections(listener))
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(POST + b"content-length: 0\r\n\r\n")
-    await until(lambda: any(connection._deaf for connection in listener._connections - before))
-    (found,) = listener._connections - before
+    await until(lambda: any(connection._deaf for connection in connections(listener) - before))
+    (found,) = connections(listener) - before
     return found, writer
 
 
@@ -286,7 +292,7 @@ async def test_who_has_not_read_for_longest_is_cut_off_where_too_much_lies_unrea
             writer.write(POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
             assert await length(reader) > LONG
             writer.close()
-        left = [connection in listener._connections for connection, _ in callers]
+        left = [connection in connections(listener) for connection, _ in callers]
         assert left == sorted(left)  # those that came first are cut
         assert 2 <= sum(left) <= 3
         for _, writer in callers:
@@ -301,14 +307,14 @@ async def test_an_answer_of_which_a_rest_is_unread_counts_in_full(monkeypatch: p
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
         writer.write(POST + b"content-length: 0\r\n\r\n")
         await lingers(listener)
-        (first,) = listener._connections
+        (first,) = connections(listener)
         written = unsent(listener)
         while unsent(listener) > written // 2:
             await reader.read(100_000)
         monkeypatch.setattr(wire, "UNSENT", unsent(listener) + LONG)
         second, other = await deaf(listener, port)
-        await until(lambda: first not in listener._connections)
-        assert listener._connections == {second}
+        await until(lambda: first not in connections(listener))
+        assert connections(listener) == {second}
         other.close()
         writer.close()
 
@@ -320,15 +326,15 @@ async def test_who_reads_an_answer_slowly_is_not_cut_off_before_those_who_read_n
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
         writer.write(POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         await lingers(listener)
-        (first,), written = listener._connections, unsent(listener)
+        (first,), written = connections(listener), unsent(listener)
         second, other = await deaf(listener, port)
         monkeypatch.setattr(wire, "UNSENT", unsent(listener) + LONG // 2)
         before = unsent(listener)
         while unsent(listener) > before - written // 4:
             await reader.read(100_000)
         _, third = await deaf(listener, port)
-        await until(lambda: not {first, second} <= listener._connections)
-        assert first in listener._connections
+        await until(lambda: not {first, second} <= connections(listener))
+        assert first in connections(listener)
         assert await length(reader) > LONG // 4
         assert reader.at_eof()
         for one in (other, third, writer):
@@ -343,17 +349,17 @@ async def test_who_has_read_all_or_is_gone_takes_no_room_and_a_single_answer_may
         for _ in range(3):
             answer = await said(port, POST + b"connection: close\r\ncontent-length: 0\r\n\r\n")
             assert len(answer) > LONG
-            await until(lambda: not listener._connections)
+            await until(lambda: not connections(listener))
             _, writer = await deaf(listener, port)
             writer.close()
-            await until(lambda: not listener._connections)
+            await until(lambda: not connections(listener))
             assert not listener._unsent_bytes
 
 
 async def test_a_connection_too_many_is_told_to_come_back() -> None:
     async with listening(most=1) as (listener, port):
         _, first = await asyncio.open_connection("127.0.0.1", port)
-        await until(lambda: len(listener._connections) == 1)
+        await until(lambda: len(connections(listener)) == 1)
         answer = await said(port, b"")
         assert answer.startswith(b"HTTP/1.1 429 ")
         assert b"retry-after: 1\r\n" in answer
@@ -366,7 +372,7 @@ async def test_who_is_refused_in_a_crowd_is_told_so_and_not_waited_for(monkeypat
     monkeypatch.setattr(wire, "LINGERING", 2)
     async with listening(most=1) as (listener, port):
         _, first = await asyncio.open_connection("127.0.0.1", port)
-        await until(lambda: len(listener._connections) == 1)
+        await until(lambda: len(connections(listener)) == 1)
         others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(6)]
         async with asyncio.timeout(PATIENCE):
             for reader, _ in others:
@@ -400,14 +406,14 @@ async def test_a_connection_that_is_lost_is_gone_at_once_with_what_it_sent(sent:
         writer.write(sent)
         async with asyncio.timeout(PATIENCE):
             await begun.wait()
-        (connection,) = (weakref.ref(connection) for connection in listener._connections)
+        (connection,) = (weakref.ref(connection) for connection in connections(listener))
         gc.collect()
         gc.disable()
         try:
             reset = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
             writer.transport.abort()
-            await until(lambda: not listener._connections)
+            await until(lambda: not connections(listener))
             go_on.set()
             await until(lambda: connection() is None)
         finally:
@@ -418,13 +424,13 @@ async def test_a_refused_connection_takes_no_room(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wire, "LINGER", 10 * PATIENCE)
     async with listening(most=1) as (listener, port):
         _, first = await asyncio.open_connection("127.0.0.1", port)
-        await until(lambda: len(listener._connections) == 1)
+        await until(lambda: len(connections(listener)) == 1)
         reader, refused = await asyncio.open_connection("127.0.0.1", port)
         async with asyncio.timeout(PATIENCE):
             assert (await reader.readline()).startswith(b"HTTP/1.1 429 ")
         for _ in range(3):  # the refused one has not gone
             first.close()
-            await until(lambda: not listener._connections)
+            await until(lambda: not connections(listener))
             reader, first = await asyncio.open_connection("127.0.0.1", port)
             first.write(GET + b"\r\n")
             async with asyncio.timeout(PATIENCE):
@@ -448,7 +454,7 @@ async def test_an_older_client_is_not_told_to_go_on() -> None:
     async with listening() as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(head)
-        await until(lambda: any(connection._busy for connection in listener._connections))
+        await until(lambda: any(connection._busy for connection in connections(listener)))
         await asyncio.sleep(0)
         writer.write(b"abc")
         async with asyncio.timeout(PATIENCE):
@@ -473,7 +479,7 @@ async def test_a_silent_connection_is_closed_and_one_whose_answer_takes_long_is_
 
     async with listening(long, idle=0.2) as (listener, port):
         asking = asyncio.create_task(said(port, POST + b"connection: close\r\ncontent-length: 0\r\n\r\n"))
-        await until(lambda: any(connection._busy for connection in listener._connections))
+        await until(lambda: any(connection._busy for connection in connections(listener)))
         assert await said(port, b"POST /ec") == b""
         assert await said(port, GET + b"\r\n") != b""  # answered, and closed when nothing followed
         over.set()
@@ -508,7 +514,7 @@ async def test_closing_does_not_wait_for_who_has_been_answered_and_keeps_the_con
     async with listening() as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(POST + b"content-length: 3\r\n\r\n")
-        await until(lambda: any(connection._busy for connection in listener._connections))
+        await until(lambda: any(connection._busy for connection in connections(listener)))
         writer.write(b"abc")
         async with asyncio.timeout(PATIENCE / 2):
             assert (await reader.readuntil(b'["abc","",null]')).startswith(b"HTTP/1.1 200 OK\r\n")
@@ -521,7 +527,7 @@ async def test_who_is_cut_off_in_the_end_is_counted_as_that() -> None:
     async with listening() as (listener, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /e")
-        await until(lambda: any(connection._head for connection in listener._connections))
+        await until(lambda: any(connection._head for connection in connections(listener)))
         assert not await listener.close(0.01)
         async with asyncio.timeout(PATIENCE):
             with suppress(ConnectionResetError):

@@ -7,9 +7,13 @@ from typing import Any
 
 import grpc
 import pytest
+from hpack import Encoder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pinn_inference.api.grpc import prefixed
+from pinn_inference.api.http2 import PREFACE, frame
 from pinn_inference.oip import messages
+from pinn_inference.oip.rpc import INFER as INFER_RPC
 
 from ..oip.asked import HEADER, INFER, OPTION, binary, inputs, raw  # noqa: TID252 - the tests are no package with a name
 from ..oip.calls import Caller, Refused, question  # noqa: TID252 - as above
@@ -223,4 +227,37 @@ def test_what_is_no_grpc_ends_its_own_connection_and_nothing_else(
 ) -> None:
     port = int(protocol.server.log[-1]["grpc"].rpartition(":")[2])
     sent(port, garbage, half_close=True)
+    assert not isinstance(well(caller.infer(question())), Refused)
+
+
+KINDS = st.integers(0, 10)
+flags = st.sampled_from([0, 1, 4, 5, 8, 0x20, 0x2D]) | st.integers(0, 255)
+streams = st.sampled_from([0, 1, 3, 2, 7]) | st.integers(0, 2**32 - 1)
+HEAD = Encoder().encode(
+    [(":method", "POST"), (":scheme", "http"), (":path", INFER_RPC), ("content-type", "application/grpc")]
+)
+payloads = st.binary(max_size=30) | st.sampled_from([HEAD, prefixed(QUESTIONS[0]), bytes(4), bytes(8), bytes(6)])
+frames = st.tuples(KINDS, flags, streams, payloads)
+
+
+@once
+@given(sent_frames=st.lists(frames, max_size=8), whole=st.booleans())
+def test_any_frames_end_their_own_connection_at_most(
+    protocol: Target, caller: Caller, sent_frames: list[tuple[int, int, int, bytes]], whole: bool
+) -> None:
+    port = int(protocol.server.log[-1]["grpc"].rpartition(":")[2])
+    begun = [frame(4, 0, 0)] if whole else []
+    told = b"".join([PREFACE, *begun, *(frame(*each) for each in sent_frames)])
+    sent(port, told, half_close=True)
+    assert not isinstance(well(caller.infer(question())), Refused)
+
+
+@once
+@given(data=st.data())
+def test_a_call_damaged_anywhere_on_the_wire(protocol: Target, caller: Caller, data: st.DataObject) -> None:
+    port = int(protocol.server.log[-1]["grpc"].rpartition(":")[2])
+    call = b"".join((frame(4, 0, 0), frame(1, 4, 1, HEAD), frame(0, 1, 1, prefixed(QUESTIONS[0]))))
+    start = data.draw(st.integers(0, len(call)))
+    end = data.draw(st.integers(start, min(len(call), start + 9)))
+    sent(port, PREFACE + call[:start] + data.draw(st.binary(max_size=6)) + call[end:], half_close=True)
     assert not isinstance(well(caller.infer(question())), Refused)

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from pinn_inference import assembly
 from pinn_inference.assembly import Model
 from pinn_inference.engines.protocol import Evaluated
@@ -127,6 +129,14 @@ async def test_kinds_may_lie_in_any_order_and_some_only_outside(model: Model) ->
     await compared(model.predictor, asked(model, tensors))
     tensors["volatility"][3] = 0.2
     await compared(model.predictor, asked(model, tensors))
+
+
+@hypothesis.given(codes=st.lists(st.integers(0, 9), min_size=1, max_size=50))
+def test_codes_are_numbered_as_by_sorting(codes: list[int]) -> None:
+    which, first = batches._numbered(np.array(codes), 10)
+    _, wanted_first, wanted = np.unique(codes, return_index=True, return_inverse=True)
+    assert which.tolist() == wanted.tolist()
+    assert first.tolist() == wanted_first.tolist()
 
 
 async def test_a_batch_that_is_all_beyond_the_ranges_is_solved(model: Model) -> None:

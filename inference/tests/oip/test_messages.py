@@ -41,3 +41,20 @@ def test_every_datatype_has_a_field_for_its_elements_or_none() -> None:
     fields = set(kind.fields_by_name["contents"].message_type.fields_by_name)
     assert {datatype.contents for datatype in NUMBERS.values()} - {None} <= fields
     assert NUMBERS["FP16"].contents is None
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1, 127, 128], [16_383, 16_384, 300_000]])
+def test_elements_behind_a_message_are_its_own(sizes: list[int]) -> None:
+    contents = [bytes([at]) * size for at, size in enumerate(sizes, 65)]
+    without = messages.ModelInferResponse(model_name="a", id="b")
+    whole = messages.ModelInferResponse(model_name="a", id="b", raw_output_contents=contents)
+    views = [memoryview(content) for content in contents]
+    parts = [without.SerializeToString(), *messages.elements(messages.RAW_OUTPUT_CONTENTS, views)]
+    assert b"".join(parts) == whole.SerializeToString(deterministic=True)
+
+
+def test_nothing_of_an_answer_comes_behind_its_raw_contents() -> None:
+    fields = messages.ModelInferResponse.DESCRIPTOR.fields_by_name
+    assert (
+        fields["raw_output_contents"].number == messages.RAW_OUTPUT_CONTENTS == max(f.number for f in fields.values())
+    )

@@ -1,12 +1,18 @@
 """What becomes of failures that a server process cannot be brought to on purpose, and what is logged."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import NamedTuple, cast
+from urllib.parse import unquote
 
-import grpc
 import pytest
+from hpack import Decoder
+from pinn_inference.api import grpc
+from pinn_inference.api.grpc import Code
 from pinn_inference.api.http import Answer, Request, State
+from pinn_inference.api.http2 import Connection, Stream
 from pinn_inference.api.limits import Limiter, Limits, guarded
 from pinn_inference.api.predict import counted
 from pinn_inference.errors import PredictionError, Timeout, TooLarge
@@ -15,37 +21,54 @@ from pinn_inference.oip import rpc
 from pinn_inference.oip.rpc import Options, Rpc
 from pinn_inference.oip.tensors import Tensors
 
-STATUS = grpc.StatusCode
+
+class Ended(NamedTuple):
+    """How a call ended."""
+
+    code: Code
+    sentence: str
+    answer: bytes | None
+    fields: dict[str, str]
 
 
-class Aborted(Exception):
-    """As the library ends a method."""
+class Wire:
+    """What a connection is to one call made by hand."""
+
+    def __init__(self) -> None:
+        self.ended: Ended | None = None
+
+    def send(self, _: Stream, head: bytes, body: bytes | None, end: bytes) -> None:
+        fields = {str(name): str(value) for name, value in Decoder().decode(end or head)}
+        code, sentence = Code(int(fields["grpc-status"])), unquote(fields.get("grpc-message", ""))
+        self.ended = Ended(code, sentence, None if body is None else body[grpc.PREFIX.size :], fields)
 
 
-class Context:
-    """One call, made by hand."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self._pieces = list(pieces)
-        self.ended: tuple[Any, ...] = ()
-
-    async def read(self) -> object:
-        return self._pieces.pop(0) if self._pieces else grpc.aio.EOF
-
-    async def abort(self, *how: Any) -> None:
-        self.ended = how
-        raise Aborted
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("x-request-id", "mine"),)
+def call(message: bytes | None = None, method: str = "ModelInfer") -> tuple[Wire, Stream]:
+    """One call, its message complete or none of it there."""
+    wire = Wire()
+    headers = {":method": "POST", ":scheme": "http", ":path": f"/{rpc.SERVICE}/{method}", "x-request-id": "mine",
+               "content-type": "application/grpc"}  # fmt: skip
+    stream = Stream(cast(Connection, wire), 1, headers, 65_535)
+    if message is not None:
+        stream.feed(grpc.prefixed(message))
+        stream.finish()
+    return wire, stream
 
 
 def service(infer: Callable[[Request], Awaitable[Answer]], access_log: bool = False) -> Rpc:
-    return Rpc(infer, lambda: cast(Tensors, None), State(ready=True), Options(1000, 1.0, access_log))
+    return Rpc(infer, lambda: cast(Tensors, None), State(ready=True), Options(100_000, 1.0, access_log))
 
 
-async def asked(infer: Callable[[Request], Awaitable[Answer]], context: Context, access_log: bool = False) -> Any:
-    return await service(infer, access_log)._infer(None, context)
+async def ended(found: Rpc, wire: Wire, stream: Stream) -> Ended:
+    """How a call ends that the service begins with now."""
+    found.begin(stream)
+    await found.finish(30)
+    assert wire.ended is not None
+    return wire.ended
+
+
+async def asked(infer: Callable[[Request], Awaitable[Answer]], message: bytes, access_log: bool = False) -> Ended:
+    return await ended(service(infer, access_log), *call(message))
 
 
 def failing(error: Exception) -> Callable[[Request], Awaitable[Answer]]:
@@ -59,34 +82,103 @@ def failing(error: Exception) -> Callable[[Request], Awaitable[Answer]]:
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
-        (PredictionError("no engine", "model_error"), STATUS.INTERNAL, "no engine"),
-        (Timeout("no answer within 1 s"), STATUS.DEADLINE_EXCEEDED, "no answer within 1 s"),
-        (TooLarge("too long"), STATUS.INVALID_ARGUMENT, "too long"),
-        (KeyError("a bug"), STATUS.INTERNAL, "internal error; the server's log says more"),
-        (TooLarge("half a pair \ud800"), STATUS.INVALID_ARGUMENT, "half a pair \\ud800"),
+        (PredictionError("no engine", "model_error"), Code.INTERNAL, "no engine"),
+        (Timeout("no answer within 1 s"), Code.DEADLINE_EXCEEDED, "no answer within 1 s"),
+        (TooLarge("too long"), Code.INVALID_ARGUMENT, "too long"),
+        (KeyError("a bug"), Code.INTERNAL, "internal error; the server's log says more"),
+        (TooLarge("half a pair \ud800"), Code.INVALID_ARGUMENT, "half a pair \\ud800"),
     ],
 )
-async def test_every_failure_is_a_status_and_a_sentence(error: Exception, code: object, words: str) -> None:
-    context = Context(b"x")
-    with pytest.raises(Aborted):
-        await asked(failing(error), context)
-    assert context.ended == (code, words, ())
+async def test_every_failure_is_a_status_and_a_sentence(error: Exception, code: Code, words: str) -> None:
+    found = await asked(failing(error), b"x")
+    assert (found.code, found.sentence, found.answer) == (code, words, None)
+    assert "retry-after" not in found.fields
 
 
-async def test_a_call_that_is_read_when_the_port_has_closed_is_no_bug() -> None:
-    class Closed(Context):
-        async def read(self) -> object:
-            raise grpc.aio.UsageError("Server already stopped.")
+async def test_a_sentence_goes_over_the_wire_whatever_is_in_it() -> None:
+    said = "100 % of 'spot'\r\n\N{GREEK SMALL LETTER SIGMA}"
+    found = await asked(failing(TooLarge(said)), b"x")
+    assert found.fields["grpc-message"] == "100 %25 of 'spot'%0D%0A%CF%83"
+    assert found.sentence == said
 
-    context = Closed()
-    with pytest.raises(Aborted):
-        await asked(failing(KeyError("a bug")), context)
-    assert context.ended == (STATUS.INVALID_ARGUMENT, "the call ends without a message", ())
+
+async def test_a_long_sentence_is_cut() -> None:
+    found = await asked(failing(TooLarge("x" * 100_000)), b"x")
+    assert found.sentence == "x" * grpc.SENTENCE
+
+
+async def test_who_leaves_before_all_is_sent_is_refused_and_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    wire, stream = call()
+    found = service(failing(KeyError("a bug")))
+    found.begin(stream)
+    await asyncio.sleep(0)
+    stream.leave()
+    await found.finish(30)
+    assert wire.ended is not None
+    assert wire.ended[:2] == (Code.INVALID_ARGUMENT, "the call ends without a message")
+    assert "nobody foresaw" not in caplog.text
+
+
+WRONG: dict[str, tuple[bytes, Code, str]] = {
+    "nothing": (b"", Code.INVALID_ARGUMENT, "the call ends without a message"),
+    "half a length": (b"\0\0\0", Code.INVALID_ARGUMENT, "the call ends without a message"),
+    "half a message": (b"\0\0\0\0\2x", Code.INVALID_ARGUMENT, "the call ends within its message"),
+    "two messages": (b"\0\0\0\0\1x\0\0\0\0\1x", Code.INVALID_ARGUMENT, "the call has more than its message"),
+    "compressed": (b"\1\0\0\0\1x", Code.UNIMPLEMENTED, "the message is compressed; send it as it is"),
+    "too long": (b"\0\0\1\x86\xa1x", Code.RESOURCE_EXHAUSTED,
+                 "the message is longer than 100000 bytes; send fewer items at a time"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "code", "words"), WRONG.values(), ids=WRONG.keys())
+@pytest.mark.parametrize("method", ["ModelInfer", "ServerLive"])
+async def test_a_message_that_is_not_as_it_says_is_refused(body: bytes, code: Code, words: str, method: str) -> None:
+    wire, stream = call(method=method)
+    stream.feed(body)
+    stream.finish()
+    found = await ended(service(failing(KeyError("a bug"))), wire, stream)
+    assert (found.code, found.sentence) == (code, words)
+    assert "grpc-retry-pushback-ms" not in found.fields, "the same message is refused again"
+
+
+@pytest.mark.parametrize("body", [WRONG[each][0] for each in ("two messages", "compressed", "too long")])
+async def test_what_is_wrong_already_is_not_waited_for(body: bytes) -> None:
+    wire, stream = call()
+    stream.feed(body)
+    found = service(failing(KeyError("a bug")))
+    found.begin(stream)
+    await asyncio.sleep(0)
+    stream.feed(b"")
+    await found.finish(30)
+    assert wire.ended is not None
+    assert not stream.complete
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_nothing_of_a_call_is_left_when_it_is_over(leaves: bool) -> None:
+    """A long message would lie there until the collector comes, which is seldom."""
+
+    async def infer(request: Request) -> Answer:
+        return Answer(200, grpc.prefixed(await request.body()))
+
+    wire, stream = call(b"x" * 20_000)
+    found, kept = service(infer), weakref.ref(wire)
+    gc.disable()
+    try:
+        found.begin(stream)
+        if leaves:
+            stream.leave()
+        await found.finish(30)
+        if not leaves:
+            stream.left = None  # as a connection does that has sent an answer
+        del wire, stream
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_bug_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(Aborted):
-        await asked(failing(KeyError("a bug")), Context(b"x"))
+    await asked(failing(KeyError("a bug")), b"x")
     assert "a call failed in a way nobody foresaw" in caplog.text
     assert "KeyError: 'a bug'" in caplog.text
 
@@ -95,11 +187,29 @@ async def test_who_holds_too_much_of_the_memory_is_told_to_wait(monkeypatch: pyt
     """Until it has been answered a long message counts, and then no more."""
     monkeypatch.setattr(rpc, "HELD", 50_000)
     found = service(failing(TooLarge("too long")))
-    for size, code in ((60_000, STATUS.RESOURCE_EXHAUSTED), (40_000, STATUS.INVALID_ARGUMENT)) * 3:
-        context = Context(b"x" * size)
-        with pytest.raises(Aborted):
-            await found._infer(None, context)
-        assert context.ended[0] is code
+    for size, code in ((60_000, Code.RESOURCE_EXHAUSTED), (40_000, Code.INVALID_ARGUMENT)) * 3:
+        answer = await ended(found, *call(b"x" * size))
+        assert answer.code is code
+        assert ("retry-after" in answer.fields) is (code is Code.RESOURCE_EXHAUSTED)
+
+
+async def test_more_calls_than_are_worked_on_are_told_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "SENDERS", 2)
+    found = service(failing(KeyError("a bug")))
+    pending = [call() for _ in range(2)]
+    for _, stream in pending:
+        found.begin(stream)
+    wire, stream = call(b"", "ServerLive")
+    found.begin(stream)
+    assert wire.ended is not None
+    assert wire.ended[:2] == (Code.RESOURCE_EXHAUSTED, "2 calls are being worked on already; come back in a second")
+    for _, stream in pending:
+        stream.leave()
+    await found.finish(30)
+
+
+HELD = grpc.PREFIX.size + 20_000
+"""Bytes that a call takes which is not answered."""
 
 
 class Left:
@@ -118,11 +228,10 @@ class Left:
         return Answer(200, b"", made="model")
 
     async def asked(self) -> None:
-        call = asyncio.create_task(self.service._infer(None, Context(b"x" * 20_000)))
+        _, stream = call(b"x" * 20_000)
+        self.service.begin(stream)
         await self._begun.wait()
-        call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+        stream.leave()
 
     def counts(self) -> dict[tuple[str, ...], float]:
         """What was counted, outcomes and latencies."""
@@ -134,7 +243,7 @@ class Left:
 async def test_a_call_whose_caller_leaves_is_finished_and_counted() -> None:
     left = Left(timeout=30)
     await left.asked()
-    assert left.service._memory.total == 20_000
+    assert left.service._memory.total == HELD
     left.over.set()
     await left.service.finish(30)
     assert left.counts() == {("ok", "live"): 1, ("model", "live"): 1}
@@ -152,15 +261,14 @@ async def test_a_call_whose_caller_leaves_has_no_more_time_than_others() -> None
 async def test_a_call_whose_caller_leaves_before_its_turn_keeps_no_place() -> None:
     left = Left(timeout=30, concurrency=1)
     await left.asked()
-    waiting = asyncio.create_task(left.service._infer(None, Context(b"y" * 20_000)))
+    _, stream = call(b"y" * 20_000)
+    left.service.begin(stream)
     while left.limiter.inside < 2:
         await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
+    stream.leave()
     while left.limiter.inside > 1:
         await asyncio.sleep(0)
-    assert left.service._memory.total == 20_000, "that of the one that is worked on"
+    assert left.service._memory.total == HELD, "that of the one that is worked on"
     assert left.counts() == {("error", "live"): 1, ("none", "live"): 1}
     left.over.set()
     await left.service.finish(30)
@@ -178,12 +286,12 @@ async def test_what_nobody_waits_for_any_more_holds_the_end_no_longer_than_it_ma
 
 async def test_a_call_is_logged_where_that_is_wished(caplog: pytest.LogCaptureFixture) -> None:
     async def infer(request: Request) -> Answer:
-        return Answer(200, await request.body())
+        return Answer(200, grpc.prefixed(await request.body()))
 
     caplog.set_level("INFO")
-    assert await asked(infer, Context(b"x")) == b"x"
+    assert (await asked(infer, b"x")).answer == b"x"
     assert caplog.records == []
-    await asked(infer, Context(b"x"), access_log=True)
+    await asked(infer, b"x", access_log=True)
     (line,) = caplog.records
     fields = line.__dict__["fields"]
     assert (fields["path"], fields["status"]) == ("/inference.GRPCInferenceService/ModelInfer", "OK")

@@ -18,7 +18,7 @@ from pinn_inference.oip.tensors import Array, Asked, Items
 from pinn_inference.predictor import Predictor
 from pinn_inference.problems import Formulation, Input
 
-PART: Final = 2048
+PART: Final = 5000
 """Items whose formulas are evaluated before other requests get their turn: a millisecond of work."""
 
 

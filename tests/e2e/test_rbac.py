@@ -13,7 +13,7 @@ from pinn_operator.uninstall import Installed, give_up_authority, hold_authority
 
 from tests.e2e.gateway.install import Gateway
 from tests.e2e.inprocess import COLD, RecordingKube, as_operator, one_pass, settle
-from tests.e2e.kubectl import SYSTEM, apply, delete, eventually, get, items, kubectl, patch, pinn, read
+from tests.e2e.kubectl import SYSTEM, KubectlError, apply, delete, eventually, get, items, kubectl, patch, pinn, read
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("no_operator")]
 
@@ -137,3 +137,63 @@ def test_the_operator_logs_no_forbidden(namespace: str) -> None:
     lines = [line for line in logs.splitlines() if "orbidden" in line or '"level": "error"' in line]
     assert not lines, lines
     assert json.loads(kubectl("-n", SYSTEM, "get", "lease", "pinn-operator", "-o", "json"))["spec"]["holderIdentity"]
+
+
+READ = {"get pinndeployments", "list pinndeployments", "watch pinndeployments", "get pinndeployments/status"}
+WRITE = {f"{verb} pinndeployments" for verb in ("create", "update", "patch", "delete")} | {
+    "patch pinndeployments/scale"
+}
+NEVER = {"patch pinndeployments/status", "update pinndeployments/finalizers"}
+
+
+def may(role: str, namespace: str) -> set[str]:
+    """What somebody with one of Kubernetes' own roles in a namespace may do with PinnDeployments there."""
+
+    def allowed(asked: str) -> bool:
+        verb, resource = asked.split()
+        kind, _, sub = resource.partition("/")
+        command = ["auth", "can-i", verb, f"{kind}.pinn.dev", f"--as=system:serviceaccount:{namespace}:{role}"]
+        try:
+            return kubectl("-n", namespace, *command, *([f"--subresource={sub}"] if sub else [])).strip() == "yes"
+        except KubectlError:
+            return False
+
+    return {asked for asked in READ | WRITE | NEVER if allowed(asked)}
+
+
+def test_who_may_read_or_write_in_a_namespace_may_do_so_with_its_pinndeployments(namespace: str) -> None:
+    for role in ("view", "edit", "admin", "nobody"):
+        kubectl("-n", namespace, "create", "serviceaccount", role)
+        if role != "nobody":
+            whom = f"--serviceaccount={namespace}:{role}"
+            kubectl("-n", namespace, "create", "rolebinding", role, f"--clusterrole={role}", whom)
+    eventually(
+        lambda: may("admin", namespace) == READ | WRITE
+    )  # Kubernetes puts its roles together in a moment of its own
+    assert may("edit", namespace) == READ | WRITE
+    assert may("view", namespace) == READ
+    assert may("nobody", namespace) == set()
+
+
+def test_who_may_edit_a_namespace_applies_scales_and_promotes_as_itself(namespace: str) -> None:
+    kubectl("-n", namespace, "create", "serviceaccount", "engineer")
+    kubectl(
+        "-n",
+        namespace,
+        "create",
+        "rolebinding",
+        "engineer",
+        "--clusterrole=edit",
+        f"--serviceaccount={namespace}:engineer",
+    )
+    as_engineer = ("-n", namespace, f"--as=system:serviceaccount:{namespace}:engineer")
+    eventually(lambda: "create pinndeployments" in may("engineer", namespace))
+    kubectl(*as_engineer, "apply", "--server-side", "-f", "-", stdin=json.dumps(pinn(replicas=0)))
+    kubectl(*as_engineer, "scale", "pinndeployment", "pricer", "--replicas=2")
+    kubectl(*as_engineer, "annotate", "pinndeployment", "pricer", "pinn.dev/promote=true")
+    found = read(namespace)
+    assert found is not None
+    assert found["spec"]["replicas"] == 2
+    with pytest.raises(KubectlError, match="orbidden"):
+        kubectl(*as_engineer, "patch", "pinndeployment", "pricer", "--subresource=status", "--type=merge", "-p", "{}")
+    kubectl(*as_engineer, "delete", "pinndeployment", "pricer", "--wait=false")

@@ -3,6 +3,7 @@
 The wire is told by https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, the codes by doc/statuscodes.md beside it.
 """
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
@@ -15,13 +16,16 @@ from pinn_inference.errors import InvalidInput, RequestError, TooLarge
 PREFIX: Final = struct.Struct(">BL")
 """Before a message: whether it is compressed, and its bytes."""
 
-SENTENCE: Final = 2000
-"""Characters of the longest sentence that goes beside a code: clients take a few thousand bytes of such fields."""
+SENTENCE: Final = 4000
+"""Bytes of the longest sentence that goes beside a code: clients take eight thousand of such fields."""
+
+CONTENT: Final = "application/grpc"
 
 _PLAIN: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
-_HEAD: Final = ((":status", "200"), ("content-type", "application/grpc"))
+_CUT: Final = re.compile("%.?$")
+_HEAD: Final = ((":status", "200"), ("content-type", CONTENT), ("grpc-accept-encoding", "identity"))
 
-HEAD: Final = block((*_HEAD, ("grpc-accept-encoding", "identity")))
+HEAD: Final = block(_HEAD)
 """Before a message."""
 
 DONE: Final = block((("grpc-status", "0"),))
@@ -51,6 +55,8 @@ class Unimplemented(RequestError):
 def ending(code: Code, sentence: str, more: Sequence[tuple[str, str]] = ()) -> bytes:
     """The fields of an answer that is nothing but a code and a sentence."""
     told = quote(sentence[:SENTENCE].encode("utf-8", "backslashreplace"), safe=_PLAIN)
+    if len(told) > SENTENCE:
+        told = _CUT.sub("", told[:SENTENCE])
     return block((*_HEAD, ("grpc-status", str(int(code))), ("grpc-message", told), *more))
 
 
@@ -93,7 +99,8 @@ def message(stream: Stream) -> bytes:
 
 def is_call(headers: Mapping[str, str]) -> bool:
     """Whether it is gRPC at all."""
-    return headers[":method"] == "POST" and headers.get("content-type", "").startswith("application/grpc")
+    kind = headers.get("content-type", "")
+    return headers[":method"] == "POST" and (kind == CONTENT or kind.startswith((f"{CONTENT}+", f"{CONTENT};")))
 
 
 NO_CALL: Final = block(((":status", "415"), ("content-type", "text/plain")))

@@ -12,7 +12,6 @@ import random
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from hpack import Decoder, Encoder, HPACKError
@@ -29,8 +28,11 @@ FRAME: Final = 16_384
 HEAD: Final = 16 * 1024
 """Bytes a head may have, as it comes and as its fields are counted (RFC 9113, 6.5.2)."""
 
-STREAMS: Final = 1024
-"""Requests of one connection at a time."""
+STREAMS: Final = 256
+"""Requests of one connection at a time; a client's library has further ones wait."""
+
+ENDED: Final = 1024
+"""Requests of a connection that were answered or refused before all of them had come, and are remembered: the rest is ignored."""
 
 WINDOW: Final = 1024 * 1024
 """Bytes of all bodies of a connection that may be on their way at once. Bodies are bounded where they are read, and a connection
@@ -54,7 +56,10 @@ KNOWN: Final = 64
 """Heads of a connection that are remembered as they came: most requests have the same."""
 
 SHORT_HEAD: Final = 512
-"""Bytes of the longest head that is remembered."""
+"""Bytes of the longest head that is remembered, as it comes and as it is read."""
+
+UNSENT: Final = 32 * 1024 * 1024
+"""Bytes of answers that one caller who does not read them may leave here: half of what all may together (wire.UNSENT)."""
 
 FAREWELL: Final = 1.0
 """Seconds for a caller to confirm that it has been told to send no further requests."""
@@ -67,7 +72,10 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 0x1, 0x1, 0x4, 0x8, 0x20
 (NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, _, STREAM_CLOSED, FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL,
  COMPRESSION_ERROR, _, ENHANCE_YOUR_CALM) = range(12)  # fmt: skip
-_PUSH, _STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _LIST_SIZE = 0x2, 0x3, 0x4, 0x5, 0x6
+_TABLE_SIZE, _PUSH, _STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _LIST_SIZE = 0x1, 0x2, 0x3, 0x4, 0x5, 0x6
+_NO_TABLE: Final = b"\x20"
+"""Says before a head that none is kept for later ones: true of all we send, and never more than a caller allows."""
+
 
 _OF_A_CONNECTION: Final = frozenset(("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"))
 _PSEUDO: Final = frozenset((":method", ":scheme", ":path", ":authority"))
@@ -222,17 +230,20 @@ class Answers(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One caller's connection. It is told to end after `age` seconds, and is cut off so many `grace` seconds later."""
+    """One caller's connection. It is told to end after `age` seconds; what is asked until it knows has `grace` seconds to come
+    and as many to be answered, and more where its caller reads."""
 
     def __init__(self, listener: Listener, answers: Answers, age: float, grace: float) -> None:
         self._listener, self._answers, self._age, self._grace = listener, answers, age, grace
         self._transport: Any = None
-        self._begun = self._deaf = self._over = self._leaving = False
-        self._told = False  # that it is to send no further requests
-        self._prefaced = False
+        self._prefaced = self._settled = self._begun = False  # the caller's first bytes, our first frame, the caller's
+        self._told = self._leaving = self._over = False  # to ask no more; that it knows; nothing is read any more
+        self._deaf = False
+        self._until = 0.0
         self._in = b""
         self._out: list[bytes] = []
         self._timers: list[asyncio.TimerHandle] = []
+        self._looks: asyncio.TimerHandle | None = None
         self._since, self._unread = 0.0, 0
         # Requests
         self._streams: dict[int, Stream] = {}
@@ -240,14 +251,19 @@ class Connection(asyncio.Protocol):
         self._last = 0
         self._decoder = Decoder(max_header_list_size=HEAD)
         self._known: dict[bytes, dict[str, str]] = {}
+        self._moved = False  # whether the last head changed what others mean
         self._block: tuple[int, int, bytearray] | None = None  # a head of which more is to come
         self._noise, self._calm = 0, NOISE
-        self._body = min(answers.most + 2 * FRAME, LARGEST)
+        self._body = min(max(answers.most + 2 * FRAME, WINDOW_AT_FIRST), LARGEST)
         self._granted, self._used = WINDOW, 0
         # Answers
         self._window = self._initial = WINDOW_AT_FIRST
-        self._longest = FRAME
-        self._waiting: dict[int, Stream] = {}
+        self._longest, self._resized = FRAME, b""
+        self._waiting: dict[int, Stream] = {}  # for the connection's window
+        self._shut: dict[int, Stream] = {}  # for their own
+        self._rest = 0
+        self._opened = False  # whether there may be room since they were looked through
+        self._ended: dict[int, None] = {}
 
     # ------------------------------------------------------------------------------------ what asyncio calls
 
@@ -273,6 +289,9 @@ class Connection(asyncio.Protocol):
         except _Broken as error:
             self._break(error.code, str(error))
         self._begin()
+        if self._opened:
+            self._opened = False
+            self._pump()
         if self._used > WINDOW // 2 and not self._over:
             self._write(frame(WINDOW_UPDATE, 0, 0, _WORD.pack(self._used)))
             self._granted, self._used = self._granted + self._used, 0
@@ -285,21 +304,22 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """It is closed."""
         self._over = True
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (*self._timers, self._looks):
+            if timer is not None:
+                timer.cancel()
         streams, self._streams = self._streams, {}
         for stream in streams.values():
             stream.leave()
-        self._fresh.clear()
-        self._waiting.clear()
-        self._known.clear()
+        for kept in (self._fresh, self._waiting, self._shut, self._known):
+            kept.clear()
         self._in, self._out, self._block = b"", [], None
         self._listener.leave(self)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers: nothing more is read from it until it does."""
         self._deaf = True
-        self._transport.pause_reading()
+        if not self._over:
+            self._transport.pause_reading()
         self._hold()
 
     def resume_writing(self) -> None:
@@ -330,22 +350,30 @@ class Connection(asyncio.Protocol):
             try:
                 self._take(kind, flags, number, payload)
             except _StreamBroken as error:
-                self._reset(number, error.code)
+                self._refuse(number, error.code)
         return at
 
     def _preface(self, data: bytes) -> int:
         head = data[: len(PREFACE)]
         if head == PREFACE:
             self._prefaced = True
-            settings = ((_STREAMS, STREAMS), (_INITIAL_WINDOW, self._body), (_LIST_SIZE, HEAD))
-            self._write(frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings)))
-            self._write(frame(WINDOW_UPDATE, 0, 0, _WORD.pack(WINDOW - WINDOW_AT_FIRST)))
+            self._settle()
             return len(PREFACE)
         if not PREFACE.startswith(head):
             if b" HTTP/1." in data[:FRAME].partition(b"\r\n")[0]:
                 self._write(_ONLY_HTTP2)
+                self._settled = self._told = True
             raise _Broken(PROTOCOL_ERROR, "this port speaks HTTP/2, and the connection begins otherwise")
         return 0
+
+    def _settle(self) -> None:
+        """What is said first, whatever else is to be said."""
+        if self._settled:
+            return
+        self._settled = True
+        settings = ((_STREAMS, STREAMS), (_INITIAL_WINDOW, self._body), (_LIST_SIZE, HEAD))
+        self._write(frame(SETTINGS, 0, 0, b"".join(_SETTING.pack(*setting) for setting in settings)))
+        self._write(frame(WINDOW_UPDATE, 0, 0, _WORD.pack(WINDOW - WINDOW_AT_FIRST)))
 
     def _take(self, kind: int, flags: int, number: int, payload: memoryview) -> None:
         if self._block is not None and (kind != CONTINUATION or number != self._block[0]):
@@ -380,6 +408,8 @@ class Connection(asyncio.Protocol):
         if number == 0 or number > self._last:
             raise _Broken(PROTOCOL_ERROR, "a body comes without a head")
         stream = self._streams.get(number)
+        if stream is None and number in self._ended:
+            return
         if stream is None or stream.complete:
             raise _StreamBroken(STREAM_CLOSED)
         stream.count(size, self._body)
@@ -422,6 +452,9 @@ class Connection(asyncio.Protocol):
         if stream is not None:
             self._trailers(stream, flags, head)
             return
+        if number in self._ended:
+            self._fields(head)
+            return
         if number <= self._last:
             raise _Broken(STREAM_CLOSED, "a head comes on a stream that was used before")
         self._last = number
@@ -444,30 +477,30 @@ class Connection(asyncio.Protocol):
         stream.finish()
 
     def _fields(self, head: bytes) -> Sequence[tuple[bytes, bytes]]:
+        newest, *size = self._table()
         try:
             fields: Sequence[tuple[bytes, bytes]] = tuple(self._decoder.decode(head, raw=True))
         except (HPACKError, IndexError, ValueError):
             raise _Broken(COMPRESSION_ERROR, "a head cannot be decompressed, or is too long") from None
-        return fields
-
-    def _decoded(self, head: bytes) -> dict[str, str]:
-        """Its fields, the first of a name counting. Raises _Broken, or _StreamBroken where HTTP/2 does not allow them."""
-        newest, *size = self._table()
-        fields = self._fields(head)
         newest_now, *size_now = self._table()
         if newest_now is not newest or size_now != size:
             self._known.clear()  # what the same bytes mean has changed
-            return _read(fields)
-        headers = _read(fields)
-        if len(head) <= SHORT_HEAD and len(self._known) < KNOWN:
-            self._known[head] = headers
-        return headers
+            self._moved = True
+        return fields
 
     def _table(self) -> tuple[object, int, int]:
         """What changes whenever the decoder's table does: entries come in front and leave at the end."""
         table = self._decoder.header_table
         entries = table.dynamic_entries
         return (entries[0] if entries else None, len(entries), table.maxsize)
+
+    def _decoded(self, head: bytes) -> dict[str, str]:
+        """Its fields, the first of a name counting. Raises _Broken, or _StreamBroken where HTTP/2 does not allow them."""
+        self._moved = False
+        headers = _read(self._fields(head))
+        if not self._moved and len(head) <= SHORT_HEAD and len(self._known) < KNOWN and _size(headers) <= SHORT_HEAD:
+            self._known[head] = headers
+        return headers
 
     def _priority(self, _: int, number: int, payload: bytes) -> None:
         if number == 0:
@@ -490,12 +523,15 @@ class Connection(asyncio.Protocol):
             raise _Broken(FRAME_SIZE_ERROR, "SETTINGS has another length than it may")
         if flags & ACK:
             return
-        for name, value in _SETTING.iter_unpack(payload):
+        told = dict(_SETTING.iter_unpack(payload))
+        self._noisy(len(payload) // 6)
+        for name, value in told.items():
             self._setting(name, value)
         self._write(frame(SETTINGS, ACK, 0))
-        self._pump()
 
     def _setting(self, name: int, value: int) -> None:
+        if name == _TABLE_SIZE:
+            self._resized = _NO_TABLE
         if name == _PUSH and value > 1:
             raise _Broken(PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1")
         if name == _FRAME_SIZE:
@@ -507,9 +543,15 @@ class Connection(asyncio.Protocol):
                 raise _Broken(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large")
             more, self._initial = value - self._initial, value
             for stream in self._streams.values():
-                stream.window += more
+                self._widen(stream, more)
                 if stream.window > LARGEST:
                     raise _Broken(FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE makes a window too large")
+
+    def _widen(self, stream: Stream, more: int) -> None:
+        stream.window += more
+        if stream.window > 0 and stream.number in self._shut:
+            self._waiting[stream.number] = self._shut.pop(stream.number)
+            self._opened = True
 
     def _push_promise(self, *_: Any) -> None:
         raise _Broken(PROTOCOL_ERROR, "a caller promises nothing")
@@ -535,17 +577,16 @@ class Connection(asyncio.Protocol):
             if not more:
                 raise _Broken(PROTOCOL_ERROR, "a window grows by nothing")
             self._window += more
+            self._opened = True
             if self._window > LARGEST:
                 raise _Broken(FLOW_CONTROL_ERROR, "the connection's window is too large")
-        else:
-            if not more:
-                raise _StreamBroken(PROTOCOL_ERROR)
-            if (stream := self._streams.get(number)) is None:
-                return
-            stream.window += more
+            return
+        if not more:
+            raise _StreamBroken(PROTOCOL_ERROR)
+        if stream := self._streams.get(number):
+            self._widen(stream, more)
             if stream.window > LARGEST:
                 raise _StreamBroken(FLOW_CONTROL_ERROR)
-        self._pump()
 
     def _of_a_stream(self, number: int, payload: bytes, name: str) -> None:
         if len(payload) != 4:
@@ -564,10 +605,12 @@ class Connection(asyncio.Protocol):
 
     def send(self, stream: Stream, head: bytes, body: bytes | None, end: bytes) -> None:
         """An answer. As much of it as the caller has room for; the rest when it says that there is more."""
-        if self._streams.get(stream.number) is not stream:
+        number = stream.number
+        if self._streams.get(number) is not stream:
             return
         self._calm += 10
-        number = stream.number
+        if self._resized:
+            head, self._resized = self._resized + head, b""
         if body is None:
             self._write(frame(HEADERS, END_HEADERS | END_STREAM, number, head))
             self._done(stream)
@@ -581,24 +624,29 @@ class Connection(asyncio.Protocol):
             return
         self._write(frame(HEADERS, END_HEADERS, number, head))
         stream.rest, stream.end = memoryview(body), ended
+        stream.body.clear()
+        self._rest += size
         self._waiting[number] = stream
         self._pump()
 
     def _pump(self) -> None:
         """Sends what waits for a window, as far as there is one."""
-        if not self._waiting:
-            return
         for stream in tuple(self._waiting.values()):
             rest = stream.rest
             while rest and (room := min(self._window, stream.window, self._longest, len(rest))) > 0:
                 self._window -= room
                 stream.window -= room
-                self._calm += 4
+                self._rest -= room
+                self._calm += 4 if room >= TINY else 0
                 self._write(_HEAD_OF_FRAME.pack(room >> 8, room & 0xFF, DATA, 0, stream.number), rest[:room])
                 rest = stream.rest = rest[room:]
             if not rest:
                 self._write(stream.end)
                 self._done(stream)
+            elif stream.window <= 0:
+                self._shut[stream.number] = self._waiting.pop(stream.number)
+            else:
+                break
         self._hold()
 
     def _done(self, stream: Stream) -> None:
@@ -606,30 +654,46 @@ class Connection(asyncio.Protocol):
         stream.left = None  # it may hold what holds the request, until the collector comes
         if not stream.complete:
             self._write(frame(RST_STREAM, 0, stream.number, _WORD.pack(NO_ERROR)))  # what still comes is not wanted
+            self._ignore(stream.number)
         self._forget(stream)
         self._since = time.monotonic()
 
     def reset(self, stream: Stream, code: int) -> None:
-        """It will have no answer, for a reason."""
+        """It will have no answer, for a reason of ours."""
         if self._streams.get(stream.number) is stream:
-            self._reset(stream.number, code)
-
-    def _reset(self, number: int, code: int) -> None:
-        self._write(frame(RST_STREAM, 0, number, _WORD.pack(code)))
-        if code != REFUSED_STREAM:
-            with suppress(_Broken):
-                self._noisy(1)
-        if stream := self._streams.get(number):
+            self._write(frame(RST_STREAM, 0, stream.number, _WORD.pack(code)))
+            self._ignore(stream.number)
             self._drop(stream)
+
+    def _refuse(self, number: int, code: int) -> None:
+        """A request breaks a rule. Raises _Broken for the last of too many."""
+        self._write(frame(RST_STREAM, 0, number, _WORD.pack(code)))
+        self._ignore(number)
+        stream = self._streams.get(number)
+        if stream is not None:
+            self._drop(stream)
+        if code != REFUSED_STREAM:
+            self._noisy(RESETS if stream is not None else 1)
+
+    def _ignore(self, number: int) -> None:
+        """What still comes of it was sent before its caller knew."""
+        if number <= self._last:
+            self._ended[number] = None
+        if len(self._ended) > ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def _drop(self, stream: Stream) -> None:
         self._forget(stream)
         stream.leave()
 
     def _forget(self, stream: Stream) -> None:
-        self._streams.pop(stream.number, None)
-        self._waiting.pop(stream.number, None)
-        stream.rest = None
+        number = stream.number
+        self._streams.pop(number, None)
+        if stream.rest is not None:
+            self._waiting.pop(number, None)
+            self._shut.pop(number, None)
+            self._rest -= len(stream.rest)
+            stream.rest = None
         if self._leaving and not self._streams:
             self._later(0, self._close)
 
@@ -645,17 +709,22 @@ class Connection(asyncio.Protocol):
         if self._out and self._transport is not None:
             out, self._out = self._out, []
             self._transport.writelines(out)
+            if self._deaf:
+                self._hold()
 
     def _hold(self) -> None:
-        """Says how much lies here unread."""
-        self._listener.forget_unsent(self)
-        if (self._deaf or self._waiting) and (size := self._unsent()):
-            self._unread = size
-            self._listener.keep_unsent(self, size)
+        """Says how much lies here unread; a caller who leaves too much of it loses the connection."""
+        if not self._deaf and not self._rest:
+            self._listener.forget_unsent(self)
+            return
+        size = self._unsent()
+        self._unread = max(self._unread, size)
+        self._listener.keep_unsent(self, size)
+        if size > UNSENT:
+            self._listener.cut(self)
 
     def _unsent(self) -> int:
-        waiting = sum(len(stream.rest or b"") for stream in self._waiting.values())
-        return int(self._transport.get_write_buffer_size()) + waiting
+        return int(self._transport.get_write_buffer_size()) + self._rest
 
     # ----------------------------------------------------------------------------------------------- ending
 
@@ -664,9 +733,9 @@ class Connection(asyncio.Protocol):
         if self._told or self._over:
             return
         self._told = True
+        self._settle()
         self._write(frame(GOAWAY, 0, 0, _WORD.pack(LARGEST) + _WORD.pack(NO_ERROR)), frame(PING, 0, 0, b"farewell"))
         self._later(FAREWELL, self._part)
-        self._later(self._grace, self.abort)
 
     def _part(self) -> None:
         """It knows, or has had time to: what comes from now on is refused, and may be asked elsewhere."""
@@ -674,26 +743,45 @@ class Connection(asyncio.Protocol):
             return
         self._leaving = True
         self._write(frame(GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(NO_ERROR)))
+        self._until = time.monotonic() + max(self._listener.idle, 2 * self._grace)
+        self._look_in(2 * self._grace)
         if not self._streams:
             self._later(0, self._close)
 
-    def _close(self) -> None:
-        """What is written is sent first."""
-        if not self._over:
-            self._flush()
-            self._transport.close()
-
     def _break(self, code: int, sentence: str) -> None:
-        """The caller is told why, and given time to read it: closed on unread bytes, a connection loses what was said last."""
-        if self._prefaced:
+        """The caller is told why."""
+        if not self._told or self._prefaced:
+            self._settle()
             self._write(frame(GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(code) + sentence.encode()))
+        for stream in tuple(self._streams.values()):
+            self._drop(stream)
+        self._close()
+
+    def _close(self) -> None:
+        """What was said last is read first: closed on bytes that nobody reads, a connection loses it. So these are read on."""
+        if self._over:
+            return
         self._flush()
         self._over = True
         self._in, self._block = b"", None
-        for stream in tuple(self._streams.values()):
-            self._drop(stream)
+        if self._deaf:
+            self._transport.resume_reading()
         self._transport.write_eof()
-        self._later(LINGER, self.abort)
+        self._unread = self._unsent()
+        self._until = self._until or time.monotonic() + self._listener.idle
+        self._look_in(LINGER)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._looks is not None:
+            self._looks.cancel()
+        self._looks = self._listener.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """It has had its time: longer where its caller still reads, but not for ever."""
+        if self.reads() and time.monotonic() < self._until:
+            self._look_in(LINGER)
+        else:
+            self.abort()
 
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
         self._timers.append(self._listener.loop.call_later(seconds, do))
@@ -727,6 +815,10 @@ _FRAMES: Final[Mapping[int, Callable[[Connection, int, int, bytes], None]]] = {
     WINDOW_UPDATE: Connection._window_update,
     CONTINUATION: Connection._continuation,
 }
+
+
+def _size(headers: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) for name, value in headers.items())
 
 
 def _unpadded(payload: _Bytes) -> _Bytes:

@@ -568,19 +568,20 @@ class Listener:
 
         They count in full until the last is read: so long an answer lies here whole.
         """
+        self._unsent_bytes += size - self._unsent.get(connection, 0)
         self._unsent[connection] = size
-        self._unsent_bytes += size
         if self._unsent_bytes > UNSENT:
             others = [one for one in self._unsent if one is not connection]
             for other in sorted(others, key=lambda other: other.reads()):
                 if self._unsent_bytes > UNSENT:
-                    self._cut(other)
+                    self.cut(other)
 
     def forget_unsent(self, connection: Peer) -> None:
         """It has read all, or is closed."""
         self._unsent_bytes -= self._unsent.pop(connection, 0)
 
-    def _cut(self, connection: Peer) -> None:
+    def cut(self, connection: Peer) -> None:
+        """It is one of those that do not read, and ends."""
         said = "a connection is cut: its caller does not read its answer, and too much lies unread already"
         size, waited = self._unsent[connection], round(connection.waited(), 3)
         self._cuts.event(said, logging.WARNING, port=self._port, waited=waited, bytes=size)

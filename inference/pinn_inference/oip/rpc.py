@@ -246,15 +246,15 @@ class _Request:
         compressed, Overloaded when too much lies here already."""
         if self.read_at is None:
             stream = self._stream
-            try:
-                while not stream.complete:
+            while True:
+                self._hold(len(stream.body))
+                grpc.check(stream, self._most)
+                if stream.complete:
+                    break
+                try:
                     await stream.more()
-                    self._hold(len(stream.body))
-                    grpc.check(stream, self._most)
-            except ProtocolClosed:
-                raise InvalidInput("the call ends without a message") from None
-            self._hold(len(stream.body))
-            grpc.check(stream, self._most)
+                except ProtocolClosed:
+                    raise InvalidInput("the call ends without a message") from None
             self._body = grpc.message(stream)
             stream.body.clear()
             self.read_at = time.perf_counter()
@@ -299,7 +299,7 @@ class Rpc:
     state: State
     options: Options
     take: Callable[[Any], bool] | None = None
-    _methods: dict[str, _Work] = field(init=False)
+    _telling: dict[str, _Work] = field(init=False)
     _memory: _Held = field(default_factory=_Held)
     _working: set[asyncio.Task[None]] = field(default_factory=set)
     _refusals: Sparing = field(default_factory=Sparing)
@@ -313,8 +313,7 @@ class Rpc:
             "ServerMetadata": (messages.ServerMetadataRequest, self._server),
             "ModelMetadata": (messages.ModelMetadataRequest, self._model),
         }
-        self._methods = {name: self._told(name, request, tell) for name, (request, tell) in told.items()}
-        self._methods["ModelInfer"] = self._infer
+        self._telling = {f"/{SERVICE}/{name}": self._told(name, *how) for name, how in told.items()}
 
     @property
     def most(self) -> int:
@@ -325,7 +324,7 @@ class Rpc:
         """Answers a call, or begins to."""
         if self._takes(stream):
             return
-        if len(self._working) >= SENDERS:
+        if len(self._working) >= SENDERS and not (stream.complete and stream.path in self._telling):
             busy = f"{len(self._working)} calls are being worked on already; come back in a second"
             stream.refuse(grpc.ending(Code.RESOURCE_EXHAUSTED, busy, _WAIT))
         else:
@@ -347,7 +346,8 @@ class Rpc:
             if request.waits():
                 working.cancel()
 
-        stream.left = left
+        if not stream.gone:
+            stream.left = left
 
     async def finish(self, seconds: float) -> None:
         """Waits so long, at most, for calls whose callers have left."""
@@ -361,9 +361,8 @@ class Rpc:
             request.release()
             stream.answer(grpc.NO_CALL, grpc.ONLY_CALLS, b"")
             return
-        method = stream.path.removeprefix(f"/{SERVICE}/")
-        work = self._methods.get(method, _unknown)
-        ending = await self._ended(method[:200], request, work)
+        work = self._infer if stream.path == INFER else self._telling.get(stream.path, _unknown)
+        ending = await self._ended(stream.path[:200], request, work)
         if ending.code is Code.OK:
             stream.answer(grpc.HEAD, ending.answer, grpc.DONE)
         else:
@@ -393,7 +392,7 @@ class Rpc:
         except TimeoutError:
             raise TooSlow(f"the body did not arrive within {seconds:g} s") from None
 
-    async def _ended(self, method: str, request: _Request, work: _Work) -> _Ending:
+    async def _ended(self, path: str, request: _Request, work: _Work) -> _Ending:
         """How a call ends; every failure as a code and a sentence."""
         tracing.current.set(request)
         started = time.perf_counter()
@@ -401,7 +400,7 @@ class Rpc:
             ending = _Ending(Code.OK, await work(request))
         except PinnError as error:
             ending = _Ending(_code(error), sentence=str(error), more=_WAIT if isinstance(error, Overloaded) else ())
-            self._log(error, method, ending.code)
+            self._log(error, path, ending.code)
         except Exception:  # noqa: BLE001 - the last line of defence: a bug is INTERNAL and is logged, it never hangs a caller
             log.exception("a call failed in a way nobody foresaw")
             ending = _Ending(Code.INTERNAL, sentence="internal error; the server's log says more")
@@ -409,14 +408,14 @@ class Rpc:
             request.release()
         if self.options.access_log:
             ms = round((time.perf_counter() - started) * 1000, 3)
-            event("request", method="gRPC", path=f"/{SERVICE}/{method}", status=ending.code.name, ms=ms)
+            event("request", method="gRPC", path=path, status=ending.code.name, ms=ms)
         return ending
 
-    def _log(self, error: PinnError, method: str, code: Code) -> None:
+    def _log(self, error: PinnError, path: str, code: Code) -> None:
         if isinstance(error, RequestError):
-            self._refusals.event(str(error), method="gRPC", path=method, status=code.name)
+            self._refusals.event(str(error), method="gRPC", path=path, status=code.name)
         else:
-            self._failures.event(str(error), 30, method="gRPC", path=method, status=code.name)
+            self._failures.event(str(error), 30, method="gRPC", path=path, status=code.name)
 
     # ---------------------------------------------------------------------------------------- what is told
 

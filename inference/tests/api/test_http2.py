@@ -271,17 +271,32 @@ async def test_a_head_that_is_remembered_means_what_it_says_now() -> None:
         assert [stream.headers["said"] for stream in answers.begun] == ["a", "a", "a", "b", "b", "a"]
 
 
+async def test_fields_behind_a_body_change_what_a_remembered_head_means() -> None:
+    answers = Echo()
+    async with called(answers=answers) as caller:
+        plain, newest = b"\x83\x86\x04\x05/echo", b"\xbe"
+        caller.send(frame(HEADERS, WHOLE, 1, plain + b"\x40\x04said\x01a"), frame(HEADERS, WHOLE, 3, plain + newest))
+        caller.send(frame(HEADERS, END_HEADERS, 5, plain), frame(HEADERS, WHOLE, 5, b"\x40\x04said\x01b"))
+        caller.send(frame(HEADERS, WHOLE, 7, plain + newest))
+        await caller.answer(7)
+        assert [stream.headers.get("said") for stream in answers.begun] == ["a", "a", None, "b"]
+
+
 async def test_only_so_many_heads_are_remembered_and_no_long_ones() -> None:
     async with listening() as (listener, port), calling(port) as caller:
         plain = b"".join((b"\x83\x86", b"\x04\x05/echo"))
         for number in range(http2.KNOWN + 10):
             caller.send(frame(HEADERS, WHOLE, 2 * number + 1, plain + b"\x00\x04said\x02%02d" % number))
-        long = plain + b"\x00\x04said\x7f\xf5\x03" + b"x" * 628
-        caller.send(frame(HEADERS, WHOLE, 999, long))
-        await caller.answer(999)
+        await caller.answer(2 * number + 1)
         (connection,) = connections(listener)
         assert len(connection._known) == http2.KNOWN
-        assert long not in connection._known
+        connection._known.clear()
+        kept = plain + b"\x40\x04said\x7f\x81\x03" + b"x" * 512
+        short, long = plain + b"\xbe", plain + b"\x00\x04said\x7f\x81\x03" + b"x" * 512
+        for number, head in ((991, kept), (993, short), (995, long), (997, plain)):
+            caller.send(frame(HEADERS, WHOLE, number, head))
+        await caller.answer(997)
+        assert set(connection._known) == {plain}, "neither what is long nor what is long when it is read"
 
 
 # ------------------------------------------------------------------------------------------ what is refused
@@ -331,6 +346,59 @@ async def test_a_body_for_what_was_answered_is_refused() -> None:
         await caller.answer(3)
 
 
+class Hasty(Echo):
+    """Refuses a request of which not all has come."""
+
+    def begin(self, stream: Stream) -> None:
+        if stream.complete:
+            super().begin(stream)
+        else:
+            stream.refuse(DONE)
+
+
+class Long(Echo):
+    """Answers at length, and at once."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def begin(self, stream: Stream) -> None:
+        stream.answer(OK, b"x" * self.size, DONE)
+
+
+async def test_what_was_on_its_way_to_what_is_answered_already_is_ignored() -> None:
+    answers = Hasty()
+    async with called(answers=answers) as caller:
+        caller.send(caller.head(1))
+        await caller.wanted(RST_STREAM)
+        caller.send(frame(DATA, 0, 1, b"abc"))
+        caller.send(frame(HEADERS, WHOLE, 1, caller.encoder.encode([("late", "x")])), frame(DATA, END_STREAM, 1))
+        caller.send(caller.head(3, ("late", "x"), flags=WHOLE))
+        found = await caller.wanted(HEADERS, RST_STREAM, GOAWAY)
+        assert (found.kind, found.number) == (HEADERS, 3)
+        assert answers.begun[0].headers["late"] == "x"
+
+
+async def test_only_so_many_of_those_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "ENDED", 3)
+    async with listening(Hasty()) as (listener, port), calling(port) as caller:
+        for number in range(1, 21, 2):
+            caller.send(caller.head(number))
+        while (await caller.wanted(RST_STREAM)).number < 19:
+            pass
+        (connection,) = connections(listener)
+        assert list(connection._ended) == [15, 17, 19]
+
+
+async def test_a_caller_may_send_what_everybody_may_before_it_knows_how_much_is_taken() -> None:
+    answers = Echo()
+    answers.most = 10
+    async with called(answers=answers) as caller:
+        caller.send(caller.head(1), *[frame(DATA, 0, 1, b"x" * 16_000)] * 4, frame(DATA, END_STREAM, 1))
+        assert (await caller.wanted(HEADERS, RST_STREAM)).kind == HEADERS
+
+
 async def test_more_requests_at_a_time_than_are_taken_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2, "STREAMS", 2)
     answers = Echo()
@@ -355,6 +423,14 @@ def taken_back(caller: Caller) -> bytes:
     return b"".join(part for parts in each for part in parts)
 
 
+def malformed(_: Caller) -> bytes:
+    return b"".join(frame(HEADERS, WHOLE, number, b"\x83") for number in range(1, 2 * http2.NOISE + 4, 2))
+
+
+def many_settings(_: Caller) -> bytes:
+    return frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0" * 2700) * 4
+
+
 def endless_head(caller: Caller) -> bytes:
     begun = frame(HEADERS, 0, 1, caller.encoder.encode(FIELDS))
     return begun + frame(CONTINUATION, 0, 1, b"\x00\x04said\x02xx" * 1000) * 3
@@ -377,6 +453,8 @@ def inflated(caller: Caller) -> bytes:
 FORBIDDEN: dict[str, tuple[Callable[[Caller], bytes], int, str]] = {
     "pings": (flood, ENHANCE_YOUR_CALM, "too many frames carry neither a request nor a body"),
     "requests taken back": (taken_back, ENHANCE_YOUR_CALM, "too many frames carry neither a request nor a body"),
+    "heads that are none": (malformed, ENHANCE_YOUR_CALM, "too many frames carry neither a request nor a body"),
+    "settings": (many_settings, ENHANCE_YOUR_CALM, "too many frames carry neither a request nor a body"),
     "a head without an end": (endless_head, ENHANCE_YOUR_CALM, f"a head is longer than {HEAD} bytes"),
     "a head of empty parts": (many_parts, ENHANCE_YOUR_CALM, "too many frames carry neither a request nor a body"),
     "a body in crumbs": (crumbs, ENHANCE_YOUR_CALM, "too many frames carry neither a request nor a body"),
@@ -446,13 +524,15 @@ async def test_the_connections_window_grows_by_what_was_read() -> None:
 async def test_what_is_no_http2_is_told_so_where_it_can_read_that() -> None:
     async with listening() as (_, port):
         for sent, answer in (
-            (b"GET /v2 HTTP/1.1\r\nhost: pinn\r\n\r\n", b"this port speaks gRPC"),
-            (b"\x16\x03\x01", b""),
+            (b"GET /v2 HTTP/1.1\r\nhost: pinn\r\n\r\n", b"HTTP/1.1 400 Bad Request\r\n"),
+            (b"\x16\x03\x01", frame(SETTINGS, 0, 0, b"x" * 18)[:5]),  # TLS: it is told in HTTP/2 what is amiss
         ):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(sent)
             async with asyncio.timeout(PATIENCE):
-                assert answer in await reader.read()
+                told = await reader.read()
+            assert told.startswith(answer)
+            assert b"this port speaks" in told
             writer.close()
 
 
@@ -509,6 +589,39 @@ async def test_no_frame_is_longer_than_the_caller_takes() -> None:
             assert found == lengths
 
 
+async def test_a_caller_may_keep_no_fields_of_ours() -> None:
+    """It must be told with the next head that none are kept, or it must end the connection (RFC 7541, 4.2)."""
+    async with called((1, 0)) as caller:
+        caller.decoder.max_allowed_table_size = 0
+        for number in (1, 3):
+            caller.ask(number)
+            assert (await caller.answer(number))[0] == {":status": "200", "grpc-status": "0"}
+
+
+async def test_windows_that_open_are_looked_through_once_for_all_that_came_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked, pump = list[int](), Connection._pump
+
+    def counted(self: Connection) -> None:
+        looked.append(len(self._waiting))
+        pump(self)
+
+    monkeypatch.setattr(Connection, "_pump", counted)
+    async with listening() as (listener, port), calling(port, (INITIAL_WINDOW, 0)) as caller:
+        for number in range(1, 101, 2):
+            caller.ask(number)
+        await until(lambda: bool(connections(listener)))
+        (connection,) = connections(listener)
+        await until(lambda: len(connection._shut) == 50)
+        looked.clear()
+        connection.data_received(frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 500)
+        assert looked == [0], "none of them has room of its own"
+        connection.data_received(b"".join(frame(WINDOW_UPDATE, 0, number, b"\0\0\0\1") for number in (1, 3, 5)))
+        assert looked == [0, 3]
+        assert connection._rest == 50 * len(b"/echo ") - 3
+
+
 async def test_one_answer_that_waits_holds_up_no_other() -> None:
     async with called() as caller:
         caller.send(frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0"))
@@ -545,6 +658,36 @@ async def test_who_makes_no_room_for_its_answers_is_cut_off_where_too_much_waits
             await second.answer(3)
             await until(lambda: not listener._unsent)
         assert listener._unsent_bytes == 0
+
+
+async def test_who_makes_no_room_for_a_great_deal_is_cut_off_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "UNSENT", 8 * FRAME)
+    monkeypatch.setattr(http2, "UNSENT", 4 * FRAME)
+    async with listening() as (listener, port), calling(port, (INITIAL_WINDOW, 0)) as patient:
+        patient.ask(1, b"x" * FRAME)
+        await until(lambda: len(listener._unsent) == 1)
+        async with calling(port, (INITIAL_WINDOW, 0)) as greedy:
+            for number in range(1, 11, 2):
+                greedy.ask(number, b"x" * FRAME)
+            await greedy.to_the_end()
+        patient.send(frame(WINDOW_UPDATE, 0, 1, (2 * FRAME).to_bytes(4, "big")))
+        assert len((await patient.answer(1))[1]) == FRAME + 6
+
+
+async def test_what_is_answered_while_a_caller_does_not_read_counts_too() -> None:
+    answers, asked, settings = Echo(), 100, ((INITIAL_WINDOW, 2**31 - 1), (MAX_FRAME, 2**24 - 1))
+    answers.may.clear()
+    async with listening(answers) as (listener, port), calling(port, *settings) as caller:
+        caller.send(frame(WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big")))
+        for number in range(1, 2 * asked, 2):
+            caller.ask(number)
+        await until(lambda: len(answers.begun) == asked)
+        (connection,) = connections(listener)
+        for stream in answers.begun:  # one in each turn: what the connection says last is not what it said first
+            stream.answer(OK, b"x" * 300_000, DONE)
+            await asyncio.sleep(0)
+        await until(lambda: connection._deaf and not connection._out)
+        assert listener._unsent[connection] == connection._unsent() > asked * 100_000
 
 
 async def test_who_does_not_read_is_read_no_further() -> None:
@@ -612,10 +755,6 @@ async def test_an_answered_request_holds_nothing() -> None:
 
 
 async def test_an_answer_before_all_was_sent_ends_the_request() -> None:
-    class Hasty(Echo):
-        def begin(self, stream: Stream) -> None:
-            stream.refuse(DONE)
-
     async with called(answers=Hasty()) as caller:
         caller.send(caller.head(1))
         assert (await caller.wanted(HEADERS)).flags == WHOLE
@@ -646,13 +785,48 @@ async def test_an_old_connection_loses_no_request_when_it_ends() -> None:
         assert await caller.to_the_end() == []
 
 
+async def test_a_caller_who_sends_while_it_reads_its_last_answer_gets_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closed on bytes that nobody read, a connection is torn down, and with it what was on its way to the caller."""
+    monkeypatch.setattr(http2, "FAREWELL", 0.0)
+    size = 20_000_000
+    async with called((INITIAL_WINDOW, 2**31 - 1), answers=Long(size), age=0.01) as caller:
+        caller.send(frame(WINDOW_UPDATE, 0, 0, (2**30).to_bytes(4, "big")))
+        caller.ask(1)
+        came = 0
+        while (found := await caller.read()).kind != HEADERS or not found.flags & END_STREAM:
+            if found.kind == DATA:
+                came += len(found.payload)
+                caller.send(frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1"))
+            elif found.kind == PING:
+                caller.send(frame(PING, ACK, 0, found.payload))
+        assert came == size
+
+
+async def test_a_slow_reader_of_a_last_answer_is_not_cut_while_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "LINGER", 0.5)
+    monkeypatch.setattr(http2, "FAREWELL", 0.0)
+    async with called(answers=Long(100 * FRAME), age=0.01, grace=0.25) as caller:
+        caller.ask(1)
+        came = 0
+        while (found := await caller.read()).kind != HEADERS or not found.flags & END_STREAM:
+            if found.kind == DATA:
+                came += len(found.payload)
+                for number in (0, 1):
+                    caller.send(frame(WINDOW_UPDATE, 0, number, len(found.payload).to_bytes(4, "big")))
+                await asyncio.sleep(0.02)  # so slow it is: several times the time to linger
+        assert came == 100 * FRAME
+
+
 async def test_who_does_not_confirm_is_left_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http2, "FAREWELL", 0.01)
     async with called(age=0.01) as caller:
         assert (await caller.to_the_end())[-1].kind == GOAWAY
 
 
-async def test_who_is_answered_after_its_time_is_cut_off() -> None:
+async def test_who_is_answered_after_its_time_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "FAREWELL", 0.01)
     answers = Echo()
     answers.may.clear()
     async with called(answers=answers, age=0.01, grace=0.05) as caller:
@@ -685,12 +859,20 @@ async def test_who_says_nothing_is_cut_off() -> None:
         await until(lambda: not listener._connections)
 
 
+async def test_who_has_said_nothing_yet_is_told_in_order_that_it_is_over() -> None:
+    async with listening(age=0.01) as (_, port):
+        caller = Caller(*await asyncio.open_connection("127.0.0.1", port))
+        found = [each.kind for each in await caller.to_the_end()]
+        assert found == [SETTINGS, WINDOW_UPDATE, GOAWAY, PING, GOAWAY]
+        caller.writer.close()
+
+
 async def test_more_connections_than_are_taken_are_told() -> None:
     async with listening(most=1) as (listener, port), calling(port) as first:
         first.ask(1)
         await first.answer(1)
         async with calling(port) as second:
-            await second.to_the_end()
+            assert await second.broken() == (ENHANCE_YOUR_CALM, "too many connections are open already")
         await until(lambda: not listener._refused)
         first.ask(3)
         await first.answer(3)

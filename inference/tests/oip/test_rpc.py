@@ -103,8 +103,40 @@ async def test_a_sentence_goes_over_the_wire_whatever_is_in_it() -> None:
 
 
 async def test_a_long_sentence_is_cut() -> None:
-    found = await asked(failing(TooLarge("x" * 100_000)), b"x")
-    assert found.sentence == "x" * grpc.SENTENCE
+    for said in ("x" * 100_000, "x\N{GREEK SMALL LETTER SIGMA}" * 50_000):
+        found = await asked(failing(TooLarge(said)), b"x")
+        assert grpc.SENTENCE - 3 <= len(found.fields["grpc-message"]) <= grpc.SENTENCE
+        assert said.startswith(found.sentence.rstrip("\ufffd"))  # a character may be cut, but no %XX
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "application/grpc-web", "application/grpcx"])
+async def test_what_is_no_call_is_told_so(kind: str) -> None:
+    stream = call(b"x")[1]
+    stream.headers["content-type"] = kind
+    assert not grpc.is_call(stream.headers)
+
+
+@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto", "application/grpc; charset=utf-8"])
+async def test_what_is_a_call_is_taken_for_one(kind: str) -> None:
+    stream = call(b"x")[1]
+    stream.headers["content-type"] = kind
+    assert grpc.is_call(stream.headers)
+
+
+async def test_a_method_belongs_to_its_service() -> None:
+    wire, stream = call(b"x")
+    stream.headers[":path"] = "/ModelInfer"
+    assert (await ended(service(failing(KeyError("a bug"))), wire, stream)).code is Code.UNIMPLEMENTED
+
+
+async def test_who_has_left_already_is_not_waited_for() -> None:
+    """It was to be answered with others at the end of the turn, and was taken back within it."""
+    _, stream = call(b"x")
+    stream.leave()
+    found = service(failing(TooLarge("too long")))
+    found.as_usual(stream)
+    assert stream.left is None
+    await found.finish(30)
 
 
 async def test_who_leaves_before_all_is_sent_is_refused_and_no_bug(caplog: pytest.LogCaptureFixture) -> None:
@@ -147,11 +179,21 @@ async def test_what_is_wrong_already_is_not_waited_for(body: bytes) -> None:
     stream.feed(body)
     found = service(failing(KeyError("a bug")))
     found.begin(stream)
-    await asyncio.sleep(0)
-    stream.feed(b"")
     await found.finish(30)
     assert wire.ended is not None
     assert not stream.complete
+    assert found._memory.total == 0
+
+
+async def test_what_has_come_of_a_long_message_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "HELD", 50_000)
+    wire, stream = call()
+    stream.feed(grpc.prefixed(b"x" * 90_000)[:60_000])
+    found = service(failing(KeyError("a bug")))
+    found.begin(stream)
+    await found.finish(30)
+    assert wire.ended is not None
+    assert wire.ended.code is Code.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -199,10 +241,15 @@ async def test_more_calls_than_are_worked_on_are_told_to_wait(monkeypatch: pytes
     pending = [call() for _ in range(2)]
     for _, stream in pending:
         found.begin(stream)
-    wire, stream = call(b"", "ServerLive")
+    wire, stream = call(b"x")
     found.begin(stream)
     assert wire.ended is not None
     assert wire.ended[:2] == (Code.RESOURCE_EXHAUSTED, "2 calls are being worked on already; come back in a second")
+    wire, stream = call(b"", "ServerLive")
+    found.begin(stream)
+    while wire.ended is None:
+        await asyncio.sleep(0)
+    assert wire.ended.code is Code.OK, "who only asks how it is, and has asked, is told under any load"
     for _, stream in pending:
         stream.leave()
     await found.finish(30)

@@ -299,6 +299,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Nothing more will come: no caller of this protocol leaves like that while it waits. The connection closes."""
         self._flush()
+        self._over = True
         return False
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -788,6 +789,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """At once, whatever is under way."""
+        self._over, self._out = True, []
         self._transport.abort()
 
     def reads(self) -> bool:

@@ -17,7 +17,7 @@ Outcome = Literal["passed", "failed", "skipped"]
 Test = tuple[str, str]
 """The part it belongs to and pytest's name for it: the fuzz tests run twice, with other numbers of cases."""
 
-PARTS = ("lint", "docs", "unit", "fuzz", "e2e")
+PARTS = ("lint", "docs", "unit", "fuzz", "nodes", "e2e")
 LISTED = 50
 """Tests that a page names one by one."""
 
@@ -169,7 +169,7 @@ def page(kept: Kept, facts: Mapping[str, str]) -> str:
             "",
             "Written by `make test-full`; do not edit. "
             + "; ".join(f"{name}: {fact}" for name, fact in facts.items())
-            + ".",
+            + ". What needs a GPU is not in it: `make test-gpu`.",
             "",
             f"**{'All is well' if well else 'Not all is well'}**: {summary(kept)}.",
             "",

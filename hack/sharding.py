@@ -20,6 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kept", type=Path, help="file to which results are appended")
     group.addoption("--part", default="", help="name under which they are kept")
     group.addoption("--shard", default="", help="which tests: 1/3 is the first of three shards")
+    group.addoption("--only-file", default="", help="the part is this file's tests")
+    group.addoption("--but-file", default="", help="the part is the others' tests: this one's are another part's")
     group.addoption("--passed-in", action="append", type=Path, default=[], help="leave out what passed in this file")
 
 
@@ -34,6 +36,8 @@ class Sharding:
     def __init__(self, config: pytest.Config) -> None:
         self.file: Path = config.getoption("kept")
         self.part: str = config.getoption("part")
+        self.only: str = config.getoption("only_file")
+        self.but: str = config.getoption("but_file")
         self.shard = shard_of(config.getoption("shard"))
         self.passed = read(config.getoption("passed_in")).passed(self.part)
         self.names: dict[str, list[str]] = defaultdict(list)
@@ -42,14 +46,21 @@ class Sharding:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Before -k and -m: what they leave out was found, and did not run."""
-        found = dict(zip(names_of([item.nodeid for item in items]), items, strict=True))
+        mine = [item for item in items if self.has(item)]
+        found = dict(zip(names_of([item.nodeid for item in mine]), mine, strict=True))
         keep_found(self.file, self.part, found)
         chosen = to_run(found, self.shard, self.passed)
-        config.hook.pytest_deselected(items=[item for name, item in found.items() if name not in chosen])
+        left = [item for item in items if not self.has(item)]
+        config.hook.pytest_deselected(items=left + [item for name, item in found.items() if name not in chosen])
         items[:] = [item for name, item in found.items() if name in chosen]
         for name, item in found.items():
             if name in chosen:
                 self.names[item.nodeid].append(name)
+
+    def has(self, item: pytest.Item) -> bool:
+        """Whether it belongs to this part at all; what needs a GPU belongs to `make test-gpu`."""
+        file = item.nodeid.partition("::")[0]
+        return self.only in ("", file) and file != self.but and item.get_closest_marker("gpu") is None
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.reports[report.nodeid].append(report)

@@ -233,6 +233,32 @@ def test_what_an_option_leaves_out_was_found_and_did_not_run(run, tmp_path: Path
     assert len(read([file]).missing) == 5
 
 
+OTHERS = """
+import pytest
+
+def test_on_nodes(): pass
+@pytest.mark.gpu
+def test_on_a_gpu(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [("--only-file=test_nodes.py", {"test_on_nodes"}), ("--but-file=test_some.py", {"test_on_nodes"})],
+)
+def test_what_belongs_to_another_part_is_not_found_in_this_one(
+    run, tmp_path: Path, option: str, names: set[str]
+) -> None:  # type: ignore[no-untyped-def]
+    """Else a run in which everything passed would never be well."""
+    (tmp_path / "test_nodes.py").write_text(OTHERS)
+    file = tmp_path / "kept.jsonl"
+    code, said = run(f"--kept={file}", option, "-W", "ignore")
+    assert code == pytest.ExitCode.OK, said
+    kept = read([file])
+    assert {test.partition("::")[2] for _, test in kept.found} == names
+    assert kept.all_well
+
+
 def test_without_a_file_to_keep_results_in_the_plugin_changes_nothing(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, said = run("--shard=1/3", "-k", "good or bad or other")
     assert "2 passed" in said

@@ -96,6 +96,19 @@ def test_an_option_is_priced_as_over_http_and_the_answer_says_how(both: ServerPr
     assert caller.infer(message).parameters["method"].string_param == "cache"
 
 
+def test_the_usual_question_is_answered_as_any_other(caller: Caller) -> None:
+    """Put together of what is always alike it is the same message, but for the id of the question."""
+    for wanted in (None, ["rho", "price"], ["error_bound.price"], ["price", "method"]):
+        usual, other = question(outputs=wanted, spot=[96.5]), question(outputs=wanted, spot=[96.5])
+        caller.infer(usual)  # now it is in the cache for both
+        other.id = "another"
+        first, second = caller.infer(usual), caller.infer(other)
+        assert second.id == "another"
+        second.id = ""
+        assert first == second
+        assert first.outputs[0].name == (wanted or OUTPUTS)[0]
+
+
 def test_what_comes_raw_is_answered_raw_and_the_same(caller: Caller) -> None:
     changed: dict[str, Any] = {"spot": [100.0, 101.0, 102.0], "volatility": [0.2, 0.9, 0.2]}
     wanted = ["rho", "reason", "price"]

@@ -110,7 +110,8 @@ def exposure_to(fault: str, interval: str) -> Case:
 
     def case(service: Service) -> Figures:
         service.starts(metrics={"interval": interval}, rollout={"steps": STEPS}, sla=only(errorRate="1%"))
-        with service.under_load(RATE, 300) as load:  # one in twenty at 5 % takes a minute and a half: evidence is chance
+        # One in twenty at 5 % takes a minute and a half: evidence is chance.
+        with service.under_load(RATE, 300) as load:
             service.rolls_out("2.0.0", template=broken(fault))
             service.until_rolled_back(300)
         return {"exposed_s": exposed(load), "failed": load.failed}

@@ -244,7 +244,8 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._looks: asyncio.TimerHandle | None = None
-        self._since, self._unread = 0.0, 0
+        self._since, self._unread = 0.0, 0  # `_unread` is the listener's memory, `_seen` is of the end
+        self._seen = 0
         # Requests
         self._streams: dict[int, Stream] = {}
         self._fresh: list[Stream] = []
@@ -300,6 +301,7 @@ class Connection(asyncio.Protocol):
         """Nothing more will come: no caller of this protocol leaves like that while it waits. The connection closes."""
         self._flush()
         self._over = True
+        self._linger()
         return False
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -410,6 +412,7 @@ class Connection(asyncio.Protocol):
             raise _Broken(PROTOCOL_ERROR, "a body comes without a head")
         stream = self._streams.get(number)
         if stream is None and number in self._ended:
+            self._noisy(1 if size < TINY else 0)
             return
         if stream is None or stream.complete:
             raise _StreamBroken(STREAM_CLOSED)
@@ -455,6 +458,7 @@ class Connection(asyncio.Protocol):
             return
         if number in self._ended:
             self._fields(head)
+            self._noisy(1)
             return
         if number <= self._last:
             raise _Broken(STREAM_CLOSED, "a head comes on a stream that was used before")
@@ -686,6 +690,7 @@ class Connection(asyncio.Protocol):
     def _drop(self, stream: Stream) -> None:
         self._forget(stream)
         stream.leave()
+        self._hold()
 
     def _forget(self, stream: Stream) -> None:
         number = stream.number
@@ -719,7 +724,7 @@ class Connection(asyncio.Protocol):
             self._listener.forget_unsent(self)
             return
         size = self._unsent()
-        self._unread = max(self._unread, size)
+        self._unread, self._seen = max(self._unread, size), max(self._seen, size)
         self._listener.keep_unsent(self, size)
         if size > UNSENT:
             self._listener.cut(self)
@@ -744,6 +749,7 @@ class Connection(asyncio.Protocol):
             return
         self._leaving = True
         self._write(frame(GOAWAY, 0, 0, _WORD.pack(self._last) + _WORD.pack(NO_ERROR)))
+        self._seen = self._unsent()
         self._until = time.monotonic() + max(self._listener.idle, 2 * self._grace)
         self._look_in(2 * self._grace)
         if not self._streams:
@@ -768,9 +774,13 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             self._transport.resume_reading()
         self._transport.write_eof()
-        self._unread = self._unsent()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Time for the caller to read what was said last: more of it where some is not on its way yet."""
+        self._seen = self._unsent()
         self._until = self._until or time.monotonic() + self._listener.idle
-        self._look_in(LINGER)
+        self._look_in(max(LINGER, 2 * self._grace) if self._seen else LINGER)
 
     def _look_in(self, seconds: float) -> None:
         if self._looks is not None:
@@ -779,8 +789,9 @@ class Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         """It has had its time: longer where its caller still reads, but not for ever."""
-        if self.reads() and time.monotonic() < self._until:
-            self._look_in(LINGER)
+        before, self._seen = self._seen, self._unsent()
+        if self._seen < before and time.monotonic() < self._until:
+            self._look_in(max(LINGER, 2 * self._grace))
         else:
             self.abort()
 

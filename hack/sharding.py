@@ -50,9 +50,10 @@ class Sharding:
         found = dict(zip(names_of([item.nodeid for item in mine]), mine, strict=True))
         keep_found(self.file, self.part, found)
         chosen = to_run(found, self.shard, self.passed)
-        left = [item for item in items if not self.has(item)]
-        config.hook.pytest_deselected(items=left + [item for name, item in found.items() if name not in chosen])
-        items[:] = [item for name, item in found.items() if name in chosen]
+        kept = [item for name, item in found.items() if name in chosen]
+        others = set(items).difference(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item in others])
+        items[:] = kept
         for name, item in found.items():
             if name in chosen:
                 self.names[item.nodeid].append(name)

@@ -122,7 +122,7 @@ class App:
     max_body: int = 65536
     access_log: bool = False
     take: Callable[[Any], bool] | None = None
-    _held: "_Held" = field(default_factory=lambda: _Held())
+    _held: "Held" = field(default_factory=lambda: Held())
     _refusals: Sparing = field(default_factory=Sparing)
     _failures: Sparing = field(default_factory=Sparing)
 
@@ -193,10 +193,16 @@ class App:
 
 
 @dataclass(slots=True)
-class _Held:
+class Held:
     """How much of long, unanswered bodies lies in memory."""
 
     total: int = 0
+
+    def add(self, more: int) -> None:
+        """Counts so many bytes, until they are taken back. Raises Overloaded when it is too much with them."""
+        self.total += more
+        if self.total > HELD:
+            raise Overloaded(f"the server holds {HELD} bytes of unanswered requests already; come back in a second")
 
 
 @dataclass(slots=True)
@@ -205,7 +211,7 @@ class _Request:
     headers: Headers
     _protocol: Any
     _limit: int
-    _memory: _Held
+    _memory: Held
     trace: dict[str, str] | None = None
     read_at: float | None = None
     _body: bytes = b""
@@ -254,9 +260,7 @@ class _Request:
 
     def _hold(self, more: int) -> None:
         self._mine += more
-        self._memory.total += more
-        if self._memory.total > HELD:
-            raise Overloaded(f"the server holds {HELD} bytes of unanswered requests already; come back in a second")
+        self._memory.add(more)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._limit} bytes; send fewer items at a time")

@@ -152,11 +152,6 @@ class Stream:
         """Its target."""
         return self.headers[":path"]
 
-    @property
-    def method(self) -> str:
-        """Its method."""
-        return self.headers[":method"]
-
     async def more(self) -> None:
         """Waits until more of the body has come, or all of it. Raises ProtocolClosed when the caller leaves before."""
         self._raise_if_gone()
@@ -241,7 +236,7 @@ class Connection(asyncio.Protocol):
         self._deaf = False
         self._until = 0.0
         self._in = b""
-        self._out: list[bytes] = []
+        self._out: list[bytes | memoryview] = []
         self._timers: list[asyncio.TimerHandle] = []
         self._looks: asyncio.TimerHandle | None = None
         self._since, self._unread = 0.0, 0  # `_unread` is the listener's memory, `_seen` is of the end
@@ -277,7 +272,7 @@ class Connection(asyncio.Protocol):
             if self._listener.is_crowded():
                 self._transport.close()
             return
-        self._later(self._age * random.uniform(0.9, 1.1), self.leave)  # noqa: S311 - so that not all come again at once
+        self._later(self._age * random.uniform(0.9, 1.1), self.leave)  # noqa: S311 - a spread, no secret: not all come again at once
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -709,7 +704,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._out:
             self._listener.loop.call_soon(self._flush)
-        self._out += parts  # type: ignore[arg-type]  # a transport takes both
+        self._out += parts
 
     def _flush(self) -> None:
         if self._out and self._transport is not None:

@@ -12,9 +12,6 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 FILE: Final = Path(__file__).with_name("inference.proto")
-RAW_OUTPUT_CONTENTS: Final = 6
-"""That field of a ModelInferResponse, the last one in it."""
-
 Bytes = bytes | memoryview
 
 _LENGTH_DELIMITED: Final = 2
@@ -137,6 +134,9 @@ ModelMetadataRequest: Final = _class("ModelMetadataRequest")
 ModelMetadataResponse: Final = _class("ModelMetadataResponse")
 ModelInferRequest: Final = _class("ModelInferRequest")
 ModelInferResponse: Final = _class("ModelInferResponse")
+
+RAW_OUTPUT_CONTENTS: Final[int] = ModelInferResponse.DESCRIPTOR.fields_by_name["raw_output_contents"].number
+"""The last of its fields."""
 
 
 def elements(number: int, contents: Iterable[Bytes]) -> Iterator[Bytes]:

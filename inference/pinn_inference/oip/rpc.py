@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from pinn_inference import tracing
 from pinn_inference.api import grpc, wire
 from pinn_inference.api.grpc import Code
-from pinn_inference.api.http import HELD, SHORT, Answer, Endpoint, Headed, Headers, ProtocolClosed, Request, State
+from pinn_inference.api.http import SHORT, Answer, Endpoint, Headed, Headers, Held, ProtocolClosed, Request, State
 from pinn_inference.api.http2 import Connection, Stream
 from pinn_inference.api.limits import SENDERS
 from pinn_inference.api.predict import source_of
@@ -218,13 +218,6 @@ def _before(name: str) -> bytes:
 # ---------------------------------------------------------------------------------------------- the service
 
 
-@dataclass(slots=True)
-class _Held:
-    """Bytes of long messages that lie in memory unanswered."""
-
-    total: int = 0
-
-
 class _Call:
     """A call as what is answered together sees one."""
 
@@ -258,7 +251,7 @@ class _Request:
 
     _stream: Stream
     _most: int
-    _memory: _Held
+    _memory: Held
     trace: dict[str, str] | None = None
     read_at: float | None = None
     query: str = ""
@@ -304,9 +297,7 @@ class _Request:
     def _hold(self, size: int) -> None:
         more = size - self._mine if size > SHORT else 0
         self._mine += more
-        self._memory.total += more
-        if self._memory.total > HELD:
-            raise Overloaded(f"the server holds {HELD} bytes of unanswered requests already; come back in a second")
+        self._memory.add(more)
 
 
 class _Ending(NamedTuple):
@@ -331,7 +322,7 @@ class Rpc:
     options: Options
     take: Callable[[Any], bool] | None = None
     _telling: dict[str, _Work] = field(init=False)
-    _memory: _Held = field(default_factory=_Held)
+    _memory: Held = field(default_factory=Held)
     _working: set[asyncio.Task[None]] = field(default_factory=set)
     _refusals: Sparing = field(default_factory=Sparing)
     _failures: Sparing = field(default_factory=Sparing)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 from hpack import Decoder
-from pinn_inference.api import grpc
+from pinn_inference.api import grpc, http
 from pinn_inference.api.grpc import Code
 from pinn_inference.api.http import Answer, Request, State
 from pinn_inference.api.http2 import Connection, Stream
@@ -186,7 +186,7 @@ async def test_what_is_wrong_already_is_not_waited_for(body: bytes) -> None:
 
 
 async def test_what_has_come_of_a_long_message_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "HELD", 50_000)
+    monkeypatch.setattr(http, "HELD", 50_000)
     wire, stream = call()
     stream.feed(grpc.prefixed(b"x" * 90_000)[:60_000])
     found = service(failing(KeyError("a bug")))
@@ -227,7 +227,7 @@ async def test_a_bug_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) ->
 
 async def test_who_holds_too_much_of_the_memory_is_told_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it has been answered a long message counts, and then no more."""
-    monkeypatch.setattr(rpc, "HELD", 50_000)
+    monkeypatch.setattr(http, "HELD", 50_000)
     found = service(failing(TooLarge("too long")))
     for size, code in ((60_000, Code.RESOURCE_EXHAUSTED), (40_000, Code.INVALID_ARGUMENT)) * 3:
         answer = await ended(found, *call(b"x" * size))

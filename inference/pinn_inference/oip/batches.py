@@ -120,8 +120,8 @@ class _Work:
         numbers = [column[_run(places)] for column in self._columns]
         kinds = _Kinds.of(asked, places)
         few = [problem.any_point(asked.at(int(place))) for place in kinds.first]
-        rest = np.array([point[len(numbers) :] for point in few], dtype=np.float64)[kinds.which]
-        return type(few[0])._make([*numbers, *rest.T])
+        rest = np.array([point[len(numbers) :] for point in few], dtype=np.float64).T
+        return type(few[0])._make([*numbers, *(values[kinds.which] for values in rest)])
 
 
 class _Kinds(NamedTuple):
@@ -181,6 +181,8 @@ def _within(inputs: Sequence[Input], columns: Sequence[Array]) -> NDArray[np.boo
     by_name = {field.name: column for field, column in zip(inputs, columns, strict=True)}
     within = np.ones(len(columns[0]), dtype=np.bool_)
     for field, column in zip(inputs, columns, strict=True):
+        if field.per is None and field.low <= column.min() and column.max() <= field.high:
+            continue  # all of them, as a rule
         unit: Any = by_name[field.per] if field.per else 1.0
         with np.errstate(over="ignore", invalid="ignore"):
             within &= (field.low * unit <= column) & (column <= field.high * unit)

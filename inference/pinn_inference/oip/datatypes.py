@@ -25,8 +25,8 @@ MANY: Final = 16
 """Elements from which on it pays to treat them together."""
 
 _LENGTH: Final = struct.Struct("<I")
-_CODE: Final = 128
-"""The first byte that is no ASCII: it is in no word of ASCII, nor in the length of a short one."""
+_CODES: Final = 255
+"""Words that a byte tells apart from each other and from none of them."""
 
 
 class Datatype(NamedTuple):
@@ -96,7 +96,7 @@ class Raw:
             wanted = f"{count} of {datatype.name} are {count * kind.itemsize}"
             raise InvalidInput(f"{shown(name)} has {len(self.content)} bytes; {wanted}")
         found = np.frombuffer(self.content, kind)
-        return found.astype(np.float64) if count >= MANY else list(map(float, found))
+        return found.astype(np.float64, copy=False) if count >= MANY else list(map(float, found))
 
     def strings(self, name: str, shape: Sequence[int], words: Sequence[str]) -> list[str] | Chosen:
         """Each after its length in bytes, four of them little-endian."""
@@ -106,19 +106,27 @@ class Raw:
     def _chosen(self, words: Sequence[str], count: int) -> Chosen | None:
         """The elements where they are so many of these words and nothing else: in a long batch that is found out at once.
 
-        Each word is exchanged for one byte that is no part of any; the lengths tell whether there was something between them.
+        Of a length below 256 three bytes are zero; where nothing else is, they say where every element begins.
         """
-        if not all(word.isascii() and len(word) < _CODE for word in words) or len(words) > _CODE:
+        content, wanted = np.frombuffer(self.content, np.uint8), [word.encode() for word in words]
+        zeros = np.flatnonzero(content == 0)
+        if len(zeros) != 3 * count or len(words) > _CODES:
             return None
-        rest, taken = self.content, 0
-        for code, word in enumerate(words, _CODE):
-            part = _joined([word])
-            left = rest.replace(part, bytes([code]))
-            taken += (len(rest) - len(left)) // (len(part) - 1) * len(part)
-            rest = left
-        if taken != len(self.content) or len(rest) != count:
+        starts = zeros[::3] - 1
+        lengths = content[starts]
+        ends = starts + _LENGTH.size + lengths
+        apart = (starts[1:] != ends[:-1]).any() or (zeros[2::3] - zeros[::3] != 2).any()
+        if starts[0] != 0 or ends[-1] != len(content) or apart:
             return None
-        return Chosen(words, np.frombuffer(rest, np.uint8) - np.uint8(_CODE))
+        which = np.full(count, _CODES, np.uint8)
+        first = starts + _LENGTH.size
+        letters = [content.take(first + at, mode="clip") for at in range(max(map(len, wanted)))]
+        for code, word in enumerate(wanted):
+            same = lengths == len(word)
+            for letter, byte in zip(letters, word, strict=False):
+                same &= letter == byte
+            np.copyto(which, code, where=same)
+        return None if (which == _CODES).any() else Chosen(words, which)
 
     def _elements(self, name: str) -> list[bytes]:
         content, at = self.content, 0

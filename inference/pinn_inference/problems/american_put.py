@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pinn_inference.problems import Input, Width, american_put_solver, black_scholes
+from pinn_inference.problems import Input, Width, american_put_solver, black_scholes, special
 from pinn_inference.problems.black_scholes import Greeks, Option
 from pinn_inference.problems.error_table import ErrorTable
 from pinn_inference.problems.ranged import Ranged
@@ -77,11 +77,7 @@ class Put(NamedTuple):
 
 class _Arrays:
     exp, log, sqrt, log1p, expm1, where = np.exp, np.log, np.sqrt, np.log1p, np.expm1, np.where
-    least, most = np.minimum, np.maximum
-
-    @staticmethod
-    def erfc(x: Array) -> Array:
-        return np.fromiter(map(math.erfc, x.tolist()), np.float64, x.size)
+    least, most, erfc = np.minimum, np.maximum, staticmethod(special.erfc)
 
 
 class _Numbers:

@@ -18,6 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pinn_inference.problems import special
+
 Array = NDArray[np.float64]
 
 NODES: Final = 20
@@ -42,7 +44,7 @@ def zeta(rho: Array) -> Array:
 
 def probability(d: Array) -> Array:
     """The normal distribution function, exact in its lower tail too."""
-    return 0.5 * np.fromiter(map(math.erfc, (-ROOT_HALF * d).ravel().tolist()), np.float64, d.size).reshape(d.shape)
+    return 0.5 * special.erfc(-ROOT_HALF * d)
 
 
 def density(d: Array) -> Array:

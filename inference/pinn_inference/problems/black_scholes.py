@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pinn_inference.errors import InvalidInput
-from pinn_inference.problems import Input, Width, questions
+from pinn_inference.problems import Input, Width, questions, special
 from pinn_inference.problems.error_table import ErrorTable
 
 NAME: Final = "black-scholes"
@@ -123,11 +123,7 @@ class Functions(Protocol):
 
 
 class _Arrays:
-    exp, log, sqrt, sinh, cosh = np.exp, np.log, np.sqrt, np.sinh, np.cosh
-
-    @staticmethod
-    def erfc(x: Array) -> Array:
-        return np.fromiter(map(math.erfc, x.tolist()), np.float64, x.size)
+    exp, log, sqrt, sinh, cosh, erfc = np.exp, np.log, np.sqrt, np.sinh, np.cosh, staticmethod(special.erfc)
 
 
 SCALAR: Final = cast(Functions, math)
@@ -206,24 +202,24 @@ def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array, f: Fun
     x, z, s = reduced
     n, n_z, n_zz, n_s = jet
 
-    g, g_z, g_zz = 1 + s * s * n, s * s * n_z, s * s * n_zz
-    g_s = s * (2 * n + s * n_s)
-    phi = f.exp(-0.5 * z * z) * 0.3989422804014327
-    sinh, cosh = f.sinh(0.5 * x), f.cosh(0.5 * x)
-    tail = f.erfc(-0.7071067811865476 * sign * z)
+    half, s_s, phi = 0.5 * x, s * s, f.exp(-0.5 * z * z) * 0.3989422804014327
+    g, g_z, g_zz = 1 + s_s * n, s_s * n_z, s_s * n_zz
+    sinh, cosh = f.sinh(half), f.cosh(half)
+    tail = sign * f.erfc(-0.7071067811865476 * sign * z)
+    rise = 2 * sinh / s + g_z - z * g
 
-    b = sign * sinh * tail + s * phi * g
-    b_x = 0.5 * sign * cosh * tail + phi * (2 * sinh / s + g_z - z * g)
-    b_xx = 0.25 * sign * sinh * tail + phi / s * (2 * cosh - 2 * sinh * z / s + g_zz - 2 * z * g_z + (z * z - 1) * g)
-    b_s = phi * ((1 + z * z) * g + s * g_s - z * g_z - 2 * sinh * z / s)
+    b = sinh * tail + s * phi * g
+    b_x = 0.5 * cosh * tail + phi * rise
+    b_s = phi * (g + s_s * (2 * n + s * n_s) - z * rise)
+    bend = phi * ((2 * cosh + g_zz - g - z * (rise + g_z)) / s - 0.25 * s * g)  # b_xx - b/4
 
-    unit = f.exp(0.5 * x - rate * maturity) * strike
+    unit = f.exp(half - rate * maturity) * strike
     value, value_x, value_s = unit * b, unit * (b_x + 0.5 * b), unit * b_s
     root = f.sqrt(maturity)
     return Greeks(
         price=value,
         delta=value_x / spot,
-        gamma=unit * (b_xx - 0.25 * b) / (spot * spot),
+        gamma=unit * bend / (spot * spot),
         vega=value_s * root,
         theta=rate * value - (rate - dividend_yield) * value_x - 0.5 * value_s * volatility / root,
         rho=maturity * (value_x - value),
@@ -378,19 +374,20 @@ def excesses(option: Option, g: Greeks) -> dict[str, Real]:
     """
     f = functions_for(option)
     spot, strike, maturity, rate, dividend_yield, volatility, sign = option
-    diffusion = 0.5 * (volatility * spot) ** 2 * g.gamma
+    curvature, is_put = g.gamma * spot * spot, 0.5 * (1 - sign)
+    diffusion = 0.5 * volatility * volatility * curvature
     drift = (rate - dividend_yield) * spot * g.delta
     discount = rate * g.price
     terms = abs(g.theta) + abs(diffusion) + abs(drift) + abs(discount)
     carry = f.exp(-dividend_yield * maturity)
-    asset, cash = spot * carry, strike * f.exp(-rate * maturity)
-    call = g.price + 0.5 * (1 - sign) * (asset - cash)
-    call_delta = g.delta + 0.5 * (1 - sign) * carry
+    asset = spot * carry
+    forward = asset - strike * f.exp(-rate * maturity)
+    call, call_delta = g.price + is_put * forward, g.delta + is_put * carry
     return {
         "pde_residual": abs(g.theta + diffusion + drift - discount) / (strike + terms),
-        "price_bounds": _most(asset - cash - call, -call, call - asset) / strike,
+        "price_bounds": _most(forward - call, -call, call - asset) / strike,
         "delta_bounds": _most(-call_delta, call_delta - carry),
-        "gamma_sign": -g.gamma * spot * spot / strike,
+        "gamma_sign": -curvature / strike,
         "vega_sign": -g.vega / strike,
     }
 

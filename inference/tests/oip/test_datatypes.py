@@ -45,13 +45,17 @@ def test_codes_say_what_the_strings_are(words: list[str], data: st.DataObject) -
 )
 @example(pieces=[b"\4\0\0\0call"] * MANY + [b"\x80"])
 @example(pieces=[b"\3\0\0\0\4\0\0\0callput"] * MANY)
+@example(pieces=[b"call", *[b"\4\0\0\0call"] * MANY])
+@example(pieces=[*[b"\4\0\0\0call"] * MANY, b"call"])
+@example(pieces=[b"\0", *[b"\4\0\0\0call"] * (MANY - 1), b"\0\0"])
+@example(pieces=[b"\4\0\0\0call\4\0call\0\0call"] * MANY)
 def test_what_lies_between_words_is_never_passed_over(pieces: list[bytes]) -> None:
     content = b"".join(pieces)
     for count in {len(pieces), MANY}:
         assert read(content, count, ["call", "put"]) == one_by_one(content, count)
 
 
-@pytest.mark.parametrize("words", [["x" * 200, "put"], [f"w{i}" for i in range(300)], ["é", "e"]])
+@pytest.mark.parametrize("words", [["x" * 300, "put"], [f"w{i}" for i in range(300)], ["", "e"], ["a\0", "e"]])
 def test_words_that_have_no_codes_are_read_one_by_one(words: list[str]) -> None:
     strings = (words * MANY)[:1000]
     found = Raw(raw("BYTES", strings)).strings("kind", [len(strings)], words)

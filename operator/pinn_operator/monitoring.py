@@ -40,6 +40,8 @@ class Monitoring:
     """Counters of the passes and one set of gauges an object."""
 
     def __init__(self) -> None:
+        self.not_ready: str | None = "PinnDeployments have not been listed yet"
+        """Why /readyz says no: this replica has not seen yet that it could serve an object."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -56,7 +58,11 @@ class Monitoring:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
         )  # fmt: skip
         self._objects = _Objects(self.registry)
-        self._leader = Gauge("pinn_operator_leader", "1 on the replica that holds the Lease.", registry=self.registry)
+        self._leads = False
+        leader = Gauge(
+            "pinn_operator_leader", "1 on the replica that holds the Lease and is ready.", registry=self.registry
+        )
+        leader.set_function(lambda: self._leads and self.not_ready is None)
         self._errors.labels(CONTROLLER)
         for result in ("success", "again", "error"):
             self._passes.labels(CONTROLLER, result)
@@ -91,7 +97,7 @@ class Monitoring:
         self._objects.forget(key)
 
     def leading(self, leads: bool) -> None:
-        self._leader.set(leads)
+        self._leads = leads
 
 
 class _Objects:
@@ -198,7 +204,8 @@ def _set_time(gauge: Gauge, key: Key, at: datetime | None) -> None:
 
 @asynccontextmanager
 async def served(monitoring: Monitoring, port: int) -> AsyncIterator[None]:
-    """/metrics, /healthz and /readyz while the block runs. That they answer says that the event loop turns."""
+    """/metrics, /healthz and /readyz while the block runs. That they answer says that the event loop turns; /readyz says too
+    whether the API server lets this replica list what it is there for."""
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(monitoring.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -206,8 +213,13 @@ async def served(monitoring: Monitoring, port: int) -> AsyncIterator[None]:
     async def healthy(_request: web.Request) -> web.Response:
         return web.json_response({"status": "healthy"})
 
+    async def ready(_request: web.Request) -> web.Response:
+        reason = monitoring.not_ready
+        said = {"status": "ready"} if reason is None else {"status": "not ready", "reason": reason}
+        return web.json_response(said, status=200 if reason is None else 503)
+
     app = web.Application()
-    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", healthy)])
+    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthy), web.get("/readyz", ready)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -14,7 +15,7 @@ from pinn_operator.api.names import PLURAL
 from pinn_operator.api.observed import Key
 from pinn_operator.errors import ApiError, LeaseLost
 from pinn_operator.handlers import heed_signals, watch
-from pinn_operator.kube import HTTP_ROUTE, Kube, connect
+from pinn_operator.kube import HTTP_ROUTE, PINN_DEPLOYMENT, Kube, connect
 from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
 from pinn_operator.reconcile import Context, Pass, reconcile
@@ -29,6 +30,7 @@ STOP_SECONDS = 5.0
 DEPART_SECONDS = 20.0
 GUARD_SECONDS = 0.1
 GUARD_AGAIN_SECONDS = 0.5
+LOOK_SECONDS = 2.0
 
 
 def main(settings: Settings) -> int:
@@ -42,7 +44,12 @@ async def _run(settings: Settings) -> int:
     heed_signals(stop)
     monitoring = Monitoring()
     log.info("starting", release=RELEASE, namespaces=settings.namespaces or "all", server_image=settings.server_image)
-    async with served(monitoring, settings.port), connect() as kube, connected() as servers:
+    async with (
+        served(monitoring, settings.port),
+        connect() as kube,
+        connected() as servers,
+        _beside(_become_ready(kube, settings, monitoring)),
+    ):
         identity = settings.identity or socket.gethostname()
         lease = Lease(kube, Terms(settings.name, settings.namespace, identity, settings.lease_seconds))
         context = Context(kube, settings.server_image, identity, not settings.namespaces, servers)
@@ -97,6 +104,48 @@ async def _lead(
         if isinstance(error, Exception):
             log.error("ended", error=str(error), kind=type(error).__name__)
     return 0 if told and not any(isinstance(error, LeaseLost) for error in ended) else 1
+
+
+async def _become_ready(kube: Kube, settings: Settings, monitoring: Monitoring) -> None:
+    """As soon as the objects can be listed, of several namespaces in one: an operator without its roles, or without the
+    definition of its objects, can hold its Lease, and what installed it would take it for a working one."""
+    while reason := await _why_none_can_be_listed(kube, settings.namespaces):
+        if reason != monitoring.not_ready:
+            monitoring.not_ready = reason
+            log.error("not_ready", reason=reason)
+        await asyncio.sleep(LOOK_SECONDS)
+    monitoring.not_ready = None
+    log.info("ready")
+
+
+async def _why_none_can_be_listed(kube: Kube, namespaces: tuple[str, ...]) -> str | None:
+    reason = None
+    for namespace in namespaces or (None,):
+        try:
+            await anext(kube.pages(PINN_DEPLOYMENT, namespace))
+        except ApiError as error:
+            hint = _HINTS.get(error.status)
+            reason = f"PinnDeployments cannot be listed: {error}{f'. {hint}' if hint else ''}"
+        else:
+            return None
+    return reason
+
+
+_HINTS = {
+    403: "Its roles are missing: apply again what the operator was installed with",
+    404: "Their definition is missing: apply the CustomResourceDefinition that comes with this release",
+}
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Runs while the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def _resync(wakeups: Wakeups, kube: Kube, settings: Settings) -> None:

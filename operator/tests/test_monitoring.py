@@ -213,6 +213,8 @@ def test_the_leader_says_so() -> None:
     monitoring = Monitoring()
     assert _value(monitoring, "pinn_operator_leader") == 0
     monitoring.leading(True)
+    assert _value(monitoring, "pinn_operator_leader") == 0, "it may not list the objects yet"
+    monitoring.not_ready = None
     assert _value(monitoring, "pinn_operator_leader") == 1
 
 
@@ -227,11 +229,16 @@ async def test_metrics_and_probes_are_answered_while_it_runs_and_not_after() -> 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
+    monitoring = Monitoring()
     async with aiohttp.ClientSession() as session:
-        async with served(Monitoring(), port):
-            for path in ("/healthz", "/readyz"):
-                async with session.get(address + path) as answer:
-                    assert answer.status == 200
+        async with served(monitoring, port):
+            async with session.get(address + "/healthz") as answer:
+                assert answer.status == 200
+            async with session.get(address + "/readyz") as answer:
+                assert (answer.status, (await answer.json())["reason"]) == (503, monitoring.not_ready)
+            monitoring.not_ready = None
+            async with session.get(address + "/readyz") as answer:
+                assert (answer.status, await answer.json()) == (200, {"status": "ready"})
             async with session.get(address + "/metrics") as answer:
                 assert "text/plain" in answer.headers["Content-Type"]
                 assert "pinn_operator_leader" in await answer.text()

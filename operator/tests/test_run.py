@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from pinn_operator import lease, run
 from pinn_operator.api.observed import Key
-from pinn_operator.errors import Unavailable
+from pinn_operator.errors import ApiError, Refused, Unavailable
 from pinn_operator.kube import Kube
 from pinn_operator.lease import DEAF_SECONDS, Lease
 from pinn_operator.monitoring import Monitoring
@@ -42,6 +42,51 @@ async def test_a_standby_that_the_server_is_not_heard_by_ends_with_1_so_that_it_
     with capture_logs() as told:
         assert await asyncio.wait_for(run._run(Settings()), 2 * DEAF_SECONDS) == 1
     assert [line["kind"] for line in told if line["event"] == "ended"] == ["LeaseLost"]
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (Refused(403, "Forbidden", "pinndeployments is forbidden"), "apply again what the operator was installed with"),
+        (ApiError(404, "NotFound", "page not found"), "apply the CustomResourceDefinition"),
+        (Unavailable(0, "NoAnswer", "get pinndeployments: refused"), "get pinndeployments: refused"),
+    ],
+)
+async def test_it_is_ready_once_it_may_list_objects_and_says_what_is_missing_until_then(
+    error: ApiError, remedy: str
+) -> None:
+    kube, monitoring = FakeKube(), Monitoring()
+
+    async def before(*_: str) -> None:
+        raise error
+
+    kube.before = before
+    with capture_logs() as told:
+        task = asyncio.create_task(run._become_ready(cast(Kube, kube), Settings(), monitoring))
+        await asyncio.sleep(60)
+        assert monitoring.not_ready is not None
+        assert remedy in monitoring.not_ready
+        kube.before = None
+        await asyncio.wait_for(task, 2 * run.LOOK_SECONDS)
+    assert monitoring.not_ready is None
+    assert [line["event"] for line in told] == ["not_ready", "ready"], "said once, and not at each look"
+
+
+async def test_a_namespace_that_is_gone_does_not_keep_the_others_from_being_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kube, monitoring, asked = FakeKube(), Monitoring(), list[str | None]()
+
+    async def pages(_: object, namespace: str | None = None) -> AsyncIterator[list[Any]]:
+        asked.append(namespace)
+        if namespace == "gone":
+            raise Refused(403, "Forbidden", "no role in gone")
+        yield []
+
+    monkeypatch.setattr(FakeKube, "pages", pages)
+    await run._become_ready(cast(Kube, kube), Settings(namespaces=("gone", "desk")), monitoring)
+    assert (monitoring.not_ready, asked) == (None, ["gone", "desk"])
 
 
 @pytest.mark.looptime

@@ -10,7 +10,7 @@ import pytest
 from pinn_operator import lease, run
 from pinn_operator.api.observed import Key
 from pinn_operator.errors import ApiError, Refused, Unavailable
-from pinn_operator.kube import Kube
+from pinn_operator.kube import Kind, Kube
 from pinn_operator.lease import DEAF_SECONDS, Lease
 from pinn_operator.monitoring import Monitoring
 from pinn_operator.reconcile import Context
@@ -78,7 +78,7 @@ async def test_a_namespace_that_is_gone_does_not_keep_the_others_from_being_serv
 ) -> None:
     kube, monitoring, asked = FakeKube(), Monitoring(), list[str | None]()
 
-    async def pages(_: object, namespace: str | None = None) -> AsyncIterator[list[Any]]:
+    async def pages(_: FakeKube, __: Kind, namespace: str | None = None) -> AsyncIterator[list[Any]]:
         asked.append(namespace)
         if namespace == "gone":
             raise Refused(403, "Forbidden", "no role in gone")

@@ -1,4 +1,4 @@
-"""A stalled loop is told, once, with its full length."""
+"""A stalled loop is told with its full length, and by every look that fell into the stall."""
 
 import asyncio
 import time
@@ -19,10 +19,12 @@ class Told(list[float]):
         self.append(lag)
         self.more.set()
 
-    async def next(self) -> float:
+    async def next(self) -> list[float]:
+        """What is told at the next look."""
         self.more.clear()
+        before = len(self)
         await self.more.wait()
-        return self[-1]
+        return self[before:]
 
 
 @pytest.fixture
@@ -33,18 +35,22 @@ async def told() -> AsyncIterator[Told]:
     task.cancel()
 
 
-async def test_a_stall_is_told_with_its_length(told: Told) -> None:
+async def test_a_stall_is_told_with_its_length_and_by_each_look_that_fell_into_it(told: Told) -> None:
     await told.next()
     time.sleep(0.3)  # noqa: ASYNC251 - the stall itself
-    assert await told.next() >= 0.3 - EVERY
+    first, *others = await told.next()
+    assert first >= 0.3 - EVERY
+    assert len(others) == int(first / EVERY)
+    assert others == pytest.approx([first - EVERY * (i + 1) for i in range(len(others))])
 
 
-async def test_a_stall_is_told_once_and_its_missed_looks_are_not_made_up_for(told: Told) -> None:
+async def test_what_stood_still_for_hours_is_told_by_a_bounded_number_of_looks(
+    monkeypatch: pytest.MonkeyPatch, told: Told
+) -> None:
+    monkeypatch.setattr(looplag, "MOST", 5)
     await told.next()
-    before = len(told)
     time.sleep(0.3)  # noqa: ASYNC251 - the stall itself
-    await told.next()
-    assert len(told) == before + 1
+    assert len(await told.next()) == 6
 
 
 @pytest.mark.looptime

@@ -87,7 +87,8 @@ def test_shadow_requests_are_answered_past_the_cache_and_counted_apart() -> None
         for answer, solved in zip(said["answers"], said["solver"], strict=True):
             assert abs(answer["price"] - solved["price"]) <= answer["error_bound"]["price"]
         metrics = server.metrics()
-        assert metrics['pinn_requests_total{outcome="ok",source="shadow"}'] == 1
+        assert metrics['pinn_requests_total{outcome="ok",source="probe"}'] == 1
+        assert metrics['pinn_requests_total{outcome="ok",source="shadow"}'] == 0, "no gate of a rollout counts it"
         assert metrics['pinn_requests_total{outcome="ok",source="live"}'] == 0
         assert metrics["pinn_cache_size"] == 0
 

@@ -187,16 +187,17 @@ class PredictEndpoint:
 
 
 async def shadowed(codec: Codec, items: list[object], metrics: Metrics) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Items as questions, and as the model answers them, past the cache; counted as a call of /predict with source shadow."""
+    """Items as questions, and as the model answers them, past the cache; counted as a call of /predict with source probe, which no
+    gate of a rollout reads: a check of the physics says nothing about what users meet."""
     since = time.perf_counter()
     try:
         questions = codec.converted(items)
         answers = await codec.predictor.many(questions, exact=True)
         replies = await _replies(codec, answers, [None] * len(answers))
     except Exception as error:
-        counting.failed(metrics, error, "shadow", since)
+        counting.failed(metrics, error, "probe", since)
         raise
-    counting.answered(metrics, counting.many(metrics, answers, False, "shadow"), "shadow", since)
+    counting.answered(metrics, counting.many(metrics, answers, False, "probe"), "probe", since)
     return questions, replies
 
 

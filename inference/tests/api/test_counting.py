@@ -106,7 +106,7 @@ async def test_a_call_counts_its_outcome_its_items_and_its_time_once(desk: Desk)
 async def test_a_shadow_call_is_counted_as_any_other_but_apart(desk: Desk) -> None:
     assert (await desk.compare(msgspec.json.encode([OPTION, BEYOND]))).status == 200
     assert desk.counted("live") == {}
-    assert desk.counted("shadow") == {
+    assert desk.counted("probe") == {
         "requests ok": 1, "items model": 1, "items solver": 1, "fallback out_of_domain": 1, "fallback_calls": 1,
         "latency solver": 1,
     }  # fmt: skip
@@ -116,14 +116,14 @@ async def test_a_shadow_call_without_an_answer_is_an_error_with_its_sentence(des
     desk.broken(solver=False)
     answer = await desk.compare(msgspec.json.encode([OPTION]))
     assert (answer.status, answer.json) == (500, {"error": "the engine is broken"})
-    assert desk.counted("shadow") == {"requests error": 1}
+    assert desk.counted("probe") == {"requests error": 1}
     assert desk.metrics.errors.counts["model_error",] == 1
 
 
 async def test_a_shadow_call_of_nonsense_is_refused_by_place_and_field(desk: Desk) -> None:
     answer = await desk.compare(msgspec.json.encode([OPTION, {**OPTION, "kind": "swap"}]))
     assert (answer.status, answer.json["error"][:12]) == (400, "item 1: kind")
-    assert desk.counted("shadow") == {"requests refused": 1}
+    assert desk.counted("probe") == {"requests refused": 1}
 
 
 @pytest.mark.parametrize("solver", [True, False])

@@ -152,8 +152,8 @@ SERVER: Final = Dashboard(
         Panel(
             "Errors by type",
             "reqps",
-            ((rate("pinn_prediction_errors_total", SERVERS, "error_type"), "{{error_type}}"),),
-            "Valid questions left without an answer.",
+            ((rate("pinn_prediction_errors_total", LIVE, "error_type"), "{{error_type}}"),),
+            "Valid questions of users left without an answer.",
         ),
         Panel(
             "Event-loop lag, 99th percentile by pod",

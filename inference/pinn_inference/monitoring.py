@@ -149,6 +149,7 @@ class Gauges:
 
     def __init__(self) -> None:
         self.in_flight: Callable[[], int] = lambda: 0
+        self.turned_away: Callable[[], int] = lambda: 0
         self.cache: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0)
         self.model: Callable[[], tuple[str, str, str] | None] = lambda: None
         self.model_cache: Callable[[], tuple[int, int]] = lambda: (0, 0)
@@ -167,7 +168,7 @@ class Metrics:
         self.misses = Tally(*((s,) for s in SOURCES))
         self.fallbacks = Tally(*((r, s) for r in REASONS for s in SOURCES))
         self.fallback_calls = Tally(*((s,) for s in SOURCES))
-        self.errors = Tally(*((e,) for e in ERROR_TYPES))
+        self.errors = Tally(*((e, s) for e in ERROR_TYPES for s in SOURCES))
         self.violations = Tally()
         self.latency: Mapping[tuple[str, str], Distribution] = {
             (method, source): Distribution(BUCKETS) for method in ENDINGS for source in SOURCES
@@ -208,6 +209,11 @@ class Metrics:
         yield GaugeMetricFamily(
             "pinn_requests_in_flight", "Calls that are being answered or wait their turn", self.gauges.in_flight()
         )
+        yield CounterMetricFamily(
+            "pinn_connections_refused",
+            "Connections turned away as too many were open: what they would have asked is no call",
+            self.gauges.turned_away(),
+        )
         yield _counter("pinn_predictions", "Items answered, by how", ("method", "source"), self.items)
         yield _counter(
             "pinn_cache_hits",
@@ -244,7 +250,9 @@ class Metrics:
             ("source",),
             self.fallback_calls,
         )
-        yield _counter("pinn_prediction_errors", "Valid questions left without an answer", ("error_type",), self.errors)
+        yield _counter(
+            "pinn_prediction_errors", "Valid questions left without an answer", ("error_type", "source"), self.errors
+        )
         yield _counter(
             "pinn_physics_violations",
             "Answers beyond the tolerance the model's manifest states, by invariant",

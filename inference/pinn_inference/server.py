@@ -127,6 +127,7 @@ class _Process:
         if settings.grpc_port:
             listeners.append(await _Listener.open(_rpc(service, settings, most), settings.host, settings.grpc_port))
         _spare_the_collector()
+        service.count_turned_away(lambda: sum(listener.wire.turned_away for listener in listeners))
         self.state.ready = not self.told.is_set()
         _announce(settings, service.model, *(listener.port for listener in listeners))
         await self.told.wait()
@@ -169,6 +170,11 @@ def _spare_the_collector() -> None:
 
 class _Closes(Protocol):
     """What listens on a port."""
+
+    @property
+    def turned_away(self) -> int:
+        """Connections that were too many."""
+        ...
 
     async def close(self, seconds: float) -> bool:
         """Takes no more connections and finishes what is in flight; False when that had to be cut after all."""

@@ -220,7 +220,7 @@ class Service:
 
     def _together(self, readers: Mapping[str, Read]) -> Callable[[Any], bool] | None:
         """Those that arrive together are answered together; none where each call is a span of its own."""
-        if self._telemetry:
+        if self._telemetry and self._telemetry.traces:
             return None
         return Together(readers, self._metrics, self._limiter, self._settings.max_body).take
 
@@ -284,6 +284,10 @@ class Service:
         counts = self._cache.counts
         gauges.model_cache = lambda: (counts.loads, counts.hits)
         gauges.reloads = self._holder.reloads.items
+
+    def count_turned_away(self, connections: Callable[[], int]) -> None:
+        """Who listens says how many connections were too many."""
+        self._metrics.gauges.turned_away = connections
 
     def _cache_figures(self) -> tuple[int, int, int]:
         cache = self.model.predictor.cache
@@ -456,7 +460,7 @@ def _page(model: Callable[[], Model]) -> Routes:
 
 def _telemetry(metrics: Metrics, label: Callable[[], dict[str, str]]) -> "Telemetry | None":
     """Where the environment names a collector. The library is imported then and not else."""
-    if not tracing.collector_is_named():
+    if not tracing.collected("TRACES") and not tracing.collected("METRICS"):
         return None
     from pinn_inference.telemetry import Telemetry
 

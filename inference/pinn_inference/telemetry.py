@@ -62,7 +62,8 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 class Telemetry:
     """What is sent to a collector. Calls never wait for it: spans beyond a bounded queue are dropped.
 
-    `label` says which model is in use. Sending has threads of its own: whoever ends a loop waits for the loop's.
+    Traces, metrics or both, by what the environment names a collector for. `label` says which model is in use. Sending has threads
+    of its own: whoever ends a loop waits for the loop's.
     """
 
     def __init__(
@@ -74,30 +75,35 @@ class Telemetry:
         self._resource = ours.merge(
             OTELResourceDetector().detect()
         )  # what OTEL_SERVICE_NAME and the like say comes first
+        self.traces = tracing.collected("TRACES")
         self._provider = TracerProvider(resource=self._resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(spans or BatchSpanProcessor(OTLPSpanExporter()))
+        if self.traces:
+            self._provider.add_span_processor(spans or BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer(SCOPE.name, SCOPE.version)
         self._metrics, self._label = metrics, label
         self._began = time.time_ns()
-        self._exporter = OTLPMetricExporter()
+        self._exporter = OTLPMetricExporter() if tracing.collected("METRICS") else None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="telemetry")
 
     def traced(self, routes: Routes) -> Routes:
         """The same routes, each call a span."""
+        if not self.traces:
+            return routes
         return {
             path: {method: self._spanned(f"{method} {path}", method, path, inner) for method, inner in methods.items()}
             for path, methods in routes.items()
         }
 
     async def watch(self) -> None:
-        """Sends the metrics again and again, without end."""
-        while True:
+        """Sends the metrics again and again, without end where there is somebody to send them to."""
+        while self._exporter is not None:
             await asyncio.sleep(self._every)
             await self.send_metrics()
 
     async def send_metrics(self) -> None:
         """Sends them once: read on the loop's thread, sent from another. The library logs what fails."""
-        await self._in_thread(partial(self._exporter.export, self.data()))
+        if self._exporter is not None:
+            await self._in_thread(partial(self._exporter.export, self.data()))
 
     async def close(self) -> None:
         """Sends what is left, for a moment at most; nobody waits for a thread that waits for the collector."""

@@ -7,7 +7,9 @@ headers are read when a line is written (https://www.w3.org/TR/trace-context/).
 import os
 import re
 from contextvars import ContextVar
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol, runtime_checkable
+
+Signal = Literal["TRACES", "METRICS"]
 
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
@@ -38,10 +40,11 @@ def fields() -> dict[str, str]:
     return request.trace
 
 
-def collector_is_named() -> bool:
-    """Whether the environment names an OpenTelemetry collector (telemetry.py)."""
-    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT")
-    return any(os.environ.get(name) for name in names) and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+def collected(signal: Signal) -> bool:
+    """Whether the environment names an OpenTelemetry collector for this signal (telemetry.py), be it for it alone."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not off and os.environ.get(f"OTEL_{signal}_EXPORTER") != "none" and any(map(os.environ.get, names))
 
 
 def of_span(headers: Any, trace_id: str, span_id: str) -> dict[str, str]:

@@ -119,7 +119,7 @@ def test_the_metrics_have_the_names_others_rely_on(server: ServerProcess, models
     for bound in ("0.01", "0.05", "0.1", "0.25", "0.5", "0.6", "1.0", "2.0", "5.0"):
         assert f'pinn_prediction_latency_seconds_bucket{{le="{bound}",method="model",source="live"}}' in metrics
     assert metrics['pinn_physics_violations_total{invariant="pde_residual"}'] == 0
-    assert metrics['pinn_prediction_errors_total{error_type="non_finite"}'] == 0
+    assert metrics['pinn_prediction_errors_total{error_type="non_finite",source="live"}'] == 0
     assert metrics["process_resident_memory_bytes"] > 1e7
 
 

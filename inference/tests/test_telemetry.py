@@ -16,6 +16,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from pinn_inference import tracing
 
 from .process import ENVIRONMENT, ServerProcess, eventually, run
 
@@ -170,6 +171,39 @@ def test_a_collector_that_never_answers_does_not_hold_the_end(monkeypatch: pytes
                 assert all(client.post("/predict", json=QUESTION).status_code == 200 for _ in range(3))
             server.terminate()
             assert server.wait(6) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "traces", "metrics"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, True, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, True, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318/v1/metrics"}, False, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_TRACES_EXPORTER": "none"}, False, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_METRICS_EXPORTER": "none"}, True, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318", "OTEL_SDK_DISABLED": "true"}, False, False),
+        ({}, False, False),
+    ],
+)
+def test_what_no_collector_is_named_for_is_not_sent(
+    environment: dict[str, str], traces: bool, metrics: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library would send it to this machine, in vain and for ever."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (tracing.collected("TRACES"), tracing.collected("METRICS")) == (traces, metrics)
+
+
+def test_metrics_alone_are_sent_without_a_span_a_call(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{collector.url}/v1/metrics")
+    monkeypatch.setitem(ENVIRONMENT, "OTEL_METRIC_EXPORT_INTERVAL", "50")
+    with ServerProcess.started(drain="0s") as server:
+        with server.client() as client:
+            assert client.post("/predict", json=QUESTION).status_code == 200
+        eventually(lambda: collector.metrics, 30)
+        server.terminate()
+        assert server.wait() == 0
+    assert collector.span("POST /predict") is None
 
 
 def test_a_span_names_the_model_in_use_after_a_reload(

@@ -75,8 +75,9 @@ class Monitoring:
         try:
             yield
             result = "success"
-        except (Conflict, Unavailable):
-            result = "again"
+        except Exception as error:
+            result = "again" if isinstance(error, Conflict | Unavailable) else "error"
+            self._objects.failing(key)
             raise
         finally:
             self._passes.labels(CONTROLLER, result).inc()
@@ -128,10 +129,24 @@ class _Objects:
             (*OBJECT, "outcome"),
             registry=registry,
         )
+        self._failing = gauge(
+            "failing_since_timestamp_seconds", "When the first of its passes failed after which none was finished."
+        )
+        self._failing_now: set[Key] = set()
         self._back_since: dict[Key, float] = {}
+
+    def failing(self, key: Key) -> None:
+        if key not in self._failing_now:
+            self._failing_now.add(key)
+            self._failing.labels(*key).set(time.time())
+
+    def _finished(self, key: Key) -> None:
+        self._failing_now.discard(key)
+        self._failing.remove_by_labels(_of(key))
 
     def note(self, finished: Pass) -> None:
         key, status = finished.observed.key, finished.observed.resource.status
+        self._finished(key)
         held = {condition.type: condition.status == "True" for condition in status.conditions}
         self._condition.remove_by_labels(_of(key))  # of those that only some objects have, and not for ever
         for condition in (*CONDITIONS, *(held.keys() - set(CONDITIONS))):
@@ -153,6 +168,7 @@ class _Objects:
 
     def forget(self, key: Key) -> None:
         self._back_since.pop(key, None)
+        self._finished(key)
         every = (self._condition, self._phase, self._verdict, self._weight, self._actual, self._replicas, self._ready)
         rollout = (self._step, self._steps, self._began, self._hold, self._expected, self._back, self._rollouts)
         for metric in (*every, *rollout):

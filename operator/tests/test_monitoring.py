@@ -103,6 +103,25 @@ def test_a_pass_is_counted_once_by_how_it_ends(error: Exception | None, result: 
     assert _value(monitoring, "pinn_operator_reconcile_time_seconds_count", controller="pinndeployment") == 1
 
 
+@pytest.mark.parametrize(
+    "error", [Conflict(409, "Conflict", "late"), Unavailable(500, "", "a webhook is down"), ValueError()]
+)
+def test_an_object_none_of_whose_passes_ends_says_since_when(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monitoring = Monitoring()
+    for at in (100.0, 200.0):
+        monkeypatch.setattr("pinn_operator.monitoring.time.time", lambda at=at: at)
+        with pytest.raises(type(error)), monitoring.timed(KEY):
+            raise error
+    assert _of_object(monitoring, "failing_since_timestamp_seconds") == 100.0
+    monitoring.note(_with({}))
+    assert _of_object(monitoring, "failing_since_timestamp_seconds") is None
+    with pytest.raises(type(error)), monitoring.timed(KEY):
+        raise error
+    assert _of_object(monitoring, "failing_since_timestamp_seconds") == 200.0
+    monitoring.forget(KEY)
+    assert _of_object(monitoring, "failing_since_timestamp_seconds") is None
+
+
 def test_conditions_are_one_where_they_are_true_and_zero_where_they_are_false_or_absent() -> None:
     monitoring = Monitoring()
     monitoring.note(_finished(("Ready", "False"), ("Reconciling", "True")))

@@ -57,7 +57,7 @@ def failed(metrics: Metrics, error: Exception, source: Source, since: float | No
     if isinstance(error, Timeout) and since is not None:
         _took(metrics, "none", source, since)
     metrics.requests.add(("error", source))
-    metrics.errors.add((_kind(error),))
+    metrics.errors.add((_kind(error), source))
 
 
 def _took(metrics: Metrics, made: str, source: Source, since: float) -> None:

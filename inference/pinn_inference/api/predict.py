@@ -187,8 +187,10 @@ class PredictEndpoint:
 
 
 async def shadowed(codec: Codec, items: list[object], metrics: Metrics) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Items as questions, and as the model answers them, past the cache; counted as a call of /predict with source probe, which no
-    gate of a rollout reads: a check of the physics says nothing about what users meet."""
+    """Items as questions, and as the model answers them, past the cache.
+
+    Counted as a call of /predict with source probe, which no gate reads: a check of the physics says nothing of what users meet.
+    """
     since = time.perf_counter()
     try:
         questions = codec.converted(items)

@@ -7,6 +7,7 @@ and no more is read than is to be answered next.
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,6 +35,13 @@ LINGERING: Final = 32
 
 LOOKS: Final = 20
 """So many times in the time a connection may be idle it is looked for those that were."""
+
+IDLE_IN_A_CROWD: Final = 10.0
+"""Seconds after which an idle connection ends where there is no room for another one: as long as a probe waits for the next."""
+
+ROOM_EVERY: Final = 1.0
+"""Seconds between two looks for such connections, as each goes through all of them."""
+
 
 UNSENT: Final = 64 * 1024 * 1024
 """Bytes of answers that callers who do not read them may leave here together: a bound on memory, whoever asks."""
@@ -504,7 +512,9 @@ class Listener:
         self._refused: set[Peer] = set()
         self._unsent: dict[Peer, int] = {}  # of those that are behind, the one that is for longest first
         self._unsent_bytes = 0
-        self._cuts = Sparing()
+        self._cuts, self._refusals = Sparing(), Sparing()
+        self.turned_away = 0
+        self._made_room = -math.inf
         self._port = 0
         self._empty = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -548,7 +558,22 @@ class Listener:
         """Whether there is room for one more; one that is refused takes none while it reads why."""
         room = len(self._connections) < self._most
         (self._connections if room else self._refused).add(connection)
+        if not room:
+            self.turned_away += 1
+            self._refusals.event("a connection is turned away: too many are open", logging.WARNING, port=self._port)
+            self._make_room()
         return room
+
+    def _make_room(self) -> None:
+        """For those that come next: who holds connections and asks nothing must not keep out health checks."""
+        now = time.monotonic()
+        if now - self._made_room >= ROOM_EVERY:
+            self._made_room = now
+            self._end_idle(now - min(self.idle, IDLE_IN_A_CROWD))
+
+    def _end_idle(self, since: float) -> None:
+        for connection in tuple(self._connections):
+            connection.end_if_idle_since(since)
 
     def is_crowded(self) -> bool:
         """Whether too many that were refused are still here."""
@@ -597,9 +622,7 @@ class Listener:
 
     def _look(self) -> None:
         self._timer = self.loop.call_later(self.idle / LOOKS, self._look)
-        moment = time.monotonic() - self.idle
-        for connection in tuple(self._connections):
-            connection.end_if_idle_since(moment)
+        self._end_idle(time.monotonic() - self.idle)
         for connection in self._unsent:
             connection.reads()  # from here on: what the kernel took at first, nobody has read
 

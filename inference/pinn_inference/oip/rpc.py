@@ -494,6 +494,11 @@ class Listener:
         connection = partial(Connection, answers=rpc, age=age(drain), grace=seconds)
         return cls(await wire.Listener.open(connection, sock, backlog=backlog, idle=idle, most=most), rpc)
 
+    @property
+    def turned_away(self) -> int:
+        """Connections that were too many."""
+        return self._listening.turned_away
+
     async def close(self, seconds: float) -> bool:
         """Stops accepting, and finishes what is in flight, also for callers who have left; False when it had to be cut."""
         ends = time.monotonic() + seconds

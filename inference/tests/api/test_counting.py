@@ -117,7 +117,7 @@ async def test_a_shadow_call_without_an_answer_is_an_error_with_its_sentence(des
     answer = await desk.compare(msgspec.json.encode([OPTION]))
     assert (answer.status, answer.json) == (500, {"error": "the engine is broken"})
     assert desk.counted("probe") == {"requests error": 1}
-    assert desk.metrics.errors.counts["model_error",] == 1
+    assert desk.metrics.errors.counts["model_error", "probe"] == 1
 
 
 async def test_a_shadow_call_of_nonsense_is_refused_by_place_and_field(desk: Desk) -> None:

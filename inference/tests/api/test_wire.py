@@ -366,6 +366,45 @@ async def test_a_connection_too_many_is_told_to_come_back() -> None:
         first.close()
 
 
+async def test_who_is_turned_away_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    async with listening(most=1) as (listener, port):
+        _, first = await asyncio.open_connection("127.0.0.1", port)
+        await until(lambda: len(connections(listener)) == 1)
+        for _ in range(3):
+            await said(port, b"")
+        assert listener.turned_away == 3
+        assert "a connection is turned away: too many are open" in caplog.messages
+        assert connections(listener), "it has not been idle for long"
+        first.close()
+
+
+async def test_idle_connections_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that is turned away comes again, and finds room."""
+    monkeypatch.setattr(wire, "IDLE_IN_A_CROWD", 0.0)
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Request) -> Answer:
+        begun.set()
+        await go_on.wait()
+        return ok("done")
+
+    async with listening(slow, most=2) as (_, port):
+        idle, idler = await asyncio.open_connection("127.0.0.1", port)
+        busy, asker = await asyncio.open_connection("127.0.0.1", port)
+        asker.write(POST + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        await begun.wait()
+        assert (await said(port, b"")).startswith(b"HTTP/1.1 429 ")
+        async with asyncio.timeout(PATIENCE):
+            assert await idle.read() == b"", "it is ended"
+        assert (await said(port, b"GET /here HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).startswith(
+            b"HTTP/1.1 200 "
+        )
+        go_on.set()
+        assert (await busy.read()).startswith(b"HTTP/1.1 200 "), "who waits for an answer is not idle"
+        for writer in (idler, asker):
+            writer.close()
+
+
 async def test_who_is_refused_in_a_crowd_is_told_so_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each that lingers takes a file, and these are kept for others."""
     monkeypatch.setattr(wire, "LINGER", 10 * PATIENCE)

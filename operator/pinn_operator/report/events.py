@@ -13,7 +13,7 @@ from pinn_operator.report.conditions import HELD, contest_of, gpu_satisfied, tro
 def happenings(seen: Observed, plan: Plan, outcome: Outcome) -> tuple[Happening, ...]:
     """Events of this pass. Derived from a difference between what was and what is, so a repeated pass repeats none."""
     return (
-        *_of_writes(outcome),
+        *_of_writes(seen, outcome),
         *_of_roles(seen, plan),
         *_of_rollout(seen, plan),
         *_of_trouble(seen, plan, outcome),
@@ -36,11 +36,13 @@ def _of_rollout(seen: Observed, plan: Plan) -> Iterable[Happening]:
         yield Happening(plan.phase.value, "Hold", plan.sentence)
 
 
-def _of_writes(outcome: Outcome) -> Iterable[Happening]:
+def _of_writes(seen: Observed, outcome: Outcome) -> Iterable[Happening]:
+    """Where somebody undoes every mending, the condition says so, and not an event a mending for as long as that goes on."""
+    fought = contest_of(seen, outcome) is not None
     for write in outcome.writes:
         if write.verb == "Created" and write.child.kind == "ControllerRevision":
             yield Happening("RevisionCreated", "Create", f"{write.child.name} is new")
-        elif write.verb == "Healed":
+        elif write.verb == "Healed" and not fought:
             yield Happening("ChildHealed", "Heal", f"{write.child} was put right: {write.why}", warning=True)
 
 

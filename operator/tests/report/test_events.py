@@ -84,6 +84,9 @@ def test_a_fight_over_a_child_is_a_warning_told_once() -> None:
     outcome = Outcome(writes=writes, contested=True)
     assert ("Contested", True) in _told(_seen("1.0.0", STABLE), outcome)
     assert ("Contested", True) not in _told_twice(_seen("1.0.0", STABLE), outcome)
+    assert ("ChildHealed", True) not in _told(_seen("1.0.0", STABLE), outcome), (
+        "six a minute, for as long as it goes on"
+    )
 
 
 def test_of_routine_writes_only_a_new_revision_is_told() -> None:

@@ -112,7 +112,7 @@ def _width(field: Input, own: Width, wished: tuple[float, bool] | None, largest:
         raise SettingsError(
             f"PINN_SERVER_CACHE_BIN_WIDTHS: the width of {field.name} must be above 0, and below 100% where it is relative"
         )
-    width = Width(number, own.scale if relative else None)
+    width = Width(number, (own.scale or largest) if relative else None)
     if _count(_axis(width), largest) > LARGEST:
         raise SettingsError(f"PINN_SERVER_CACHE_BIN_WIDTHS: the width of {field.name} is too small to tell bins apart")
     return width

@@ -98,17 +98,20 @@ class Evaluation:
         index = self.bins.index(point)
         key = self.bins.pack(*index)
         known = self.cache.get(key)
-        if known is not None:
-            at, jet = self._row.unpack(known)
-            method: Method = "cache"
-        else:
-            centre = self.problem.at(self.bins.centre(index), point)
-            at = self.problem.coordinates(centre)
-            jet = self.engines.jet(*at)
-            self._check(centre, self.problem.answer(centre, jet))
-            self.cache.put(key, self._row.pack(*at, *jet))
-            method = "model"
-        values, bounds = self.problem.near(point, at, jet)
+        try:
+            if known is not None:
+                at, jet = self._row.unpack(known)
+                method: Method = "cache"
+            else:
+                centre = self.problem.at(self.bins.centre(index), point)
+                at = self.problem.coordinates(centre)
+                jet = self.engines.jet(*at)
+                self._check(centre, self.problem.answer(centre, jet))
+                self.cache.put(key, self._row.pack(*at, *jet))
+                method = "model"
+            values, bounds = self.problem.near(point, at, jet)
+        except (ArithmeticError, ValueError) as error:
+            raise _no_number(error) from error
         if bounds is None or not self.problem.usable(point, bounds):
             return self.fresh(point)
         return Answer(values, bounds, method, self.engines.name)
@@ -124,9 +127,12 @@ class Evaluation:
 
     def fresh(self, point: Any) -> Answer:
         """At the point itself, past the cache. Raises EngineError."""
-        at = self.problem.coordinates(point)
-        values, bounds = self.problem.near(point, at, self.engines.jet(*at))
-        self._check(point, values)
+        try:
+            at = self.problem.coordinates(point)
+            values, bounds = self.problem.near(point, at, self.engines.jet(*at))
+            self._check(point, values)
+        except (ArithmeticError, ValueError) as error:
+            raise _no_number(error) from error
         return Answer(values, bounds, "model", self.engines.name)
 
     def _check(self, point: Any, values: Any) -> None:
@@ -134,7 +140,8 @@ class Evaluation:
         if not self.problem.finite(values):
             raise EngineError("the model has no finite answer here", "non_finite")
         tolerances = self.tolerances
-        broken = [name for name, excess in self.problem.excesses(point, values).items() if excess > tolerances[name]]
+        excesses = self.problem.excesses(point, values).items()
+        broken = [name for name, excess in excesses if not excess <= tolerances[name]]  # NaN too
         if broken:
             for name in broken:
                 self.observer.violated(name, 1)
@@ -274,7 +281,7 @@ class Evaluation:
             finite: Flags = np.isfinite(sum(values))
             sound = np.ones_like(finite)
             for name, excess in self.problem.excesses(points, values).items():
-                broken = excess > self.tolerances[name]
+                broken = ~(excess <= self.tolerances[name])  # NaN too
                 if np.count_nonzero(broken) and (count := int(np.count_nonzero(broken & finite))):
                     self.observer.violated(name, count)
                     sound &= ~broken
@@ -311,6 +318,11 @@ class Evaluation:
             return self.fresh(point)
         except EngineError as error:
             return error
+
+
+def _no_number(error: Exception) -> EngineError:
+    """Where NumPy says NaN for many points, `math` raises for one."""
+    return EngineError(f"the problem's formulas have no answer here: {type(error).__name__}: {error}", "non_finite")
 
 
 @dataclass

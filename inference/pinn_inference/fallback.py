@@ -5,6 +5,7 @@ question repeated meanwhile need not be solved again.
 """
 
 import asyncio
+import math
 import struct
 import time
 from collections import OrderedDict
@@ -70,9 +71,21 @@ class Fallback:
             return known[1]
         if self.slow:
             return await self._in_thread(key, point)
-        solved = self.solve(point)
+        solved = self.solved(point)
         self._keep(key, solved)
         return solved
+
+    def solved(self, point: Any) -> Solved:
+        """What the solver says, as plain numbers. Raises PredictionError where that is none, or no answer."""
+        try:
+            values, bounds = (tuple(map(float, numbers)) for numbers in self.solve(point))
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise PredictionError(f"the reference solver has no answer: {said}", "model_error") from error
+        if not all(map(math.isfinite, values)) or not all(bound >= 0 for bound in bounds):
+            said = f"it says {values}, and that these are within {bounds}"
+            raise PredictionError(f"the reference solver has no answer: {said}", "non_finite")
+        return values, bounds
 
     def close(self) -> None:
         """Lets the threads go; a solution that runs is not waited for, and none is begun any more."""
@@ -111,7 +124,7 @@ class Fallback:
         async with self._turns:
             self._running[key].begun = True
             try:
-                solved = await asyncio.get_running_loop().run_in_executor(self._executor(), self.solve, point)
+                solved = await asyncio.get_running_loop().run_in_executor(self._executor(), self.solved, point)
             finally:
                 del self._running[key]
         self._keep(key, solved)

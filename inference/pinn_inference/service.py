@@ -400,14 +400,14 @@ class Service:
     async def _solved(self, model: Model, questions: list[Any]) -> list[dict[str, Any]]:
         """In a thread, for which the end of the process does not wait: it is nobody's answer, and may take as long as a solver
         takes."""
-        problem = model.predictor.problem
+        problem, solved = model.predictor.problem, model.predictor.fallback.solved
 
         def named(values: Sequence[float]) -> dict[str, float]:
             return dict(zip(problem.outputs, values, strict=True))
 
         def solve() -> list[dict[str, Any]]:
-            solved = (problem.solve(problem.any_point(question)) for question in questions)
-            return [{**named(values), "error_bound": named(bounds)} for values, bounds in solved]
+            found = (solved(problem.any_point(question)) for question in questions)
+            return [{**named(values), "error_bound": named(bounds)} for values, bounds in found]
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, solve)
 

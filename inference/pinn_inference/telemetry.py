@@ -62,8 +62,8 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 class Telemetry:
     """What is sent to a collector. Calls never wait for it: spans beyond a bounded queue are dropped.
 
-    Traces, metrics or both, by what the environment names a collector for. `label` says which model is in use. Sending has threads
-    of its own: whoever ends a loop waits for the loop's.
+    Traces, metrics or both, by what the environment names a collector for. `label` says which model is in use. Sending has
+    threads of its own: whoever ends a loop waits for the loop's.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pinn_inference.bins import Bins, chosen
 from pinn_inference.errors import SettingsError
-from pinn_inference.problems import Width
+from pinn_inference.problems import Input, Width
 from pinn_inference.problems.black_scholes import BINS, INPUTS
 
 RELATIVE, ABSOLUTE = Width(0.01, 0.05), Width(0.25, None)
@@ -85,3 +85,11 @@ def test_the_largest_strike_and_spot_have_bins_of_the_smallest_width_that_is_tak
 def test_a_width_that_makes_no_bins_is_refused_by_name(wish: dict[str, tuple[float, bool]], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         chosen(INPUTS, BINS, wish)
+
+
+def test_a_relative_width_of_an_input_that_has_none_of_its_own_is_of_the_largest_number() -> None:
+    inputs = [Input("t", "s", 0.0, 500.0)]
+    (width,) = chosen(inputs, {"t": Width(5.0, None)}, {"t": (0.01, True)})
+    bins = Bins([width])
+    assert bins.index([500.0]) == bins.index([500.02]), "1 % of 500 are 5 s"
+    assert bins.index([450.0]) != bins.index([440.0])

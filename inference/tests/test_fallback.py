@@ -1,10 +1,12 @@
 """The slow solver: how much of it waits, what becomes of what nobody waits for any more, and who is served by it after all."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 from pinn_inference.errors import EngineError, PredictionError
 from pinn_inference.fallback import SOLVERS, Fallback
@@ -128,6 +130,31 @@ async def test_a_solution_that_fails_is_told_and_not_kept(slow: Slow) -> None:
         await slow.ask(1.0)
     slow.fail = None
     assert await slow.ask(1.0) == ((1.0,), (0.0,))
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("says", "error_type"),
+    [
+        (lambda _: ((math.nan,), (0.0,)), "non_finite"),
+        (lambda _: ((1.0,), (math.nan,)), "non_finite"),
+        (lambda _: ((1.0,), (-1.0,)), "non_finite"),
+        (lambda _: 1 / 0, "model_error"),
+        (lambda point: point["nothing"], "model_error"),
+        (lambda _: (1.0,), "model_error"),
+    ],
+)
+async def test_what_a_solver_of_somebody_elses_says_is_looked_at(says: Any, error_type: str, slow: bool) -> None:
+    fallback = Fallback(says, lambda point: None, slow=slow)
+    with pytest.raises(PredictionError, match=r"^the reference solver has no answer: ") as caught:
+        await fallback((1.0,), "gpu_error", CAUSE)
+    assert caught.value.error_type == error_type
+    fallback.close()
+
+
+async def test_numbers_of_numpy_become_plain_ones_as_json_takes_no_others() -> None:
+    fallback = Fallback(lambda _: (np.array([1.5]), [np.float32(0.25)]), lambda point: None)
+    assert await fallback((1.0,), "gpu_error", CAUSE) == ((1.5,), (0.25,))
 
 
 async def test_closing_begins_nothing_that_waits(slow: Slow) -> None:

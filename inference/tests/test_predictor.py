@@ -558,3 +558,38 @@ async def test_while_that_process_is_away_the_solver_answers_and_says_why(litert
     assert (answer.method, answer.reason) == ("solver", "model_error")
     with pytest.raises(EngineError, match="the worker is gone"):
         await predictor.gathering(point)
+
+
+# ----------------------------------------------------------------------------- formulas that have no number
+
+
+class Broken(Formulation):
+    """Formulas of somebody's own, which `math` and NumPy take differently: of this option there is none."""
+
+    def excesses(self, point: Any, answer: Any) -> dict[str, Any]:
+        """NaN for many, an error for one."""
+        found = super().excesses(point, answer)
+        if isinstance(answer[0], np.ndarray):
+            return {**found, "vega_sign": np.where(point.volatility == 0.25, np.nan, found["vega_sign"])}
+        return {**found, "vega_sign": 0.0 / (point.volatility - 0.25)}
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_invariant_that_is_no_number_is_not_kept_be_it_of_one_or_of_many(litert: LiteRtEngine, exact: bool) -> None:
+    predictor = _predictor(Counting(litert), cache=0)
+    broken = Broken(INPUTS, None)
+    object.__setattr__(predictor.evaluation, "problem", broken)
+    one, (listed, sound) = (
+        _one(predictor, exact, volatility=0.25),
+        _many(predictor, [{"volatility": 0.25}, {"volatility": 0.3}], exact),
+    )
+    assert (one.method, one.reason) == ("solver", "non_finite")
+    assert (listed.method, listed.reason) == ("solver", "physics_violation")
+    assert sound.method == "model"
+
+
+def test_a_physics_check_that_says_nan_lets_nothing_pass(litert: LiteRtEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = _predictor(Counting(litert))
+    monkeypatch.setattr(Formulation, "excesses", lambda _, __, answer: dict.fromkeys(INVARIANTS, answer[0] * math.nan))
+    assert _one(predictor).reason == "physics_violation"
+    assert {answer.reason for answer in _many(predictor, [{}, {"volatility": 0.3}])} == {"physics_violation"}

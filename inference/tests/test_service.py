@@ -12,6 +12,7 @@ import httpx
 import pytest
 from pinn_inference import settings
 from pinn_inference.api.http import State
+from pinn_inference.fallback import Fallback
 from pinn_inference.service import RENEW_SECONDS, Service
 
 from .process import ServerProcess, eventually
@@ -111,8 +112,9 @@ def test_a_solution_that_is_under_way_does_not_hold_the_end() -> None:
         solved.set()
         return (1.0,), (0.0,)
 
-    problem = SimpleNamespace(outputs=("price",), any_point=lambda question: question, solve=solve)
-    model: Any = SimpleNamespace(predictor=SimpleNamespace(problem=problem))
+    problem = SimpleNamespace(outputs=("price",), any_point=lambda question: question)
+    fallback = Fallback(solve, lambda _: None)
+    model: Any = SimpleNamespace(predictor=SimpleNamespace(problem=problem, fallback=fallback))
 
     async def life() -> None:
         service = await Service.open(settings.load(), State())

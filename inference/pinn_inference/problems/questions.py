@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from keyword import iskeyword
 from typing import Any, Final, NoReturn
 
 from pinn_inference.errors import InvalidInput, OutOfDomain
@@ -10,6 +11,8 @@ from pinn_inference.problems import Input
 _TYPE_NAMES: Final = {bool: "a boolean", str: "a string", type(None): "null", list: "a list", dict: "an object"}
 WISHES: Final = frozenset({"outputs", "exact"})
 """Fields of every question that are no inputs."""
+TOLD: Final = frozenset({"model", "method", "engine", "reason", "error_bound"})
+"""Fields of every answer that are no outputs."""
 
 
 def number(item: Mapping[str, object], field: Input) -> float:
@@ -47,12 +50,26 @@ def in_range(field: Input, values: Mapping[str, float], point: Any) -> None:
         raise OutOfDomain(sentence, point)
 
 
-def solvable(ranges: Sequence[Input], values: Sequence[float]) -> None:
+def solvable(ranges: Sequence[Input], point: Any) -> None:
     """Raises InvalidInput where a number is beyond what the reference solver takes."""
-    for field, value in zip(ranges, values, strict=False):
-        if not field.low <= value <= field.high:
+    for field in ranges:
+        value = getattr(point, field.name)
+        unit = getattr(point, field.per) if field.per else 1.0
+        if not field.low * unit <= value <= field.high * unit:
             sentence = f"{field.name} is {value!r}, which the reference solver does not take either ({allowed(field)})"
             raise InvalidInput(sentence)
+
+
+def nameable(inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Raises ValueError where a name is no word, or is one that a question or an answer has for something else."""
+    for kind, words, taken in (("input", inputs, WISHES), ("output", outputs, TOLD)):
+        for name in words:
+            if not name.isidentifier() or iskeyword(name):
+                raise ValueError(
+                    f"the {kind} {name!r} is no name: letters, digits and _ alone, and no word of Python's"
+                )
+            if name in taken:
+                raise ValueError(f"the {kind} {name!r} has a name that is taken; taken are {', '.join(sorted(taken))}")
 
 
 def refuse_unknown(item: Mapping[str, object], known: str, fields: frozenset[str]) -> NoReturn:

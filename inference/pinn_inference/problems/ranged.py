@@ -54,12 +54,14 @@ class Ranged(ABC):
     """The largest bound with which each output may come from a bin; without one, none does."""
     moves: ClassVar[Mapping[str, float]] = {}
     solver_ranges: tuple[Input, ...] = ()
+    """Where the solver may answer, by input; of one that is not named, where the model was trained."""
     solver_is_slow: bool = False
 
     def __init__(self, inputs: Sequence[Input], table: ErrorTable | None) -> None:
         """Raises ValueError, with a sentence, where ranges or table are not those of this problem."""
         self.inputs = questions.in_order(inputs, self.domain)
         self.outputs = tuple(self.units)
+        questions.nameable([field.name for field in self.inputs], self.outputs)
         self.shape = self.jets.shape
         if table is not None:
             table.expect(len(self.outputs) + len(self.jets.beyond), self.shape[0])
@@ -69,6 +71,7 @@ class Ranged(ABC):
         self.Question = _question(self.inputs, self.outputs)
         self._fields = _getter(names)
         self._places = {name: place for place, name in enumerate(names)}
+        self._solvable = self._all_solvable()
         self._worst = tuple(self.worst.get(name, -1.0) for name in self.outputs)
 
     # ------------------------------------------------------------------------------------------ the equation
@@ -227,7 +230,14 @@ class Ranged(ABC):
 
     def solvable(self, point: Any) -> None:
         """Raises InvalidInput where the reference solver cannot answer either."""
-        questions.solvable(self.solver_ranges, point)
+        questions.solvable(self._solvable, point)
+
+    def _all_solvable(self) -> tuple[Input, ...]:
+        """Raises ValueError where the solver is said to take what is no input."""
+        said = {field.name: field for field in self.solver_ranges}
+        if unknown := said.keys() - self._places.keys():
+            raise ValueError(f"solver_ranges names {min(unknown)!r}; the inputs are {questions.names(self.inputs)}")
+        return tuple(said.get(field.name, field) for field in self.inputs)
 
 
 def _between(field: Input, share: Array) -> Array:

@@ -59,6 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = _written(tmp_path_factory.mktemp("heat"))
     _ran(folder, "-m", "hatchling", "build", "-t", "wheel")
     (wheel,) = (folder / "dist").glob("*.whl")
+    assert f"dist/{wheel.name}" in HOW_TO.read_text(), "what is installed is what was built"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "site")
     return folder / "site"

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final
 
+import numpy as np
+
 from pinn_inference import bins, formats, trial
 from pinn_inference.api import docs, openapi
 from pinn_inference.api.predict import Codec
@@ -140,11 +142,12 @@ def load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
 def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
     problem = formulation(artifact)
     trial.promises(artifact.manifest, problem)
-    engines = _engines(artifact, problem, settings)
+    exact = _exact(artifact)
+    engines = _engines(artifact, exact is not None, problem, settings)
     predictor = _predictor(artifact, problem, engines, settings, observer)
     model = Model(artifact, engines, predictor, offered(settings, problem))
     if engines.here:
-        trial.passed(model.predictor.evaluation, artifact.manifest.accuracy.served.largest)
+        trial.passed(model.predictor.evaluation, artifact.manifest.accuracy.served.largest, exact)
     _ = model.openapi, model.page  # nobody is to find out later that they cannot be made
     return model
 
@@ -167,7 +170,8 @@ async def prepared(model: Model, another_serves: bool = False) -> None:
         raise
 
 
-def _engines(artifact: Artifact, problem: Formulation, settings: Settings) -> Engines | FarEngines:
+def _engines(artifact: Artifact, workers: bool, problem: Formulation, settings: Settings) -> Engines | FarEngines:
+    """`workers`: whether they can evaluate the model's weights."""
     if (content := artifact.files.get(LITERT)) is not None:
         options = Options(
             engine=settings.engine,
@@ -176,7 +180,7 @@ def _engines(artifact: Artifact, problem: Formulation, settings: Settings) -> En
             cpu_fallback=settings.fallback_cpu,
             solver_fallback=settings.fallback_solver,
         )
-        engines = Engines(content, _weights(artifact), options)
+        engines = Engines(content, artifact.files[WEIGHTS] if workers else None, options)
         _fits(engines, problem)
         return engines
     return _far(artifact, problem, settings)
@@ -213,15 +217,17 @@ def formulation(artifact: Artifact) -> Formulation:
         raise ModelError(f"the model's {error_table.FILE} or inputs cannot be used: {error}") from None
 
 
-def _weights(artifact: Artifact) -> bytes | None:
-    """What workers evaluate; a network of another make is LiteRT's alone."""
-    content = artifact.files.get(WEIGHTS)
+def _exact(artifact: Artifact) -> Float64Engine | None:
+    """What workers evaluate, here and in float64; None where that is nothing: a network of another make is LiteRT's alone."""
+    if LITERT not in artifact.files or (content := artifact.files.get(WEIGHTS)) is None:
+        return None
     try:
-        if content is not None and Float64Engine(content).shape:
-            return content
+        engine = Float64Engine(content)
+        engine.jets(np.zeros((1, engine.shape[0])))  # raises where its matrices do not fit each other
     except ValueError as error:
         event(f"large batches stay on LiteRT: {WEIGHTS} cannot be used by a worker: {error}", 30)
-    return None
+        return None
+    return engine
 
 
 def _fits(engines: Engines, problem: Formulation) -> None:

@@ -1,7 +1,8 @@
 """What a model must show before anybody is answered by it: that it keeps its own word, at the corners of its ranges and within.
 
 A network that was damaged, or mixed up with another, gives finite numbers too. The reference solver tells, and so do the
-equation's invariants. A hundred points take a few milliseconds, so every start can afford it.
+equation's invariants; of the weights that workers evaluate, the network that is served here does. A hundred points take a few
+milliseconds, so every start can afford it.
 """
 
 import math
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from pinn_inference.artifacts.manifest import Manifest
+from pinn_inference.engines import Array, Engine
 from pinn_inference.errors import EngineError, ModelError
 from pinn_inference.evaluation import Answer, Evaluation, Silent
 from pinn_inference.problems import Formulation
@@ -24,11 +26,17 @@ POINTS: Final = 64
 BEYOND: Final = 2.0
 """How far beyond the largest error that was measured somewhere else a point of the trial may be."""
 
+ALIKE, NOTHING = 1e-3, 1e-6
+"""How far jets of one network may be apart, of the largest number in their row and of the largest value: rounding in float32,
+with room. Of shipped networks it is a hundredth of that; a row of zeros has the value alone to be measured by."""
+
 ROUNDING: Final = 1e-6
 """Manifests state errors with few digits; those of a network in float32 are never below this."""
 
 FIRST: Final = 30.0
 """Seconds for the first answers of a worker."""
+
+ANOTHER: Final = "weights.npz is of another network than model.tflite"
 
 
 def promises(manifest: Manifest, problem: Formulation) -> None:
@@ -41,19 +49,24 @@ def promises(manifest: Manifest, problem: Formulation) -> None:
         raise ModelError(f"the model's manifest has the outputs {said}; they must be {', '.join(problem.outputs)}")
 
 
-def passed(evaluation: Evaluation, stated: Mapping[str, float]) -> None:
+def passed(evaluation: Evaluation, stated: Mapping[str, float], weights: Engine | None = None) -> None:
     """Asks at corners and at random points. Raises ModelError where an answer is none, or not as close as the model says.
 
     That it says by its error table, or, where it has none, by `stated`, the largest errors of its manifest; these are for one
-    scale where some inputs are multiples of another, and then say nothing here.
+    scale where some inputs are multiples of another, and then say nothing here. `weights` evaluates weights.npz, by which
+    workers answer large batches: they must be those of the same network.
     """
     problem, quiet = evaluation.problem, unobserved(evaluation)
-    for point in _points(problem):
+    points = list(_points(problem))
+    for point in points:
         try:
             answer = quiet.fresh(point)
         except EngineError as error:
             raise _failed(problem, point, error) from None
         _compare(problem, point, answer, stated)
+    if weights is not None:
+        places = np.array([problem.coordinates(point) for point in points])
+        one_network(places, evaluation.engines.few(places), weights)
 
 
 async def passed_far(evaluation: Evaluation, stated: Mapping[str, float]) -> None:
@@ -81,8 +94,29 @@ async def _explained(quiet: Evaluation, point: Any) -> Answer:
     return Answer(values, bounds, "model", quiet.engines.name)
 
 
+def one_network(points: Array, served: Array, weights: Engine) -> None:
+    """Raises ModelError where `weights` evaluates another network than that with the jets `served` (k, n) at `points` (n, d)."""
+    (d, k), (coordinates, rows) = weights.shape, (points.shape[1], len(served))
+    if (d, k) != (coordinates, rows):
+        raise ModelError(f"{ANOTHER}: it takes {d} numbers a point and gives {k}, not {coordinates} and {rows}")
+    jets = weights.jets(points)
+    if (found := apart(served, jets)) is not None:
+        row, at = found
+        said = f"number {row + 1} of its jet at ({', '.join(f'{c:.6g}' for c in points[at])}) is {jets[row, at]:.9g}"
+        raise ModelError(f"{ANOTHER}: {said}, not {served[row, at]:.9g}")
+
+
+def apart(one: Array, other: Array) -> tuple[int, int] | None:
+    """The first row and point where jets (k, n) are further apart than those of one network can be; None where nowhere."""
+    largest = np.abs(other).max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # what is no number, or infinite, is apart from all others
+        alike = (one == other) | (np.abs(one - other) < ALIKE * largest + NOTHING * largest[0])
+    found = np.argwhere(~alike)
+    return (int(found[0][0]), int(found[0][1])) if len(found) else None
+
+
 def _failed(problem: Formulation, point: Any, error: EngineError) -> ModelError:
-    return ModelError(f"the model failed its trial at {_said(problem, point)}: {error}")
+    return ModelError(f"the model failed its trial at {described(problem, point)}: {error}")
 
 
 def unobserved(evaluation: Evaluation) -> Evaluation:
@@ -102,7 +136,7 @@ def _compare(problem: Formulation, point: Any, answer: Answer, stated: Mapping[s
     for name, value, bound, true, room in zip(problem.outputs, answer.values, allowed, solved, rounding, strict=True):
         if not abs(value - true) <= bound + room:
             said = f"{name} is {value:.9g}, by its own word within {bound:.2g} of the truth, and the solver finds {true:.9g}"
-            raise ModelError(f"the model failed its trial at {_said(problem, point)}: {said}")
+            raise ModelError(f"the model failed its trial at {described(problem, point)}: {said}")
 
 
 def _points(problem: Formulation) -> Iterator[Any]:
@@ -115,5 +149,6 @@ def _points(problem: Formulation) -> Iterator[Any]:
         yield problem.at([value * scale for value, scale in zip(corner, scales, strict=True)], like)
 
 
-def _said(problem: Formulation, point: Any) -> str:
+def described(problem: Formulation, point: Any) -> str:
+    """A point, as a sentence names it."""
     return ", ".join(f"{field.name} {value:.6g}" for field, value in zip(problem.inputs, point, strict=False))

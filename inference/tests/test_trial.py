@@ -1,12 +1,13 @@
 """A model that does not keep its own word is refused with a sentence, however well its digest fits."""
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pinn_inference import assembly, settings
+from pinn_inference import assembly, settings, trial
 from pinn_inference.assembly import Model
 from pinn_inference.errors import ModelError
 from pinn_inference.evaluation import Evaluation
@@ -48,10 +49,10 @@ def _scrambled(shipped: Path) -> bytes:
     raise AssertionError("the graph does not hold the weights as float32")
 
 
-@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"])
-def test_a_shipped_model_passes_and_its_trial_is_not_counted(models: Path, version: str) -> None:
+@pytest.mark.parametrize("name", ["black-scholes/1.0.0", "black-scholes/2.0.0", "burgers/1.0.0", "american-put/1.0.0"])
+def test_a_shipped_model_passes_and_its_trial_is_not_counted(models: Path, name: str) -> None:
     metrics = Metrics()
-    model = _loaded(models / "black-scholes" / version, metrics)
+    model = _loaded(models / name, metrics)
     assert metrics.violations.counts == {}
     assert len(model.predictor.cache or ()) == 0
 
@@ -117,6 +118,41 @@ def test_a_model_that_is_less_exact_than_it_says_is_refused(shipped: Path, model
     coarse = (models / "black-scholes/1.0.0/model.tflite").read_bytes()
     with pytest.raises(ModelError, match=r"within .* of the truth, and the solver finds"):
         _loaded(rewritten(shipped, tmp_path / "m", anything, model__tflite=coarse))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("black-scholes/1.0.0", r"number \d of its jet at \(.*\) is [-.\de]+, not [-.\de]+$"),
+        ("burgers/1.0.0", "it takes 3 numbers a point and gives 5, not 2 and 4$"),
+    ],
+)
+def test_weights_of_another_network_are_refused_though_no_question_of_the_trial_asks_them(
+    shipped: Path, models: Path, tmp_path: Path, other: str, words: str
+) -> None:
+    weights = (models / other / "weights.npz").read_bytes()
+    with pytest.raises(ModelError, match=rf"^weights\.npz is of another network than model\.tflite: {words}"):
+        _loaded(rewritten(shipped, tmp_path / "m", weights__npz=weights))
+
+
+def test_weights_whose_matrices_do_not_fit_each_other_are_left_alone(
+    shipped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = io.BytesIO()
+    np.savez(weights, w0=np.ones((2, 3)), b0=np.zeros(3), w1=np.ones((4, 1)), b1=np.zeros(1))
+    with caplog.at_level(logging.WARNING):
+        _loaded(rewritten(shipped, tmp_path / "m", weights__npz=weights.getvalue()))
+    assert "large batches stay on LiteRT: weights.npz cannot be used by a worker" in caplog.text
+
+
+@pytest.mark.parametrize("there", [np.nan, np.inf, 0.9])
+def test_jets_that_are_no_numbers_are_apart_from_all_others(there: float) -> None:
+    served = np.ones((2, 3))
+    jets = served.copy()
+    assert trial.apart(served, jets * (1 + 1e-4)) is None
+    jets[1, 2] = there
+    assert trial.apart(jets, served) == (1, 2)
+    assert trial.apart(served, jets) is not None
 
 
 def test_a_model_that_fails_at_a_corner_alone_is_refused(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from pinn_inference import tracing
+from pinn_inference import formats, tracing
 from pinn_inference.errors import (
     InvalidInput,
     MethodNotAllowed,
@@ -33,7 +33,7 @@ SHORT: Final = 16384
 LENGTH: Final = 20
 """Digits of the longest length of a body that is a number at all: 2 to the 64th has as many."""
 
-NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+NOT_JSON: Final = formats.NOT_JSON
 """What a decoder raises for a body that is no JSON; msgspec.ValidationError among them is for JSON other than was wanted."""
 
 Headed = tuple[tuple[str, str], ...]

@@ -49,6 +49,14 @@ _DAMAGE: Final = (
 )
 
 
+class Refused(ModelError):
+    """What is wrong with an archive, and after it what helps who packed a model's folder."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+
+
 def unpack(archive: Path, room: "Room") -> None:
     """Writes the files of a .tar, .tar.gz or .zip into the folder of `room`, as far as there is room left.
 
@@ -74,19 +82,24 @@ def place(name: str) -> Path | None:
         raise ModelError(f"holds {shown}: a name has printable characters, and / between folders")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts:
-        raise ModelError(f"holds {shown}, which leads out of the model's folder; pack the folder's own files")
+        raise Refused(f"holds {shown}, which leads out of the model's folder", "pack the folder's own files")
     if len(parts) > DEEPEST or any(len(part.encode()) > LONGEST for part in parts):
         raise ModelError(f"holds {shown}: folders may be {DEEPEST} deep and a name {LONGEST} bytes long")
     return Path(*parts) if parts else None
 
 
 def contents(packed: bytes, most: int) -> dict[str, bytes]:
-    """The same of a .zip in memory: its files by name, nothing written anywhere. Raises ModelError as `unpack` does."""
+    """The same of a .zip in memory: its files by name, nothing written anywhere.
+
+    Raises ModelError as `unpack` does, without the remedy: what is read here is no model's folder, and its limit is no setting.
+    """
     shelf = _Shelf(most)
     try:
         if not packed.startswith(_ZIP):
             raise ModelError("is no .zip")
         _zip(io.BytesIO(packed), shelf)
+    except Refused as error:
+        raise ModelError(error.reason) from None
     except _DAMAGE as error:
         raise ModelError(f"is damaged, or packed in a way this server does not know: {error}") from None
     return shelf.files
@@ -103,12 +116,12 @@ class _Counted:
     def _enters(self) -> None:
         self._entries -= 1
         if self._entries < 0:
-            raise ModelError(f"holds more than {MOST_ENTRIES} files and folders; pack the model's folder alone")
+            raise Refused(f"holds more than {MOST_ENTRIES} files and folders", "pack the model's folder alone")
 
     def _takes(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
-            raise ModelError(too_large(self.most))
+            raise too_large(self.most)
 
 
 class _Shelf(_Counted):
@@ -155,7 +168,7 @@ class Room(_Counted):
         self._enters()
         path = place(name)
         if path is None:
-            raise ModelError(f"holds a file called {name!r}; pack the folder's own files")
+            raise Refused(f"holds a file called {name!r}", "pack the folder's own files")
         with _refusal(name):
             (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
             target = os.open(self._folder / path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
@@ -191,14 +204,14 @@ class _Careful:
             return self._file.read(count)
         found = self._file.read(self._left + 1 if count < 0 else count if count <= self._left else 0)
         if count > self._left or len(found) > self._left:
-            raise ModelError(f"has headers of more than {HEADERS} bytes; pack the model's folder anew")
+            raise Refused(f"has headers of more than {HEADERS} bytes", "pack the model's folder anew")
         self._left -= len(found)
         return found
 
     def seek(self, to: int, whence: int = os.SEEK_SET) -> int:
         """As a file does, up to the limit."""
         if to > self._longest:
-            raise ModelError(too_large(self._most))
+            raise too_large(self._most)
         if to < 0 and whence == os.SEEK_SET:
             raise EOFError("an entry before its start")
         return self._file.seek(to, whence)
@@ -212,9 +225,9 @@ class _Careful:
         return True
 
 
-def too_large(most: int) -> str:
+def too_large(most: int) -> Refused:
     """What is said of more than `most` bytes."""
-    return f"has more than {most} bytes unpacked; the setting PINN_SERVER_MODEL_MAX_BYTES may allow more"
+    return Refused(f"has more than {most} bytes unpacked", "the setting PINN_SERVER_MODEL_MAX_BYTES may allow more")
 
 
 def _reader(start: bytes) -> Callable[[IO[bytes], Room], None]:
@@ -251,7 +264,7 @@ def _tar_member(tar: tarfile.TarFile, member: tarfile.TarInfo, room: Room) -> No
     elif member.isdir():
         room.folder(member.name)
     else:
-        raise ModelError(_no_file(member.name))
+        raise _no_file(member.name)
 
 
 def _zip(file: IO[bytes], room: Room | _Shelf) -> None:
@@ -263,20 +276,21 @@ def _zip(file: IO[bytes], room: Room | _Shelf) -> None:
 
 
 def _zip_member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, room: Room | _Shelf) -> None:
-    kind = stat.S_IFMT(member.external_attr >> 16)
+    kind, name = stat.S_IFMT(member.external_attr >> 16), member.filename[:LONGEST]
     if member.is_dir():
         room.folder(member.filename)
     elif kind not in (0, stat.S_IFREG):
-        raise ModelError(_no_file(member.filename))
+        raise _no_file(member.filename)
     elif member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ModelError(f"holds {member.filename!r} compressed by a method other than deflate; pack it by plain zip")
+        raise Refused(f"holds {name!r} compressed by a method other than deflate", "pack it by plain zip")
     else:
         with packed.open(member) as content:
             room.file(member.filename, content)
 
 
-def _no_file(name: str) -> str:
-    return f"holds {name[:LONGEST]!r}, which is a link, a device or a sparse file; pack plain files and folders"
+def _no_file(name: str) -> Refused:
+    said = f"holds {name[:LONGEST]!r}, which is a link, a device or a sparse file"
+    return Refused(said, "pack plain files and folders")
 
 
 @contextmanager

@@ -49,8 +49,9 @@ def _fetch(chosen: settings.Settings, arguments: argparse.Namespace) -> None:
     began = time.monotonic()
     with _at_most(limits.seconds + ROOM, shown(wish.uri)):
         fetched = remote.fetch(wish, arguments.to)
-    said = "the model is fetched" if fetched else "the model is there already"
-    logs.event(said, uri=shown(wish.uri), to=str(arguments.to), seconds=round(time.monotonic() - began, 2))
+    said = "the model is fetched" if fetched.anew else "the model is there already"
+    seconds = round(time.monotonic() - began, 2)
+    logs.event(said, uri=shown(wish.uri), digest=fetched.digest, to=str(arguments.to), seconds=seconds)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from pinn_inference.errors import ModelError
+from pinn_inference.formats import NOT_JSON
 
 LARGEST: Final = 1024 * 1024
 """Bytes of a key: a Secret has no more in all."""
@@ -21,6 +22,8 @@ LARGEST: Final = 1024 * 1024
 FIELD: Final = "the Secret of spec.model.credentials"
 DOCKER: Final = ".dockerconfigjson"
 DOCKER_HUB: Final = ("docker.io", "index.docker.io", "registry-1.docker.io")
+TOKENS: Final = ("v1/access-token", "v1/refresh-token")
+"""Where Docker Desktop keeps tokens of its own, beside the login."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class _Entry(msgspec.Struct, frozen=True):
     auth: str = ""
     username: str = ""
     password: str = ""
+
+    @property
+    def login(self) -> Login | None:
+        """What it holds, in one of two ways; None where that is no user with a password."""
+        user, password = self.username, self.password
+        if not user and self.auth:
+            try:
+                user, _, password = base64.b64decode(self.auth, validate=True).decode().partition(":")
+            except (binascii.Error, UnicodeDecodeError):
+                return None
+        return Login(user, password) if user and password else None
 
 
 class _DockerConfig(msgspec.Struct, frozen=True):
@@ -88,11 +102,7 @@ class Credentials:
 
     def authorization(self) -> str:
         """For an https server: of `token`, or of `username` and `password`; empty for none."""
-        if token := self.one("token"):
-            if not re.fullmatch("[!-~]+", token):
-                raise ModelError(
-                    f"token in {FIELD} has characters that no token has: a space, or a letter beyond ASCII"
-                )
+        if token := self._plain("token"):
             return f"Bearer {token}"
         user, password = self._pair(("username",), ("password",))
         return Login(user, password).basic if user else ""
@@ -100,20 +110,33 @@ class Credentials:
     def s3_keys(self) -> S3Keys | None:
         """For an S3 server; None for a bucket that everybody may read."""
         names = (("accessKeyId", "accessKeyID", "AWS_ACCESS_KEY_ID"), ("secretAccessKey", "AWS_SECRET_ACCESS_KEY"))
-        access, secret = self._pair(*names)
-        return S3Keys(access, secret, self.one("sessionToken", "AWS_SESSION_TOKEN")) if access else None
+        if not all(self._pair(*names)):
+            return None
+        access, secret = (self._plain(*keys) for keys in names)
+        return S3Keys(access, secret, self._plain("sessionToken", "AWS_SESSION_TOKEN"))
 
     def registry(self, host: str, repository: str) -> Login | None:
         """For a registry, from the `.dockerconfigjson` that `kubectl create secret docker-registry` makes."""
         content = self._files.get(DOCKER)
         if content is None:
             return None
-        entries = {_place(name): entry for name, entry in _docker(content).items()}
+        entries = _by_place(_docker(content))
         found = [name for name in _prefixes(host, repository) if name in entries]
         if not found:
             said = ", ".join(sorted(entries)[:5]) or "none"
             raise ModelError(f"{DOCKER} in {FIELD} has no entry for {host}; it has: {said}")
-        return _login(found[0], entries[found[0]])
+        login = entries[found[0]].login
+        if login is None:
+            raise ModelError(f"{DOCKER} in {FIELD} has no user and password for {found[0]}; log in with both")
+        return login
+
+    def _plain(self, *keys: str) -> str:
+        """As `one`, for what is sent as it is in a header field."""
+        value = self.one(*keys)
+        if not re.fullmatch("[!-~]*", value):
+            said = "a space, or a letter beyond ASCII"
+            raise ModelError(f"{keys[0]} in {FIELD} has characters that no token and no key has: {said}")
+        return value
 
     def _pair(self, first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, str]:
         one, other = self.one(*first), self.one(*second)
@@ -137,28 +160,27 @@ def _text(path: Path) -> str:
 def _docker(content: str) -> Mapping[str, _Entry]:
     try:
         return msgspec.json.decode(content, type=_DockerConfig).auths
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         raise ModelError(f"{DOCKER} in {FIELD} is not what `kubectl create secret docker-registry` makes") from None
 
 
-def _login(name: str, entry: _Entry) -> Login:
-    user, password = entry.username, entry.password
-    if not user and entry.auth:
-        try:
-            user, _, password = base64.b64decode(entry.auth, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            user = ""
-    if not user or not password:
-        raise ModelError(f"{DOCKER} in {FIELD} has no user and password for {name}; log in with both")
-    return Login(user, password)
+def _by_place(entries: Mapping[str, _Entry]) -> dict[str, _Entry]:
+    """Several names may be of one place; then one that opens it counts, not what another program left there."""
+    found: dict[str, _Entry] = {}
+    for name, entry in entries.items():
+        place = _place(name)
+        if place and (place not in found or entry.login):
+            found[place] = entry
+    return found
 
 
 def _place(name: str) -> str:
-    """`https://index.docker.io/v1/` and `docker.io` are the same place."""
+    """`https://index.docker.io/v1/` and `docker.io` are the same place; empty for what is none."""
     bare = name.partition("://")[2] or name
     host, _, path = bare.strip("/").partition("/")
-    if host in DOCKER_HUB:
-        return DOCKER_HUB[0]
+    if path in TOKENS:
+        return ""
+    host = DOCKER_HUB[0] if host in DOCKER_HUB else host
     return f"{host}/{path}" if path and path not in ("v1", "v2") else host
 
 

@@ -52,6 +52,8 @@ CHUNK: Final = 64 * 1024
 SMALL: Final = 4 * 1024 * 1024
 """Bytes of what is read into memory: a registry's manifest, a token."""
 
+REMEDY: Final = "; the setting PINN_SERVER_MODEL_MAX_BYTES may allow a larger model"
+
 TEMPORARY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 MOVED: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -149,7 +151,7 @@ class Client:
     def save(self, question: Question, path: Path, digest: str = "") -> None:
         """Into the file at `path`. Raises ModelError: refused, too large, too late, or not of the SHA-256 (hex) `digest`."""
         with path.open("wb+") as file:
-            self._bring(_Transfer(question, file, self._left))
+            self._bring(_Transfer(question, file, self._left, REMEDY))
             self._left -= file.seek(0, io.SEEK_END)
             file.seek(0)
             if digest and hashlib.file_digest(file, "sha256").hexdigest() != digest:
@@ -257,16 +259,18 @@ class Client:
     def _made(self, proxy: str) -> PoolManager:
         if not proxy:
             return PoolManager(ssl_context=self._context)
+        try:
+            return self._through(proxy)
+        except (HTTPError, ValueError, AssertionError):
+            said = "is none that is known; write http://HOST:PORT"
+            raise ModelError(f"the proxy of the environment, {shown(proxy)}, {said}") from None
+
+    def _through(self, proxy: str) -> ProxyManager:
         parts = urlsplit(proxy)
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
         headers = make_headers(proxy_basic_auth=login)
         bare = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        try:
-            return ProxyManager(bare, proxy_headers=headers, proxy_ssl_context=self._context, ssl_context=self._context)
-        except (HTTPError, ValueError, AssertionError):
-            raise ModelError(
-                f"the proxy of the environment, {bare}, is none that is known; write http://HOST:PORT"
-            ) from None
+        return ProxyManager(bare, proxy_headers=headers, proxy_ssl_context=self._context, ssl_context=self._context)
 
 
 class _Broken(Exception):
@@ -280,11 +284,13 @@ class _Broken(Exception):
 class _Transfer:
     """What has come so far, and whether the next part belongs to it."""
 
-    def __init__(self, question: Question, file: IO[bytes], most: int) -> None:
+    def __init__(self, question: Question, file: IO[bytes], most: int, remedy: str = "") -> None:
+        """`remedy`: what may be done about more than `most` bytes."""
         self.question = question
         self.offset = 0
         self._file = file
         self._most = most
+        self._remedy = remedy
         self._etag = ""
         self._total: int | None = None
 
@@ -349,10 +355,7 @@ class _Transfer:
         raise Refused(f"{shown(url)} {said}{_remedy(answer.status)}", answer.status)
 
     def _is_too_large(self) -> None:
-        raise ModelError(
-            f"{self.question.said} has more than {self._most} bytes; "
-            "the setting PINN_SERVER_MODEL_MAX_BYTES may allow a larger model"
-        )
+        raise ModelError(f"{self.question.said} has more than {self._most} bytes{self._remedy}")
 
 
 def _number(said: str) -> int | None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pinn_inference.errors import ModelError
+from pinn_inference.formats import NOT_JSON
 from pinn_inference.problems import Input
 
 
@@ -74,7 +75,7 @@ def parse(content: bytes) -> Manifest:
     """Raises ModelError with the reason when the bytes are no manifest of a schema this server knows."""
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise ModelError(f"the model's manifest.json is not readable: {error}") from None
     if manifest.schema != 1:
         raise ModelError(f"the model's manifest has schema {manifest.schema}; this server knows schema 1")

@@ -20,6 +20,7 @@ from pinn_inference.artifacts.address import shown
 from pinn_inference.artifacts.credentials import DOCKER_HUB, Credentials, Login
 from pinn_inference.artifacts.download import Client, Question
 from pinn_inference.errors import ModelError
+from pinn_inference.formats import NOT_JSON
 
 TITLE: Final = "org.opencontainers.image.title"
 UNPACK: Final = "io.deis.oras.content.unpack"
@@ -156,7 +157,7 @@ def _layers(uri: str, where: Repository, client: Client, token: Token) -> tuple[
         raise ModelError(f"{uri}: the registry answers with another manifest than the one of this digest")
     try:
         manifest = msgspec.json.decode(content, type=_Manifest)
-    except msgspec.MsgspecError as error:
+    except NOT_JSON as error:
         raise ModelError(f"{uri}: the registry's manifest is not readable: {error}") from None
     if manifest.manifests is not None or manifest.media_type in INDEXES:
         raise ModelError(
@@ -211,7 +212,7 @@ def _token_in(answer: bytes) -> str:
     """The distribution protocol calls it `token`, OAuth 2.0 `access_token`."""
     try:
         found = msgspec.json.decode(answer, type=dict[str, object])
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         found = {}
     token = found.get("token") or found.get("access_token")
     if not isinstance(token, str) or not re.fullmatch("[!-~]+", token):

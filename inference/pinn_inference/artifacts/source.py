@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import folder as folders
@@ -49,7 +49,7 @@ def fetch(uri: str, name: str, version: str, models: Path, expected_digest: str 
     manifest = manifests.parse(files[digests.MANIFEST])
     if actual != manifest.digest:
         said = f"its digest is {actual}, its manifest says {manifest.digest}"
-        raise ModelError(f"the model at {folder} is damaged: {said}{_uncounted(folder)}")
+        raise ModelError(f"the model at {folder} is damaged: {said}{_layout(files)}{_uncounted(folder)}")
     return Artifact(name, version, actual, manifest, files)
 
 
@@ -59,9 +59,9 @@ def locate(uri: str, name: str, version: str, models: Path) -> Path:
         if not _plain(name) or not _plain(version):
             raise ModelError(f"{name!r} version {version!r} is no name of a built-in model")
         return models / name / version
-    parts = urlsplit(uri)
+    parts = _parts(uri)
     if parts.scheme == "file":
-        return _local(uri)
+        return _local(uri, parts)
     if parts.scheme in MOUNTED:
         raise ModelError(
             f"{shown(uri)!r} is for the operator, which mounts it; give this server file:///path of the folder"
@@ -90,13 +90,22 @@ def available(models: Path) -> tuple[list[Manifest], list[str]]:
     return found, complaints
 
 
-def _local(uri: str) -> Path:
-    parts = urlsplit(uri)
+def _parts(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError:
+        raise ModelError(f"{shown(uri)!r} is no address; this server reads builtin:// and file:///path") from None
+
+
+def _local(uri: str, parts: SplitResult) -> Path:
     if parts.netloc or not parts.path:
         raise ModelError(f"{shown(uri)!r} must have three slashes and a path, as in file:///models/black-scholes/2.0.0")
     if parts.query or parts.fragment:
         raise ModelError(f"{uri!r}: write a question mark in a path as %3F and a number sign as %23")
-    return Path(unquote(parts.path))
+    path = unquote(parts.path)
+    if "\0" in path:
+        raise ModelError(f"{uri!r} has a zero byte (%00) in its path, which no file has in its name")
+    return Path(path)
 
 
 def _read(folder: Path, name: str, version: str, models: Path | None) -> dict[str, bytes]:
@@ -112,6 +121,11 @@ def _hint(error: OSError, models: Path | None) -> str:
         return f"; this server runs as user {os.getuid()}: make its files readable and its folder searchable for it"
     known = [f"{m.name} {m.version}" for m in available(models)[0]] if models else []
     return f"; there are: {', '.join(known)}" if known else ""
+
+
+def _layout(files: Mapping[str, bytes]) -> str:
+    known = digests.states_one(files[digests.MANIFEST])
+    return "" if known else f"; write {digests.MANIFEST} with a field a line, two spaces before it"
 
 
 def _uncounted(folder: Path) -> str:

@@ -18,6 +18,9 @@ SAVED_MODEL: Final = "saved_model.zip"
 MOST: Final = 48 * 1024 * 1024
 """Bytes of a network, unpacked: beyond, it is none that answers in milliseconds, and a worker is sent it in one piece."""
 
+NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for what is no JSON, or, as msgspec.ValidationError, for JSON other than was wanted."""
+
 Format = Literal["keras", "saved-model"]
 
 

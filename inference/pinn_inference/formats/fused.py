@@ -320,6 +320,7 @@ FUNCTIONS: Final[dict[str, Callable[[Any, Any, int], list[Any]]]] = {
 # ---------------------------------------------------------------------------------------- from layers
 
 Config = Mapping[str, Any]
+ONE, NONE = np.ones(1), np.zeros(1)
 PASSING: Final = frozenset({"Identity", "Dropout", "GaussianNoise", "GaussianDropout", "ActivityRegularization"})
 """Layers that do nothing once a network is trained."""
 
@@ -337,8 +338,9 @@ def network(config: bytes, arrays: Arrays, coordinates: str, rows: tuple[str, ..
         if kind == "InputLayer":
             places[name] = -1 - entering.index(name)
             continue
-        tensors, numbers = _called(layer, places, steps)
-        for step in _steps(layer["module"] == "keras.layers", kind, options, found, tensors, numbers):
+        call = _called(layer, places, steps)
+        tensors = call.tensors
+        for step in _steps(layer["module"] == "keras.layers", kind, options, found, call):
             steps.append((step, tensors))
             tensors = [len(steps) - 1]
         places[name] = tensors[0] if kind in PASSING else len(steps) - 1
@@ -351,14 +353,33 @@ def names(config: bytes) -> list[str]:
     return h5.named([layer["class_name"] for layer in keras_file.layers(config) if layer["module"] == "keras.layers"])
 
 
-def _called(layer: Config, places: Mapping[str, int], steps: Sequence[Any]) -> tuple[list[int], list[Any]]:
-    """The places of the tensors a layer is called with, and its other arguments."""
+@dataclass(frozen=True)
+class _Call:
+    """What a layer is called with: the places of tensors, and what else comes before the first of them and after it.
+
+    1 - x and x - 1 differ in nothing but that.
+    """
+
+    tensors: Sequence[int]
+    before: Sequence[Any] = ()
+    after: Sequence[Any] = ()
+
+    @property
+    def others(self) -> Sequence[Any]:
+        """What is no tensor."""
+        return [*self.before, *self.after]
+
+
+def _called(layer: Config, places: Mapping[str, int], steps: Sequence[Any]) -> _Call:
+    """By its one node; a layer of a Sequential takes what the one before it gave."""
     if "inbound_nodes" not in layer:
-        return [len(steps) - 1 if steps else -1], []
+        return _Call([len(steps) - 1 if steps else -1])
     if len(layer["inbound_nodes"]) != 1:
         raise NotFused(f"the layer {layer['config'].get('name')} called {len(layer['inbound_nodes'])} times")
     (node,) = layer["inbound_nodes"]
-    tensors, numbers = [], []
+    tensors: list[int] = []
+    before: list[Any] = []
+    after: list[Any] = []
     for argument in _flat(node["args"]):
         if isinstance(argument, dict) and argument["class_name"] == keras_file.TENSOR:
             history = argument["config"].get("keras_history") or [None]
@@ -366,10 +387,10 @@ def _called(layer: Config, places: Mapping[str, int], steps: Sequence[Any]) -> t
                 raise NotFused("a layer that takes what comes after it")
             tensors.append(places[history[0]])
         else:
-            numbers.append(argument)
+            (after if tensors else before).append(argument)
     if {k: v for k, v in node["kwargs"].items() if v is not None and k not in ("training", "mask")}:
         raise NotFused(f"the options {', '.join(node['kwargs'])} in a call of {layer['class_name']}")
-    return tensors, numbers
+    return _Call(tensors, before, after)
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -380,11 +401,9 @@ def _flat(value: Any) -> Iterator[Any]:
             yield item
 
 
-def _steps(
-    is_layer: bool, kind: str, options: Config, found: Sequence[Any], tensors: Sequence[int], numbers: Sequence[Any]
-) -> list[Step]:
+def _steps(is_layer: bool, kind: str, options: Config, found: Sequence[Any], call: _Call) -> list[Step]:
     """What one layer does, one step after the other; none for a layer that does nothing."""
-    count = len(tensors)
+    count = len(call.tensors)
     if is_layer and kind in PASSING:
         return []
     if is_layer and kind == "Dense":
@@ -393,40 +412,52 @@ def _steps(
         return _activated(options.get("activation")) or [_summed([1.0])]
     if is_layer and kind in SCALES:
         return [_scaled(*SCALES[kind](options, [np.asarray(a, np.float64) for a in found]))]
-    if kind in ("Add", "Average") and count > 1 and not numbers:
+    if kind in ("Add", "Average") and count > 1 and not call.others:
         return [_summed([1.0 / count if kind == "Average" else 1.0] * count)]
-    if kind == "Subtract" and count == 2 and not numbers:
+    if kind == "Subtract" and count == 2 and not call.others:
         return [_summed([1.0, -1.0])]
-    if kind == "Multiply" and count > 1 and not numbers:
+    if kind == "Multiply" and count > 1 and not call.others:
         return [_multiplied]
     if is_layer and kind == "Concatenate" and options.get("axis") in (-1, 1):
         return [_joined]
     if not is_layer and count == 1:
-        return [_operation(kind, numbers)]
+        return [_operation(kind, call)]
     raise NotFused(f"the layer {kind}")
 
 
-def _operation(kind: str, numbers: Sequence[Any]) -> Step:
+def _operation(kind: str, call: _Call) -> Step:
     """One of keras.ops, of one tensor."""
-    number = numbers[0] if len(numbers) == 1 and type(numbers[0]) in (int, float) else None
-    one, none = np.ones(1), np.zeros(1)
-    if number is not None and kind in ("Add", "Subtract", "Multiply"):
-        return _scaled(
-            one * (number if kind == "Multiply" else 1), none + {"Add": number, "Subtract": -number}.get(kind, 0)
-        )
-    if number and kind in ("Divide", "TrueDivide"):
-        return _scaled(one / number, none)
-    if not numbers and kind == "Negative":
-        return _scaled(-one, none)
-    if not numbers and kind.lower() in FUNCTIONS:
+    if (step := _with_number(kind, call)) is not None:
+        return step
+    if not call.others and kind == "Negative":
+        return _scaled(-ONE, NONE)
+    if not call.others and kind.lower() in FUNCTIONS:
         return _through(kind.lower())
-    if kind == "GetItem" and len(numbers) == 2 and all(isinstance(n, dict) for n in numbers):
-        points, columns = (n["config"] for n in numbers)
+    if kind == "GetItem" and not call.before and len(call.after) == 2 and all(isinstance(n, dict) for n in call.after):
+        points, columns = (n["config"] for n in call.after)
         start, stop = columns.get("start") or 0, columns.get("stop")
         whole = all(points.get(end) is None for end in ("start", "stop", "step"))
         if whole and columns.get("step") in (None, 1) and type(start) is type(stop) is int and 0 <= start < stop:
             return _cut(start, stop)
     raise NotFused(f"the operation {kind}, called like this,")
+
+
+def _with_number(kind: str, call: _Call) -> Step | None:
+    """Of a tensor and a number; None for what is no such thing, or is not affine: a number over a tensor."""
+    if not all(type(other) in (int, float) for other in call.others):
+        return None
+    match kind, call.before, call.after:
+        case ("Add", [number], []) | ("Add", [], [number]):
+            return _scaled(ONE, NONE + number)
+        case "Subtract", [number], []:
+            return _scaled(-ONE, NONE + number)
+        case "Subtract", [], [number]:
+            return _scaled(ONE, NONE - number)
+        case ("Multiply", [number], []) | ("Multiply", [], [number]):
+            return _scaled(ONE * number, NONE)
+        case "Divide" | "TrueDivide", [], [number] if number:
+            return _scaled(ONE / number, NONE)
+    return None
 
 
 def _dense(found: Sequence[Any]) -> Step:

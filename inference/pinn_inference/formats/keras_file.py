@@ -210,7 +210,7 @@ def _takes(model: Json) -> int:
 def _decoded(content: bytes) -> object:
     try:
         return msgspec.json.decode(content)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+    except formats.NOT_JSON as error:
         raise ModelError(f"has a {CONFIG} that is not JSON: {error}") from None
 
 

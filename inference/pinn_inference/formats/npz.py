@@ -18,8 +18,7 @@ def arrays(name: str, content: bytes, most: int) -> dict[str, NDArray[Any]]:
     try:
         files = archive.contents(content, most)
     except ModelError as error:
-        said = str(error).partition(";")[0]  # what follows is for who packs a whole model
-        raise ValueError(f"{name} is no file of arrays for a model: it {said}") from None
+        raise ValueError(f"{name} is no file of arrays for a model: it {error}") from None
     return {member.removesuffix(".npy"): _array(f"{member} in {name}", found) for member, found in files.items()}
 
 

@@ -1,8 +1,8 @@
 """`pinn-server models convert`: a folder that a server serves, of a network in a format of others.
 
 Where its layers allow it, the network becomes one fused graph of value and derivatives (formats/fused.py), which LiteRT evaluates
-in the server's own process. Where not, it goes into the folder as it is. Either way it is measured against the problem's solver
-first, and what was gained is said in figures of this machine.
+in the server's own process. Where not, or where that gives other answers, it goes into the folder as it is. Either way it is
+measured against the problem's solver first, and what was gained is said in figures of this machine.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeVar
 import msgspec
 import numpy as np
 
-from pinn_inference import assembly, formats
+from pinn_inference import assembly, formats, trial
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import folder as folders
 from pinn_inference.artifacts import manifest as manifests
@@ -73,6 +73,15 @@ class Timed:
 
 
 @dataclass(frozen=True)
+class _Fused:
+    """A network as one graph of value and derivatives, and what evaluates it: in float64, and as it will be served."""
+
+    graph: bytes
+    exact: Engine
+    served: Engine
+
+
+@dataclass(frozen=True)
 class Done:
     """What was made: `why` it is served as it is, None where it is fused."""
 
@@ -93,13 +102,13 @@ def convert(source: Path, manifest: Path, as_it_is: bool = False) -> Done:
     with Far(*assembly.parcel(name, content, problem)) as far:
         before, errors = timed(far), _errors(problem, far)
         made, why = (None, "it was asked for") if as_it_is else _fused(network, problem)
+        if made is not None and _differs(problem, made.served, far):
+            made, why = None, "fused it gives other answers"
         if made is None:
             files = _files(problem, {name: content}, wish, far, None, source.name)
             return Done(_sound(wish, files), why, before, None, errors, None)
-    exact, graph = made
-    served = LiteRtEngine(graph)
-    files = _files(problem, {folders.LITERT: graph}, wish, served, exact, source.name)
-    return Done(_sound(wish, files), None, before, timed(served), errors, _errors(problem, served))
+    files = _files(problem, {folders.LITERT: made.graph}, wish, made.served, made.exact, source.name)
+    return Done(_sound(wish, files), None, before, timed(made.served), errors, _errors(problem, made.served))
 
 
 def contents(source: Path) -> tuple[str, bytes]:
@@ -191,7 +200,7 @@ def _wish(manifest: Path) -> Wish:
         return msgspec.json.decode(manifest.read_bytes(), type=Wish)
     except OSError as error:
         raise ModelError(f"{manifest} cannot be read: {error.strerror or error}") from None
-    except msgspec.MsgspecError as error:
+    except formats.NOT_JSON as error:
         raise ModelError(f"{manifest} is no manifest: {error}") from None
 
 
@@ -211,8 +220,8 @@ def _problem(wish: Wish) -> Ranged:
     return found
 
 
-def _fused(network: Network, problem: Ranged) -> tuple[tuple[Engine, bytes] | None, str]:
-    """The network in float64 and as a LiteRT graph, or why there is none."""
+def _fused(network: Network, problem: Ranged) -> tuple[_Fused | None, str]:
+    """The network fused, or why it cannot be."""
     if network.format != "keras":
         return None, "a SavedModel is a graph without layers; save the same model by model.save('model.keras')"
     config = network.parts[keras_file.CONFIG]
@@ -226,7 +235,15 @@ def _fused(network: Network, problem: Ranged) -> tuple[tuple[Engine, bytes] | No
         return None, f"it has {missing}, of which no fused derivatives are known"
     except ValueError as error:
         raise ModelError(f"the network cannot be read: {error}") from None
-    return (fused.Engine(found), _litert(found)), ""
+    graph = _litert(found)
+    return _Fused(graph, fused.Engine(found), LiteRtEngine(graph)), ""
+
+
+def _differs(problem: Ranged, one: Engine, other: Engine) -> bool:
+    """Whether their jets do, anywhere: what is known here of a layer may be wrong, and then the network as it is tells."""
+    (part,) = measured.everywhere(problem, MANY)
+    points = np.stack(problem.coordinates(part), axis=1)
+    return trial.apart(one.jets(points), other.jets(points)) is not None
 
 
 def _litert(network: fused.Network) -> bytes:

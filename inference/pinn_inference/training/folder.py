@@ -12,12 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from pinn_inference import trial
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts.manifest import Accuracy, Errors, Field, Manifest
 from pinn_inference.engines import Engine
 from pinn_inference.engines.float64 import Float64Engine
 from pinn_inference.engines.litert import LiteRtEngine
+from pinn_inference.errors import ModelError
 from pinn_inference.problems import error_table
 from pinn_inference.problems.ranged import Ranged
 from pinn_inference.training import export, measured
@@ -53,10 +55,14 @@ def files(
     """Every file of the model, by name. `network`: model.tflite, and weights.npz where there is one.
 
     Errors are measured at `parts`, batches of points; the error table's at what `draw` draws. Without them, everywhere alike.
+    Raises ModelError where weights.npz is of another network than model.tflite.
     """
     served = LiteRtEngine(network["model.tflite"])
     exact = Float64Engine(network["weights.npz"]) if "weights.npz" in network else None
     where = parts or measured.everywhere(problem, POINTS)
+    if exact is not None:
+        points = np.stack(problem.coordinates(where[0]), axis=1)
+        trial.one_network(points, served.jets(points), exact)
     table = measured.error_table(problem, served, exact or served, cells, draw)
     found = {**network, error_table.FILE: export.npz({"steps": np.array(table.steps), "values": table.values})}
     return sealed(found, manifest(problem, told, found, where, served, exact))
@@ -116,7 +122,12 @@ def write(to: Path, found: Mapping[str, bytes]) -> None:
 
 
 def tolerance(excess: float) -> float:
-    """Four times the largest excess seen, rounded up to one digit: rounding differs between machines. At least 1e-9."""
+    """Four times the largest excess seen, rounded up to one digit: rounding differs between machines. At least 1e-9.
+
+    Raises ModelError where the excess is no finite number.
+    """
+    if not math.isfinite(excess):
+        raise ModelError(f"an invariant is exceeded by {excess:g}; no tolerance allows that")
     value = max(4 * excess, 1e-9)
     scale = 10.0 ** math.floor(math.log10(value))
     return float(f"{math.ceil(value / scale) * scale:.0e}")

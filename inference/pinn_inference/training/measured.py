@@ -4,15 +4,17 @@ Nothing here trains. What is measured goes into the manifest, so that a server c
 table, from which every answer gets its bound.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
 
 import numpy as np
 
+from pinn_inference import trial
 from pinn_inference.artifacts.manifest import Errors
 from pinn_inference.engines import Array, Engine
+from pinn_inference.errors import ModelError
 from pinn_inference.problems.error_table import ErrorTable
 from pinn_inference.problems.ranged import Ranged
 
@@ -38,7 +40,10 @@ class Cells:
 
 
 def errors(problem: Ranged, engine: Engine, parts: Sequence[Any]) -> Errors:
-    """Largest errors over all `parts` (batches of points), where the first output is worst, and the worst part's relative L2."""
+    """Largest errors over all `parts` (batches of points), where the first output is worst, and the worst part's relative L2.
+
+    Raises ModelError where an answer is not finite.
+    """
     found = [_compared(problem, engine, part) for part in parts]
     wrong = np.concatenate([np.abs(answer - exact) for answer, exact in found], axis=1)
     relative = [np.linalg.norm(a - e, axis=1) / np.maximum(np.linalg.norm(e, axis=1), 1e-300) for a, e in found]
@@ -52,10 +57,12 @@ def errors(problem: Ranged, engine: Engine, parts: Sequence[Any]) -> Errors:
 
 
 def excesses(problem: Ranged, engine: Engine, parts: Sequence[Any]) -> dict[str, float]:
-    """The largest excess of each invariant as served, dimensionless; at least 0."""
+    """The largest excess of each invariant as served, dimensionless; at least 0. Raises ModelError where one is not finite."""
     found = dict.fromkeys(problem.invariants, 0.0)
     for part in parts:
-        for name, excess in problem.excesses(part, _answers(problem, engine, part)).items():
+        excesses = problem.excesses(part, _answers(problem, engine, part))
+        _expect_finite(problem, part, excesses)
+        for name, excess in excesses.items():
             found[name] = max(found[name], float(np.max(excess)))
     return found
 
@@ -111,7 +118,19 @@ def _compared(problem: Ranged, engine: Engine, batch: Any) -> tuple[Array, Array
 
 
 def _answers(problem: Ranged, engine: Engine, batch: Any) -> Sequence[Array]:
-    return problem.answer(batch, engine.jets(np.stack(problem.coordinates(batch), axis=1)))
+    found = problem.answer(batch, engine.jets(np.stack(problem.coordinates(batch), axis=1)))
+    _expect_finite(problem, batch, dict(zip(problem.outputs, found, strict=True)))
+    return found
+
+
+def _expect_finite(problem: Ranged, batch: Any, columns: Mapping[str, Any]) -> None:
+    """Raises ModelError with the first number that is none, and where: no comparison with it would ever be true."""
+    for name, column in columns.items():
+        values = np.broadcast_to(column, len(batch[0]))
+        if len(wrong := np.flatnonzero(~np.isfinite(values))):
+            place = trial.described(problem, [c[wrong[0]] for c in batch])
+            said = "give it ranges in which it has finite values"
+            raise ModelError(f"the network gives {name} {values[wrong[0]]:g} at {place}; {said}")
 
 
 def _places(coordinates: Array, steps: Sequence[float], counts: Sequence[int]) -> tuple[Any, ...]:

@@ -173,6 +173,14 @@ def test_what_unpacks_to_too_much_is_refused_on_the_way(place: Place, pack: Pack
     assert sum(map(len, place.found().values())) <= MOST
 
 
+def test_what_is_opened_in_memory_is_refused_without_a_setting_that_would_not_help() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("a", bytes(MOST + 1))
+    with pytest.raises(ModelError, match=f"^has more than {MOST} bytes unpacked$"):
+        archive.contents(packed.getvalue(), MOST)
+
+
 @every_kind
 def test_too_many_entries_are_refused(place: Place, pack: Pack) -> None:
     with pytest.raises(ModelError, match="more than 1000 files and folders"):

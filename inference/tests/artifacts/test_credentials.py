@@ -51,8 +51,8 @@ def test_a_user_and_a_password_are_basic_authentication() -> None:
         ({"username": "hush"}, "only one of username and password"),
         ({"password": "hush"}, "only one of username and password"),
         ({"token": "hush\r\nx: y"}, "token .* control character"),
-        ({"token": "hush hush"}, "characters that no token has"),
-        ({"token": "hushé"}, "characters that no token has"),
+        ({"token": "hush hush"}, "characters that no token and no key has"),
+        ({"token": "hushé"}, "characters that no token and no key has"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_value(files: dict[str, str], said: str) -> None:
@@ -76,6 +76,15 @@ def test_s3_keys_are_found_under_the_names_that_are_used(access: str, secret: st
         Credentials({access: "a"}).s3_keys()
 
 
+@pytest.mark.parametrize("wrong", ["accessKeyId", "secretAccessKey", "sessionToken"])
+@pytest.mark.parametrize("value", ["hushé", "hu sh", "hu\u00a0sh"])
+def test_s3_keys_that_no_header_field_can_carry_are_named(wrong: str, value: str) -> None:
+    files = {"accessKeyId": "a", "secretAccessKey": "s", "sessionToken": "t", wrong: value}
+    with pytest.raises(ModelError, match=rf"^{wrong} in the Secret .* has") as refused:
+        Credentials(files).s3_keys()
+    assert "hu" not in str(refused.value)
+
+
 def test_keys_and_passwords_are_in_no_representation() -> None:
     assert "hush" not in repr((S3Keys("a", "hush", "hush"), Login("u", "hush")))
 
@@ -92,6 +101,27 @@ def test_a_registry_entry_may_have_user_and_password_apart() -> None:
 @pytest.mark.parametrize("name", ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"])
 def test_docker_hub_has_many_names(name: str) -> None:
     assert docker(**{name: {"auth": b64("a:b")}}).registry("docker.io", "alice/bs") == Login("a", "b")
+
+
+def test_organisations_of_docker_hub_have_logins_of_their_own() -> None:
+    found = docker(
+        **{
+            "docker.io/alpha": {"auth": b64("alpha:x")},
+            "https://index.docker.io/v1/": {"auth": b64("all:x")},
+            "index.docker.io/beta": {"auth": b64("beta:x")},
+        }
+    )
+    logins = [found.registry("docker.io", f"{name}/models") for name in ("alpha", "beta", "gamma")]
+    assert logins == [Login("alpha", "x"), Login("beta", "x"), Login("all", "x")]
+
+
+@pytest.mark.parametrize("other", ["v1/access-token", "v1/refresh-token", "v2/", ""])
+@pytest.mark.parametrize("last", [False, True])
+def test_what_docker_leaves_beside_a_login_does_not_replace_it(other: str, last: bool) -> None:
+    beside = {"auth": b64("a:hush")} if other.endswith("token") else {}
+    entries = {"https://index.docker.io/v1/": {"auth": b64("a:b")}, f"https://index.docker.io/{other}": beside}
+    found = docker(**dict(sorted(entries.items(), key=lambda entry: entry[1] is beside, reverse=not last)))
+    assert found.registry("docker.io", "alice/bs") == Login("a", "b")
 
 
 def test_the_entry_that_names_most_of_the_repository_counts() -> None:
@@ -120,7 +150,11 @@ def test_an_entry_without_user_and_password_is_said(entry: dict[str, str]) -> No
     assert "hush" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", ["", "hush", "[]", "{}", '{"auths": 3}', '{"auths": {"r": "hush"}}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "hush", "[]", "{}", '{"auths": 3}', '{"auths": {"r": "hush"}}', '{"hush": ' + "[" * 100_000],
+    ids=range(7),
+)
 def test_a_docker_config_that_is_none_is_said(content: str) -> None:
     with pytest.raises(ModelError, match="is not what `kubectl create secret docker-registry` makes") as refused:
         Credentials({".dockerconfigjson": content}).registry("r", "m")

@@ -290,6 +290,18 @@ def test_a_file_that_does_not_say_how_long_it_is_ends_at_the_limit(certificate: 
     assert (tmp_path / "file").stat().st_size <= 1000
 
 
+def test_what_is_read_into_memory_has_a_limit_that_no_setting_moves(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pinn_inference.artifacts.download.SMALL", 1000)
+    client = Client(Limits(4 * MIB, 60), (certificate / "ca.crt").read_text())
+    with (
+        site(Shelf({"/m": CONTENT}), certificate) as there,
+        pytest.raises(ModelError, match=r"has more than 1000 bytes$"),
+    ):
+        client.read(Question(f"{there.url}/m"))
+
+
 def test_all_files_of_a_model_share_one_limit(certificate: Path, tmp_path: Path) -> None:
     client = Client(Limits(4 * MIB, 60), (certificate / "ca.crt").read_text())
     with site(Shelf({"/m": CONTENT}), certificate) as there:
@@ -455,9 +467,20 @@ def test_a_proxy_that_refuses_is_said_without_its_password(
     assert "hush" not in str(refused.value)
 
 
-def test_a_proxy_of_an_unknown_kind_is_said(fetched: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
-    with pytest.raises(ModelError, match=r"proxy of the environment, socks5://127.0.0.1:1, is none"):
+@pytest.mark.parametrize(
+    ("proxy", "said"),
+    [
+        ("socks5://127.0.0.1:1", "socks5://127.0.0.1:1"),
+        ("http://[", r"http://\["),
+        ("http://user:hush@[", r"http://\["),
+        ("http://user:hush@proxy:port", "http://proxy:port"),
+    ],
+)
+def test_a_proxy_that_is_none_or_of_an_unknown_kind_is_said(
+    fetched: Fetch, monkeypatch: pytest.MonkeyPatch, proxy: str, said: str
+) -> None:
+    monkeypatch.setenv("https_proxy", proxy)
+    with pytest.raises(ModelError, match=rf"proxy of the environment, {said}, is none"):
         fetched("https://models.example.com/m")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pinn_inference.artifacts import archive, oci, remote
+from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts.credentials import Credentials
 from pinn_inference.artifacts.download import Client, Limits, Refused
 from pinn_inference.artifacts.remote import Wish
@@ -240,7 +241,20 @@ def test_a_challenge_that_cannot_be_read_is_said(certificate: Path, tmp_path: Pa
     assert len(there.asked) == 1
 
 
-@pytest.mark.parametrize("answer", [b"", b"{}", b"[]", b'{"token": 1}', b'{"token": "a\\r\\nb"}', b"<html>"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b'{"token": 1}',
+        b'{"token": "a\\r\\nb"}',
+        b"<html>",
+        b'{"token": "\xff"}',
+        b'{"a":' + b"[" * 99_999,
+    ],
+    ids=range(8),
+)
 def test_a_token_service_that_talks_nonsense_is_said(certificate: Path, tmp_path: Path, answer: bytes) -> None:
     def talks(asked: Asked) -> Reply:
         if asked.path == "/token":
@@ -267,7 +281,8 @@ def packed_layers(certificate: Path, secret: Path, to: Path, *layers: dict[str, 
     """Fetches an artefact of these archives, of which 100,000 bytes may come out."""
     registry = Registry([(tar_of(files), {}) for files in layers], scheme="")
     with site(registry, certificate) as there:
-        remote.fetch(Wish(f"oci://{there.host}/models/bs:1", None, secret, Limits(100_000, 60)), to)
+        wish = Wish(f"oci://{there.host}/models/bs:1", digests.digest(MODEL), secret, Limits(100_000, 60))
+        remote.fetch(wish, to)
 
 
 def test_layers_that_are_too_large_together_are_refused(certificate: Path, secret: Path, tmp_path: Path) -> None:
@@ -324,6 +339,15 @@ def test_a_manifest_that_is_no_model_is_said(
 ) -> None:
     with pytest.raises(ModelError, match=said):
         fetched(Registry([], scheme="", manifest=manifest), certificate, tmp_path)
+
+
+@pytest.mark.parametrize("document", [b'{"mediaType": "\xff"}', b'{"manifests": [' + b"[" * 100_000], ids=range(2))
+def test_a_manifest_that_is_no_json_is_said(certificate: Path, tmp_path: Path, document: bytes) -> None:
+    with (
+        site(lambda _: Reply(200, document), certificate) as there,
+        pytest.raises(ModelError, match="manifest is not readable"),
+    ):
+        fetch_from(there, certificate, tmp_path)
 
 
 def test_a_tag_that_is_not_there_is_said(certificate: Path, tmp_path: Path) -> None:

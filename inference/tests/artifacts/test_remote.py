@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,10 +20,10 @@ import pytest
 from pinn_inference import cli
 from pinn_inference.artifacts import remote, source
 from pinn_inference.artifacts.download import Limits
-from pinn_inference.artifacts.remote import Wish
+from pinn_inference.artifacts.remote import Fetched, Wish
 from pinn_inference.errors import ModelError
 
-from .far import Reply, Shelf, Site, site
+from .far import Asked, Reply, Shelf, Site, site
 
 LIMITS = Limits(16 * 1024 * 1024, 60)
 
@@ -47,7 +49,7 @@ def zipped(folder: Path) -> bytes:
     return buffer.getvalue()
 
 
-def fetch(there: Site, secret: Path, to: Path, digest: str | None, path: str = "/m") -> bool:
+def fetch(there: Site, secret: Path, to: Path, digest: str | None, path: str = "/m") -> Fetched:
     return remote.fetch(Wish(there.url + path, digest, secret, LIMITS), to)
 
 
@@ -55,7 +57,7 @@ def test_an_archive_of_the_folder_is_served_from_where_it_was_put(
     certificate: Path, secret: Path, tmp_path: Path, packed: bytes, digest: str
 ) -> None:
     with site(Shelf({"/m": packed}), certificate) as there:
-        assert fetch(there, secret, tmp_path / "to/model", digest)
+        assert fetch(there, secret, tmp_path / "to/model", digest) == Fetched(digest, anew=True)
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["model"]
     found = source.fetch(f"file://{tmp_path}/to/model", "black-scholes", "1.0.0", Path("/nowhere"), digest)
     assert found.digest == digest
@@ -67,20 +69,21 @@ def test_an_archive_may_hold_the_files_or_folders_around_them(
 ) -> None:
     content = tarred(models / "black-scholes/1.0.0", name)
     with site(Shelf({"/m": content}), certificate) as there:
-        assert fetch(there, secret, tmp_path / "model", digest)
+        assert fetch(there, secret, tmp_path / "model", digest).anew
 
 
 def test_a_zip_archive_is_opened_too(
     certificate: Path, secret: Path, tmp_path: Path, models: Path, digest: str
 ) -> None:
     with site(Shelf({"/m": zipped(models / "black-scholes/1.0.0")}), certificate) as there:
-        assert fetch(there, secret, tmp_path / "model", digest)
+        assert fetch(there, secret, tmp_path / "model", digest).anew
 
 
 def test_a_model_that_is_there_is_not_fetched_again(secret: Path, tmp_path: Path, models: Path, digest: str) -> None:
     """A container that is started again in its pod needs no registry."""
     shutil.copytree(models / "black-scholes/1.0.0", tmp_path / "model")
-    assert not remote.fetch(Wish("https://127.0.0.1:1/m", digest, secret, LIMITS), tmp_path / "model")
+    found = remote.fetch(Wish("https://127.0.0.1:1/m", digest, secret, LIMITS), tmp_path / "model")
+    assert found == Fetched(digest, anew=False)
 
 
 def test_what_is_in_the_way_is_left_alone(secret: Path, tmp_path: Path, digest: str) -> None:
@@ -110,6 +113,82 @@ def test_another_model_than_the_one_asked_for_is_refused_with_both_digests_and_i
         fetch(there, secret, tmp_path / "model", asked_for)
     assert not (tmp_path / "model").exists()
     assert not (tmp_path / ".model.fetching").exists()
+
+
+def test_without_a_digest_the_manifest_tells_whether_all_of_the_model_came(
+    certificate: Path, secret: Path, tmp_path: Path, models: Path, packed: bytes, digest: str
+) -> None:
+    folder = Path(shutil.copytree(models / "black-scholes/1.0.0", tmp_path / "copy"))
+    (folder / "errors.npz").unlink()
+    with site(Shelf({"/m": packed, "/part": tarred(folder, ".")}), certificate) as there:
+        assert fetch(there, secret, tmp_path / "model", None) == Fetched(digest, anew=True)
+        with pytest.raises(
+            ModelError, match=rf"/part is damaged: its digest is sha256:\w+, its manifest says {digest}$"
+        ):
+            fetch(there, secret, tmp_path / "other", None, "/part")
+    assert not (tmp_path / "other").exists()
+
+
+def test_two_fetches_into_one_folder_come_one_after_the_other(
+    certificate: Path, secret: Path, tmp_path: Path, packed: bytes, digest: str
+) -> None:
+    """The second one would have emptied the folder in which the first one unpacks."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slowly(asked: Asked) -> Reply:
+        begun.set()
+        goes_on.wait(20)
+        return Reply(200, packed)
+
+    with site(slowly, certificate) as there, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetch, there, secret, tmp_path / "model", digest)
+        assert begun.wait(20)
+        second = pool.submit(fetch, there, secret, tmp_path / "model", digest)
+        time.sleep(3 * remote.LOOKS)
+        goes_on.set()
+        found = [first.result(), second.result()]
+        asked = len(there.asked)
+    assert found == [Fetched(digest, anew=True), Fetched(digest, anew=False)]
+    assert asked == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret"]
+
+
+def test_a_fetch_that_does_not_end_is_not_waited_for_for_ever(secret: Path, tmp_path: Path) -> None:
+    wish = Wish("https://h/p", None, secret, Limits(1, 0.2))
+    with (
+        remote._alone(wish, tmp_path / "model"),
+        pytest.raises(
+            ModelError, match=r"another fetch into .*/model has not ended within 0\.2 s; name another folder"
+        ),
+    ):
+        remote.fetch(wish, tmp_path / "model")
+
+
+def test_what_a_fetch_that_was_killed_has_left_is_removed(
+    certificate: Path, secret: Path, tmp_path: Path, packed: bytes, digest: str
+) -> None:
+    (tmp_path / ".model.fetching/come").mkdir(parents=True)
+    (tmp_path / ".model.fetching/come/manifest.json").write_text("half a model")
+    with site(Shelf({"/m": packed}), certificate) as there:
+        assert fetch(there, secret, tmp_path / "model", digest).anew
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret"]
+
+
+def test_a_model_is_on_the_disk_before_it_has_its_name(
+    certificate: Path, secret: Path, tmp_path: Path, models: Path, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: set[str] = set()
+    after: set[str] = set()
+
+    def sync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        (after if (tmp_path / "model").exists() else before).add(path.name)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with site(Shelf({"/m": packed}), certificate) as there:
+        fetch(there, secret, tmp_path / "model", None)
+    assert before == {"1.0.0", *(path.name for path in (models / "black-scholes/1.0.0").iterdir())}
+    assert after == {tmp_path.name}
 
 
 def test_the_digest_is_checked_before_the_manifest_is_parsed(
@@ -209,7 +288,8 @@ def test_the_command_fetches_what_the_environment_says(
         done = run("--to", str(tmp_path / "model"), **told)
     assert done.returncode == 0, done.stderr
     assert there.fields("authorization") == ["Bearer hush"]
-    assert json.loads(done.stderr.splitlines()[-1])["event"] == "the model is fetched"
+    said = json.loads(done.stderr.splitlines()[-1])
+    assert (said["event"], said["digest"]) == ("the model is fetched", digest)
     assert "hush" not in done.stderr + done.stdout
     assert (tmp_path / "model/manifest.json").is_file()
 

@@ -105,6 +105,14 @@ def test_without_an_endpoint_it_is_that_of_the_region() -> None:
     assert s3._bucket("models", Credentials({})).endpoint == "https://s3.us-east-1.amazonaws.com"
 
 
+@pytest.mark.parametrize("region", ["eu west", "EU-WEST-1", "münchen", "a/b", "us-east-1.evil.example"])
+def test_a_region_that_is_none_is_said(region: str) -> None:
+    with pytest.raises(
+        ModelError, match=r"^region in the Secret .* is none: write it in small letters, as in eu-west-1"
+    ):
+        s3._bucket("models", Credentials({"region": region}))
+
+
 @pytest.mark.parametrize(
     ("endpoint", "host"),
     [

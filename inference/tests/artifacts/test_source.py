@@ -1,17 +1,24 @@
 """A model is the one asked for, whole, or it is not served."""
 
+import json
+import re
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pinn_inference.artifacts import digest as digests
 from pinn_inference.artifacts import folder as folders
+from pinn_inference.artifacts import manifest as manifests
 from pinn_inference.artifacts import source
 from pinn_inference.engines.litert import LiteRtEngine
 from pinn_inference.errors import ModelError
+
+from ..rewritten import rewritten  # noqa: TID252 - the tests are no package with a name of its own
 
 
 def _fetch(folder: Path, digest: str | None = None) -> source.Artifact:
@@ -79,11 +86,33 @@ def test_the_digest_is_checked_before_anything_is_parsed(folder: Path) -> None:
         _fetch(folder)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b'{"name": "\xff"}', b'{"training": ' + b'{"a":' * 100_000, b'{"schema": ' + b"[" * 100_000],
+    ids=range(3),
+)
+def test_a_manifest_that_no_decoder_reads_is_said(content: bytes) -> None:
+    with pytest.raises(ModelError, match=r"^the model's manifest\.json is not readable: "):
+        manifests.parse(content)
+
+
 def test_a_manifest_of_another_schema_is_refused(folder: Path) -> None:
     manifest = folder / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"schema": 1', '"schema": 2'))
     with pytest.raises(ModelError, match="schema 2; this server knows schema 1"):
         _fetch(folder)
+
+
+@pytest.mark.parametrize("uri", ["http://[", "file://[/models", "file://user:hush@[/models"])
+def test_an_address_that_is_none_is_refused_with_a_sentence(uri: str) -> None:
+    with pytest.raises(ModelError, match=r"is no address; this server reads builtin:// and file:///path") as said:
+        source.locate(uri, "black-scholes", "2.0.0", Path("/models"))
+    assert "hush" not in str(said.value)
+
+
+def test_a_path_with_a_zero_byte_is_refused_before_the_file_system_is_asked() -> None:
+    with pytest.raises(ModelError, match=r"has a zero byte \(%00\) in its path"):
+        source.fetch("file:///models/a%00b", "black-scholes", "2.0.0", Path("/models"), None)
 
 
 @pytest.mark.parametrize("uri", ["http://models", "gs://b/k", "builtin://x", "/models", "file://models/a", ""])
@@ -151,12 +180,58 @@ def test_a_graph_that_is_none_is_a_model_error() -> None:
         LiteRtEngine(b"\0" * 100)
 
 
-def test_sha256sum_agrees(folder: Path) -> None:
-    """The commands that docs/reference/server.md gives."""
-    script = """
-        sed -Ei 's/("digest": "sha256:)[0-9a-f]{64}/\\1'$(printf '0%.0s' $(seq 64))'/; s/("seconds": )[0-9.]+/\\10/' manifest.json
-        sha256sum errors.npz manifest.json model.tflite weights.npz | sha256sum
-    """
-    expected = _fetch(Path(str(folder).replace(" ", "%20"))).digest
+def _by_hand(folder: Path) -> str:
+    """By the commands that docs/reference/server.md gives."""
+    page = (Path(__file__).parents[3] / "docs/reference/server.md").read_text()
+    (script,) = re.findall(r"^    sed .*\n(?:    .*\n)*?    sha256sum .*$", page, re.MULTILINE)
     done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=True)
-    assert f"sha256:{done.stdout.split()[0]}" == expected
+    return f"sha256:{done.stdout.split()[0]}"
+
+
+def test_sha256sum_agrees(folder: Path) -> None:
+    expected = _fetch(Path(str(folder).replace(" ", "%20"))).digest
+    assert _by_hand(folder) == expected
+
+
+ELSEWHERE = {
+    "a digest within": lambda m, text: m.update(architecture={"digest": f"sha256:{text}"}),
+    "seconds within": lambda m, text: m.update(architecture={"seconds": int(text[:3])}),
+    "seconds before": lambda m, text: m.update(precision={"seconds": text}),
+    "seconds at the top": lambda m, text: m.update(seconds=int(text[:3])),
+    "seconds deeper": lambda m, text: m["training"].update(libraries={"seconds": int(text[:3])}),
+    "a digest in the training": lambda m, text: m["training"].update(digest=f"sha256:{text}"),
+    "words": lambda m, text: m.update(description=f'"seconds": {text}, "digest": "sha256:{text}"'),
+}
+
+
+@pytest.mark.parametrize("change", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_only_the_digest_at_the_top_and_the_time_of_the_training_are_left_out_of_the_digest(
+    folder: Path, tmp_path: Path, change: Any
+) -> None:
+    found = []
+    for text in ("1" * 64, "2" * 64):
+        made = rewritten(folder, tmp_path / text, partial(change, text=text))
+        found.append(digests.digest(folders.read(made)))
+        assert _by_hand(made) == found[-1]
+    assert len(set(found)) == 2
+
+
+def _trained_for(manifest: dict[str, Any], seconds: float) -> None:
+    manifest["training"]["seconds"] = seconds
+
+
+def test_training_again_for_longer_gives_the_same_digest(folder: Path, tmp_path: Path) -> None:
+    found = []
+    for seconds in (0, 1.5, 2200.0):
+        made = rewritten(folder, tmp_path / f"{seconds}", partial(_trained_for, seconds=seconds))
+        found.append(digests.digest(folders.read(made)))
+    assert len(set(found)) == 1
+
+
+def test_a_manifest_in_another_layout_is_refused_with_the_remedy(folder: Path) -> None:
+    manifest = folder / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()), indent=4))
+    with pytest.raises(
+        ModelError, match=r"is damaged: .*; write manifest\.json with a field a line, two spaces before it"
+    ):
+        _fetch(Path(str(folder).replace(" ", "%20")))

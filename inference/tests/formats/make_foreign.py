@@ -54,7 +54,17 @@ def main(folder: Path) -> None:
     second = keras.layers.Add()([first, dense(8, "sigmoid")(first)])
     branched = keras.Model(entering, dense(1)(keras.layers.Multiply()([first, second])) + 0.5)
     gelu = keras.Sequential([keras.Input((2,)), dense(8, "gelu"), dense(1)])
-    for name, model in {"plain": plain, "waves": waves, "branched": branched, "gelu": gelu}.items():
+    hard = x * (1 - x) * dense(1)(dense(8, "tanh")(entering)) + keras.ops.subtract(1.0, t) / 4
+    ansatz = keras.Model(entering, hard - 0.5)
+    inverse = keras.Model(entering, 2 / (x + 1) + dense(1)(entering))
+    for name, model in {
+        "plain": plain,
+        "waves": waves,
+        "branched": branched,
+        "gelu": gelu,
+        "ansatz": ansatz,
+        "inverse": inverse,
+    }.items():
         model.save(folder / f"{name}.keras")
         known[name] = jets(model)
     plain.export(folder / "exported", verbose=False)

@@ -61,7 +61,9 @@ def with_engines(engines: FarEngines, work: Callable[[FarEngines], Awaitable[Any
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("name", ["waves.keras", "branched.keras", "gelu.keras", "exported"])
+@pytest.mark.parametrize(
+    "name", ["waves.keras", "branched.keras", "gelu.keras", "ansatz.keras", "inverse.keras", "exported"]
+)
 def test_as_it_is_a_network_has_the_derivatives_that_keras_gives(
     foreign: Path, known: dict[str, Any], name: str
 ) -> None:
@@ -72,13 +74,21 @@ def test_as_it_is_a_network_has_the_derivatives_that_keras_gives(
     np.testing.assert_allclose(found.jets, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["plain", "waves", "branched"])
+@pytest.mark.parametrize("name", ["plain", "waves", "branched", "ansatz"])
 def test_fused_it_has_them_too(foreign: Path, known: dict[str, Any], name: str) -> None:
     found = network(foreign, f"{name}.keras")
     config = found.parts[keras_file.CONFIG]
     arrays = h5.read_apart(found.parts[keras_file.WEIGHTS], fused.names(config))
     engine = fused.Engine(fused.network(config, arrays, "xt", ROWS))
     np.testing.assert_allclose(engine.jets(known["points"].astype(np.float64)), known[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_number_over_the_network_stays_as_it_is(foreign: Path) -> None:
+    found = network(foreign, "inverse.keras")
+    config = found.parts[keras_file.CONFIG]
+    arrays = h5.read_apart(found.parts[keras_file.WEIGHTS], fused.names(config))
+    with pytest.raises(fused.NotFused, match="the operation TrueDivide"):
+        fused.network(config, arrays, "xt", ROWS)
 
 
 def test_a_lambda_of_keras_itself_is_refused(foreign: Path) -> None:

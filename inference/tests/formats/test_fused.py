@@ -88,6 +88,50 @@ def test_a_product_of_layers_follows_leibniz_and_a_residual_sum_adds() -> None:
     np.testing.assert_allclose(engine(packed(model, {})).jets(POINTS), expected, atol=1e-14)
 
 
+X = {
+    "class_name": "__keras_tensor__",
+    "config": {"shape": [None, 1], "dtype": "float32", "keras_history": ["x", 0, 0]},
+}
+
+
+def called(kind: str, *arguments: Any) -> bytes:
+    """One of keras.ops, called with these: Keras keeps them in their order."""
+    node = {"args": list(arguments), "kwargs": {}}
+    operation = {**layer(kind, "op", of=[]), "module": "keras.src.ops.numpy", "registered_name": kind}
+    layers = [layer("InputLayer", "x", batch_shape=[None, 1], of=[]), {**operation, "inbound_nodes": [node]}]
+    ends = {"input_layers": [["x", 0, 0]], "output_layers": ["op", 0, 0]}
+    return packed(
+        {"module": keras_model.FUNCTIONAL, "class_name": "Functional", "config": {"layers": layers, **ends}}, {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "value", "slope"),
+    [
+        ("Subtract", (1, X), lambda x: 1 - x, -1.0),
+        ("Subtract", (X, 1), lambda x: x - 1, 1.0),
+        ("Add", (3.0, X), lambda x: 3 + x, 1.0),
+        ("Add", (X, 3.0), lambda x: x + 3, 1.0),
+        ("Multiply", (3, X), lambda x: 3 * x, 3.0),
+        ("Multiply", (X, 3), lambda x: x * 3, 3.0),
+        ("Divide", (X, 4), lambda x: x / 4, 0.25),
+        ("TrueDivide", (X, 4.0), lambda x: x / 4, 0.25),
+        ("Negative", (X,), lambda x: -x, -1.0),
+    ],
+)
+def test_a_number_is_taken_on_the_side_where_it_stands(kind: str, arguments: Any, value: Any, slope: float) -> None:
+    x = POINTS[:, :1]
+    found = engine(called(kind, *arguments), "x", ("", "x", "xx")).jets(x)
+    np.testing.assert_allclose(found, [value(x[:, 0]), np.full(9, slope), np.zeros(9)], atol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["Divide", "TrueDivide"])
+@pytest.mark.parametrize("arguments", [(2, X), (X, 0)])
+def test_a_number_over_the_network_is_not_fused_nor_is_a_division_by_nothing(kind: str, arguments: Any) -> None:
+    with pytest.raises(fused.NotFused, match=f"the operation {kind}, called like this"):
+        engine(called(kind, *arguments), "x", ("", "x"))
+
+
 def test_layers_that_scale_are_what_keras_says_they_are() -> None:
     mean, variance = np.array([0.5, 0.2]), np.array([0.04, 0.25])
     gamma, beta, m, v = RNG.random((4, 2))

@@ -148,7 +148,7 @@ def _load(artifact: Artifact, settings: Settings, observer: Observer) -> Model:
     model = Model(artifact, engines, predictor, offered(settings, problem))
     if engines.here:
         trial.passed(model.predictor.evaluation, artifact.manifest.accuracy.served.largest, exact)
-    _ = model.openapi, model.page  # nobody is to find out later that they cannot be made
+    _ = model.codec, model.tensors, model.openapi, model.page  # nobody is to find out later that they cannot be made
     return model
 
 

@@ -6,11 +6,13 @@ milliseconds, so every start can afford it.
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from pinn_inference.artifacts.manifest import Manifest
@@ -18,10 +20,10 @@ from pinn_inference.engines import Array, Engine
 from pinn_inference.errors import EngineError, ModelError
 from pinn_inference.evaluation import Answer, Evaluation, Silent
 from pinn_inference.problems import Formulation
+from pinn_inference.problems.questions import WISHES
 
 POINTS: Final = 64
 """At random, beside as many corners at most."""
-
 
 BEYOND: Final = 2.0
 """How far beyond the largest error that was measured somewhere else a point of the trial may be."""
@@ -32,6 +34,9 @@ with room. Of shipped networks it is a hundredth of that; a row of zeros has the
 
 ROUNDING: Final = 1e-6
 """Manifests state errors with few digits; those of a network in float32 are never below this."""
+
+SOLVING: Final = 10.0
+"""Seconds in which points are compared with the solver. A slow one must not keep a server from ever being ready."""
 
 FIRST: Final = 30.0
 """Seconds for the first answers of a worker."""
@@ -47,6 +52,9 @@ def promises(manifest: Manifest, problem: Formulation) -> None:
     if sorted(stated) != sorted(problem.outputs):
         said = ", ".join(stated) or "none"
         raise ModelError(f"the model's manifest has the outputs {said}; they must be {', '.join(problem.outputs)}")
+    known = {field.name for field in msgspec.structs.fields(problem.Question)} - WISHES
+    if unknown := [field.name for field in manifest.inputs if field.name not in known]:
+        raise ModelError(f"the model's manifest has the input {unknown[0]}; the problem has {', '.join(sorted(known))}")
 
 
 def passed(evaluation: Evaluation, stated: Mapping[str, float], weights: Engine | None = None) -> None:
@@ -57,13 +65,15 @@ def passed(evaluation: Evaluation, stated: Mapping[str, float], weights: Engine 
     workers answer large batches: they must be those of the same network.
     """
     problem, quiet = evaluation.problem, unobserved(evaluation)
-    points = list(_points(problem))
+    points, ends = list(_points(problem)), time.monotonic() + SOLVING
     for point in points:
         try:
             answer = quiet.fresh(point)
         except EngineError as error:
             raise _failed(problem, point, error) from None
-        _compare(problem, point, answer, stated)
+        _speaks_of_all(problem, problem.excesses(point, answer.values))
+        if time.monotonic() < ends:
+            _compare(problem, point, answer, stated)
     if weights is not None:
         places = np.array([problem.coordinates(point) for point in points])
         one_network(places, evaluation.engines.few(places), weights)
@@ -77,10 +87,13 @@ async def passed_far(evaluation: Evaluation, stated: Mapping[str, float]) -> Non
         answers = await quiet.many(points, True)
     except EngineError as error:
         raise _failed(problem, points[0], error) from None
+    ends = time.monotonic() + SOLVING
     for point, answer in zip(points, answers, strict=True):
         if isinstance(answer, EngineError):
             answer = await _explained(quiet, point)
-        _compare(problem, point, answer, stated)
+        _speaks_of_all(problem, problem.excesses(point, answer.values))
+        if time.monotonic() < ends:
+            _compare(problem, point, answer, stated)
 
 
 async def _explained(quiet: Evaluation, point: Any) -> Answer:
@@ -113,6 +126,12 @@ def apart(one: Array, other: Array) -> tuple[int, int] | None:
         alike = (one == other) | (np.abs(one - other) < ALIKE * largest + NOTHING * largest[0])
     found = np.argwhere(~alike)
     return (int(found[0][0]), int(found[0][1])) if len(found) else None
+
+
+def _speaks_of_all(problem: Formulation, excesses: Mapping[str, Any]) -> None:
+    """Of what is not there no tolerance would ever be exceeded."""
+    if missing := [name for name in problem.invariants if name not in excesses]:
+        raise ModelError(f"the problem {problem.name} says nothing of its invariant {missing[0]}: excesses lacks it")
 
 
 def _failed(problem: Formulation, point: Any, error: EngineError) -> ModelError:

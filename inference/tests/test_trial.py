@@ -195,3 +195,46 @@ def test_descriptions_that_cannot_be_made_are_found_before_serving(
     monkeypatch.setattr("pinn_inference.api.openapi.document", fails)
     with pytest.raises(ModelError, match="cannot be loaded: KeyError"):
         _loaded(shipped)
+
+
+def test_an_invariant_that_the_problem_says_nothing_of_is_no_invariant_that_is_kept(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = black_scholes.Formulation.excesses
+
+    def excesses(self: Any, point: Any, answer: Any) -> dict[str, Any]:
+        return {name: excess for name, excess in whole(self, point, answer).items() if name != "vega_sign"}
+
+    monkeypatch.setattr(black_scholes.Formulation, "excesses", excesses)
+    with pytest.raises(ModelError, match=r"^the problem black-scholes says nothing of its invariant vega_sign"):
+        _loaded(shipped)
+
+
+def test_an_input_that_no_question_has_is_refused(shipped: Path, tmp_path: Path) -> None:
+    def material(manifest: dict[str, Any]) -> None:
+        manifest["inputs"].append({"name": "material", "unit": "", "choices": ["iron", "copper"]})
+
+    folder = rewritten(shipped, tmp_path, material)
+    with pytest.raises(
+        ModelError, match=r"^the model's manifest has the input material; the problem has dividend_yield, "
+    ):
+        _loaded(folder)
+
+
+def test_a_solver_that_takes_long_is_asked_as_often_as_time_allows(
+    shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solved: list[Any] = []
+    whole = black_scholes.Formulation.solve
+
+    def solve(self: Any, point: Any) -> Any:
+        solved.append(point)
+        return whole(self, point)
+
+    monkeypatch.setattr(black_scholes.Formulation, "solve", solve)
+    _loaded(shipped)
+    assert len(solved) > trial.POINTS
+    solved.clear()
+    monkeypatch.setattr(trial, "SOLVING", 0.0)
+    _loaded(shipped)
+    assert not solved

@@ -85,26 +85,32 @@ async def passed_far(evaluation: Evaluation, stated: Mapping[str, float]) -> Non
     points = list(_points(problem))
     try:
         answers = await quiet.many(points, True)
+        first = problem.answer(points[0], await _jet(quiet, points[0]))
     except EngineError as error:
         raise _failed(problem, points[0], error) from None
+    _speaks_of_all(problem, problem.excesses(points[0], first))
     ends = time.monotonic() + SOLVING
     for point, answer in zip(points, answers, strict=True):
         if isinstance(answer, EngineError):
             answer = await _explained(quiet, point)
-        _speaks_of_all(problem, problem.excesses(point, answer.values))
         if time.monotonic() < ends:
             _compare(problem, point, answer, stated)
 
 
 async def _explained(quiet: Evaluation, point: Any) -> Answer:
     """Asks again alone, which finds the sentence. Raises ModelError with it."""
-    jets = (await quiet.engines.jets(np.array([quiet.problem.coordinates(point)]), FIRST)).jets[:, 0].tolist()
-    values, bounds = quiet.problem.near(point, quiet.problem.coordinates(point), jets)
+    values, bounds = quiet.problem.near(point, quiet.problem.coordinates(point), await _jet(quiet, point))
     try:
         quiet._check(point, values)
     except EngineError as error:
         raise _failed(quiet.problem, point, error) from None
     return Answer(values, bounds, "model", quiet.engines.name)
+
+
+async def _jet(quiet: Evaluation, point: Any) -> list[float]:
+    done = await quiet.engines.jets(np.array([quiet.problem.coordinates(point)]), FIRST)
+    jet: list[float] = done.jets[:, 0].tolist()
+    return jet
 
 
 def one_network(points: Array, served: Array, weights: Engine) -> None:

@@ -469,11 +469,13 @@ def _exposed(form: Form) -> Iterator[Line]:
 
 
 def _promotion(form: Form) -> Iterator[Line]:
-    """Only after a step at 100, and with nothing against it."""
+    """Only after a step at 100, and with nothing against it. Where no servers are asked for there is neither a step nor evidence:
+    the version takes over as it is."""
     if form.outcome != "Promoted":
         return
+    stepped = bool(form.evidence) or any(entry.what == "Step" for entry in form.timeline)
     at_100 = any(entry.weight == 100 and entry.what != "Promoted" for entry in form.timeline)
-    if not at_100 and not form.is_cut("timeline"):
+    if stepped and not at_100 and not form.is_cut("timeline"):
         yield _complaint("outcome: Promoted, but the time line has no step at 100 %")
     if form.from_.revision == form.to.revision:
         yield _complaint("to.revision: the same as from.revision")

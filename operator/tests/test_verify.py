@@ -131,6 +131,20 @@ def test_a_certificate_without_its_hash_is_not_genuine() -> None:
     assert run(json.dumps(found))[0] == 1
 
 
+def test_a_version_that_took_over_where_no_servers_are_asked_for_was_promoted_without_a_step() -> None:
+    began, *_, ended = promoted().timeline
+    made = certified(promoted(timeline=(began, ended), step=0, gates=(), minutes=()))
+    code, lines = run(json.dumps(kept(made)))
+    assert (code, "promotion: ok" in lines) == (0, True), lines
+
+
+def test_a_promotion_with_evidence_had_a_step_at_100() -> None:
+    began, *_, ended = promoted().timeline
+    code, lines = run(json.dumps(kept(certified(promoted(timeline=(began, ended))))))
+    assert code == 1
+    assert any("outcome: Promoted, but the time line has no step at 100 %" in line for line in lines)
+
+
 def entry(document: Document, number: int, **more: Any) -> None:
     document["timeline"][number].update(more)
 

@@ -69,7 +69,7 @@ def far(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: dict[str, Any] = {"command": double(tmp_path), "free_memory": lambda: MUCH}
     monkeypatch.setattr(assembly, "FarOptions", partial(FarOptions, **chosen))
     monkeypatch.setattr(assembly, "parcel", lambda *_: (model.weights, (2, 4)))
-    monkeypatch.setattr(assembly, "_engines", assembly._far)
+    monkeypatch.setattr(assembly, "_engines", lambda artifact, _, *rest: assembly._far(artifact, *rest))
 
 
 @asynccontextmanager

@@ -33,7 +33,7 @@ class PodMetrics:
 
     `counts` is None where they could not be read, and `trouble` says why. `memory` is resident bytes without the cache's own.
     `live` counts the requests of users alone. `gpu` is the mean share of the time that its GPUs are busy, from 0 to 1; None
-    without any. `users` are the answers to users alone: how many there were (`timed`), and how many were slower than each bound.
+    without any. `users` are the same counters of users' requests alone.
     """
 
     revision: str

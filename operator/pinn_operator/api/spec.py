@@ -382,9 +382,9 @@ class Sla(Part):
     )
     evidence: Literal["Live", "LiveOrShadow"] = Field(
         default="LiveOrShadow",
-        description="Live: only users' requests count for errors and latency. LiveOrShadow: where traffic is thin, "
-        "replayed "
-        "requests count too.",
+        description="Live: only users' requests count for errors and latency. LiveOrShadow: where traffic is thin, replayed "
+        "requests count too; users' own can still keep a gate from passing. Hits and fallbacks are those of users wherever "
+        "users ask.",
     )
     custom: Annotated[tuple[CustomGate, ...], Field(max_length=16)] = Field(
         default=(),

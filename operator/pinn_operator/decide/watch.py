@@ -17,9 +17,9 @@ from pinn_operator.api.readings import Checked, Measured, PodMetrics
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import seconds
 from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, take, until
+from pinn_operator.decide.evidence.counters import LIVE, Counts, advance, user_counter
 from pinn_operator.decide.evidence.counters import Arm as Role
-from pinn_operator.decide.evidence.counters import Counts, advance
-from pinn_operator.decide.evidence.rules import LIVE
+from pinn_operator.decide.evidence.gates import as_read
 
 RETRY_SECONDS: Final = 5.0
 FEW: Final = 5
@@ -209,7 +209,7 @@ def _samples(seen: Observed, journal: Journal, measured: Measured, rules: Rules)
             roles[pod.revision],
             pod.process,
             pod.at,
-            None if pod.counts is None else {**dict.fromkeys(PHYSICS, 0.0), LIVE: pod.live, **pod.counts},
+            None if pod.counts is None else _told(pod, pod.counts, rules),
             started.get(pod.process),
         )
         for pod in pods
@@ -221,6 +221,15 @@ def _samples(seen: Observed, journal: Journal, measured: Measured, rules: Rules)
         for revision, role in roles.items()
     ]
     return (*found, *own)
+
+
+def _told(pod: PodMetrics, counts: Counts, rules: Rules) -> Counts:
+    """Under the names that rules have for them: users' requests too, and gates of one's own by their very queries. Of a server
+    that does not tell users apart all requests are theirs."""
+    users = counts if pod.users is None else {**counts, **pod.users}
+    found = {**dict.fromkeys(PHYSICS, 0.0), **counts, **{user_counter(name): users[name] for name in counts}}
+    found[LIVE] = pod.live
+    return {**found, **{name: found[as_read(name)] for name in rules.counters if as_read(name) in found}}
 
 
 def _counts(checked: Checked | None) -> Counts:

@@ -41,6 +41,8 @@ RESIDENT: Final = "process_resident_memory_bytes"
 CACHED: Final = "pinn_cache_bytes"
 GPU_USE: Final = "pinn_gpu_utilization_ratio"
 """By device, on servers that have one."""
+USERS: Final = ("live",)
+"""The source that users' requests are counted under."""
 FAILED: Final = ("error", "overloaded")
 """Outcomes that are errors. One that is refused is the caller's own."""
 
@@ -75,19 +77,20 @@ def parse(text: str, *, shadow_counts: bool) -> tuple[dict[str, float], float | 
 
 def counted(found: Told, *, shadow_counts: bool) -> tuple[dict[str, float], float | None, float]:
     """The same of series that came by another way. Raises ValueError where they are not complete."""
-    sources = ("live", "shadow") if shadow_counts else ("live",)
+    counts = _counts(found, (*USERS, "shadow") if shadow_counts else USERS)
+    return {**counts, "checked": 0.0, "violations": 0.0}, _memory(found), found.sum(REQUESTS, USERS)
+
+
+def _counts(found: Told, sources: Collection[str]) -> dict[str, float]:
     misses = found.sum(MISSES, sources)
-    counts = {
+    return {
         "requests": found.sum(REQUESTS, sources),
         "errors": found.sum(REQUESTS, sources, FAILED),
         "fallbacks": found.sum(FALLBACKS, sources),
         "lookups": found.sum(HITS, sources) + misses,
         "misses": misses,
         **_latencies(found, sources),
-        "checked": 0.0,
-        "violations": 0.0,
     }
-    return counts, _memory(found), found.sum(REQUESTS, ("live",))
 
 
 def busy(found: Told) -> float | None:
@@ -98,9 +101,9 @@ def busy(found: Told) -> float | None:
     return sum(shares) / len(shares) if shares else None
 
 
-def users_answers(found: Told) -> dict[str, float]:
-    """How many answers users had, and how many were slower than each bound. Raises ValueError where they are not complete."""
-    return _latencies(found, ("live",))
+def of_users(found: Told) -> dict[str, float]:
+    """The same counts of users' requests alone. Raises ValueError where they are not complete."""
+    return _counts(found, USERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ async def _read(servers: Servers, server: Server, now: Callable[[], float], shad
     try:
         found = told(await servers.metrics(server))
         (counts, memory, live), gpu = counted(found, shadow_counts=shadow_counts), busy(found)
-        users = users_answers(found)
+        users = of_users(found)
     except ServerTrouble as error:
         return PodMetrics(server.revision, server.process, at, None, trouble=str(error))
     except ValueError as error:

@@ -33,8 +33,8 @@ from pinn_operator.observe.metrics import (
     busy,
     counted,
     may_have_counted,
+    of_users,
     possible,
-    users_answers,
 )
 
 READING_SECONDS: Final = 5.0
@@ -113,7 +113,7 @@ def _of_pod(
         told, at = _newest(source, server, found)
         _check_age(source, server, at, now)
         (counts, memory, live), gpu = counted(told, shadow_counts=source.shadow_counts), busy(told)
-        users = users_answers(told)
+        users = of_users(told)
     except ValueError as error:
         return PodMetrics(server.revision, server.process, now, None, trouble=str(error))
     return PodMetrics(server.revision, server.process, at, {**counts, **custom}, memory, live, gpu=gpu, users=users)

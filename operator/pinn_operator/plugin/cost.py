@@ -114,10 +114,13 @@ def _recorded(document: Mapping[str, Any]) -> tuple[float | None, float | None]:
 
 
 def _misses(minutes: Iterable[Mapping[str, Any]], arm: str) -> float | None:
-    """The share of lookups that missed; zeros are left out of a minute."""
+    """The share of lookups that missed, of users' where these are told apart; zeros are left out of a minute."""
     counts = [minute[arm] for minute in minutes]
-    lookups, missed = (sum(one.get(name) or 0 for one in counts) for name in ("lookups", "misses"))
-    return missed / lookups if lookups else None
+    for of in ("live/", ""):
+        lookups, missed = (sum(one.get(of + name) or 0 for one in counts) for name in ("lookups", "misses"))
+        if lookups:
+            return float(missed / lookups)
+    return None
 
 
 def _from_percent(misses: str) -> float | None:

@@ -15,6 +15,8 @@ from pinn_operator.plugin.words import columns
 TESTS_PASS: Final = 0.95
 OFF: Final = "Off"
 EXERCISED: Final = ("RolledBack",)
+UNEXPOSED: Final[Mapping[str, Any]] = {"exposure": {"highestWeight": 0}}
+"""What is known of a rollout without a genuine report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,14 @@ def checks(
     obj: Mapping[str, Any],
     *,
     certificates: Sequence[tuple[str, bool, str]],
+    documents: Mapping[str, Mapping[str, Any]],
     last: Mapping[str, Any] | Trouble | None,
     budgets: Iterable[Mapping[str, Any]],
     operators: int | None,
     tests: Tests | None,
 ) -> tuple[Check, ...]:
-    """All of them. `certificates` are (name, genuine, complaint); `last` is that of the last promotion, or why it cannot be read;
-    `operators` the ready pods of the operator, None where they are not known."""
+    """All of them. `certificates` are (name, genuine, complaint), `documents` the genuine ones by name; `last` is that of the
+    last promotion, or why it cannot be read; `operators` the ready pods of the operator, None where they are not known."""
     return (
         _ready(found),
         _settled(found),
@@ -53,7 +56,7 @@ def checks(
         _budget(found, budgets),
         _gates(obj),
         _levels(last),
-        _exercised(found),
+        _exercised(found, documents),
         _certificates(certificates),
         _operator(operators),
         *([_tests(tests)] if tests else []),
@@ -152,13 +155,20 @@ def _last_step(document: Mapping[str, Any]) -> int:
     return len(document["rollout"]["steps"])
 
 
-def _exercised(found: Standing) -> Check:
+def _exercised(found: Standing, documents: Mapping[str, Mapping[str, Any]]) -> Check:
+    """By one that had users to take away from it: a version that was stopped before its first share has shown nothing."""
+    name, how = "A rollback was exercised", "begin a rollout and, in its first step, say: kubectl pinn abort"
     sent_back = [one for one in found.history if one.outcome in EXERCISED]
-    if sent_back:
-        one = sent_back[-1]
-        return Check("A rollback was exercised", True, f"{one.version}, revision {one.revision}, on {one.at[:10]}")
-    how = "begin a rollout and say: kubectl pinn abort"
-    return Check("A rollback was exercised", False, f"none among the last {len(found.history)} rollouts; {how}")
+    if not sent_back:
+        return Check(name, False, f"none among the last {len(found.history)} rollouts; {how}")
+    exposed = [one for one in sent_back if documents.get(one.report, UNEXPOSED)["exposure"]["highestWeight"] > 0]
+    if not exposed:
+        why = (
+            f"{sent_back[-1].version} was sent back, but no genuine report says that it ever had a share of the traffic"
+        )
+        return Check(name, False, f"{why}; {how}")
+    one = exposed[-1]
+    return Check(name, True, f"{one.version}, revision {one.revision}, on {one.at[:10]}")
 
 
 def _certificates(certificates: Sequence[tuple[str, bool, str]]) -> Check:

@@ -277,17 +277,20 @@ def golive(kubectl: Kubectl, name: str | None, tests: Path | None, output: Outpu
     counted = counted_in(tests) if tests else None
     obj = kubectl.pinn(name)
     found = standing_of(obj)
-    certificates = []
+    certificates, documents = [], {}
     for one in reports.all_of(kubectl, found):
         if isinstance(one, Trouble):
             certificates.append(("a report", False, str(one)))
             continue
         lines, genuine = reports.checked(one)
         certificates.append((one.ended.report, genuine, "" if genuine else "; ".join(lines)))
+        if genuine:
+            documents[one.ended.report] = one.document
     verdicts = checks(
         found,
         obj,
         certificates=certificates,
+        documents=documents,
         last=reports.last_promotion(kubectl, found),
         budgets=kubectl.all_of(f"/apis/policy/v1/namespaces/{found.namespace}/poddisruptionbudgets"),
         operators=_operators(kubectl),

@@ -69,8 +69,9 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     yield {"RolledBack": "noticed"}.get(document["outcome"], "ended"), _noticed(document)
     yield "users exposed", _exposed(exposed)
     if document["minutes"]:
-        yield "their requests", _requests(document["minutes"], "canary")
-        yield "those to the old one", _requests(document["minutes"], "stable")
+        yield "their requests", _requests(document["minutes"], "canary", "live", "live/errors")
+        yield "those to the old one", _requests(document["minutes"], "stable", "live", "live/errors")
+        yield "requests judged", _requests(document["minutes"], "canary", "requests", "errors")
     yield "why", f"{_short(document['reason'], 30)}{', the version is blamed' if document['blamed'] else ''}"
 
 
@@ -94,9 +95,10 @@ def _exposed(exposed: Document) -> str:
     return parts if len(parts) <= 50 else f"{_span(exposed['seconds'])}, at up to {exposed['highestWeight']} %"
 
 
-def _requests(minutes: Sequence[Document], arm: str) -> str:
-    """Of the minutes that are kept: the last hour."""
-    counted, failed = (sum(minute[arm].get(name, 0) for minute in minutes) for name in ("requests", "errors"))
+def _requests(minutes: Sequence[Document], arm: str, *names: str) -> str:
+    """How many there were and failed, by these counters, in the minutes that are kept: the last hour. What is judged may count
+    requests that the operator replayed itself as well."""
+    counted, failed = (sum(minute[arm].get(name, 0) for minute in minutes) for name in names)
     return f"{_roughly(counted)} in the last hour, {_roughly(failed)} failed" if counted else "none in the last hour"
 
 

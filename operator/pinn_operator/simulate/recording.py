@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +15,15 @@ import yaml
 from pydantic import ValidationError
 
 from pinn_operator.api.spec import Spec
-from pinn_operator.decide.evidence.counters import CUSTOM, increments
-from pinn_operator.decide.evidence.rules import LIVE, Rules, rules_of
+from pinn_operator.decide.evidence.counters import CUSTOM, LIVE, increments
+from pinn_operator.decide.evidence.gates import as_read
+from pinn_operator.decide.evidence.rules import Rules, rules_of
 from pinn_operator.report.certificate import CERTIFICATE, KIND
 from pinn_operator.simulate.scenario import Moment, Shares
 
 Counts = Mapping[str, float]
+MINUTE: Final = 60.0
+"""For the last one of a certificate that ended as it began."""
 LARGEST: Final = 64 * 2**20
 OWN: Final = ("checked", "violations")
 """Of the operator's own questions; a recording without them is of a version whose physics is right."""
@@ -95,10 +98,15 @@ class Recording:
 def shares_of(counts: Counts, counters: Iterable[str]) -> Shares:
     """What part each counter was of what it is counted among. What was not counted is 0."""
     found = {"lookups": 0.0, "timed": 0.0, "violations": 0.0}
-    for name in sorted({*counters, *counts} - {"requests", LIVE, "checked"}):
+    for name in sorted(name for name in {*counters, *counts} - {"requests", "checked"} if not is_of_users(name)):
         whole = counts.get(counted_among(name), 0.0)
         found[name] = min(1.0, counts.get(name, 0.0) / whole) if whole else 0.0
     return found
+
+
+def is_of_users(counter: str) -> bool:
+    """Whether it counts users' requests alone; a recording may do without those."""
+    return counter.partition("/")[0] == LIVE
 
 
 def counted_among(counter: str) -> str:
@@ -116,14 +124,27 @@ def read_recording(path: str, rules: Rules) -> Recording:
     """What a file holds. Raises Unusable, also where it cannot tell what the rules ask for."""
     text = _text(path)
     found = _of_rows(path, _csv(path, text)) if path.endswith(".csv") else _of_document(path, _parsed(path, text))
+    found = _by_name(found, rules)
     if not found.spans or found.seconds <= 0:
         raise Unusable(f"{path}: nothing was counted in it: two times at least are needed, or one minute")
-    missing = [name for name in rules.counters if name not in found.counters and name not in (*OWN, LIVE)]
+    needed = (name for name in rules.counters if name not in OWN and not is_of_users(name))
+    missing = [name for name in needed if name not in found.counters]
     if missing:
         gate = next((gate.name for gate in rules.gates if missing[0] in gate.counters), "a hard limit")
         how = 'record it, or switch that off in spec.sla ("Off")'
-        raise Unusable(f"{path}: does not tell {missing[0]}, by which {gate} is judged; {how}")
+        raise Unusable(f"{path}: does not tell {as_read(missing[0])}, by which {gate} is judged; {how}")
     return found
+
+
+def _by_name(found: Recording, rules: Rules) -> Recording:
+    """With the gates of one's own by the names that the rules have for them: whatever their queries were, they are asked here."""
+    names = {as_read(name): name for name in rules.counters}
+
+    def called(counts: Counts) -> Counts:
+        return {names.get(as_read(name), name): count for name, count in counts.items()}
+
+    spans = tuple(replace(span, canary=called(span.canary), stable=called(span.stable)) for span in found.spans)
+    return replace(found, spans=spans, counters=frozenset(called(dict.fromkeys(found.counters, 0.0))))
 
 
 def _text(path: str) -> str:
@@ -160,11 +181,15 @@ def _of_document(path: str, document: Any) -> Recording:
 
 
 def _of_certificate(path: str, document: Mapping[str, Any]) -> Recording:
-    """Counters that are left out of its minutes are 0; which ones those can be, its limits tell."""
+    """Counters that are left out of its minutes are 0; which ones those can be, its limits tell. A minute lasts until the next
+    one that something was counted in, the last one until the rollout ended."""
     minutes = document.get("minutes")
     if not isinstance(minutes, list):
         raise Unusable(f"{path}: minutes: the certificate has none")
-    spans = tuple(Span(60.0, *(_counts(path, f"minutes.{arm}", one, arm) for arm in ARMS)) for one in minutes)
+    counted = [[_counts(path, f"minutes.{arm}", one, arm) for arm in ARMS] for one in minutes]
+    began = [_moment(path, "minutes.at", one.get("at")) for one in minutes]
+    lengths = [later - earlier for earlier, later in pairwise([*began, _moment(path, "ended", document.get("ended"))])]
+    spans = tuple(Span(length if length > 0 else MINUTE, *arms) for length, arms in zip(lengths, counted, strict=True))
     seen = {name for span in spans for counts in (span.canary, span.stable) for name in counts}
     return Recording(path, spans, frozenset({*_judged_by(document), *seen}))
 
@@ -217,10 +242,10 @@ def _row(path: str, number: int, row: Any) -> tuple[float, str, Counts]:
         raise Unusable(f'{path}: row {number}: arm: "{row["arm"]}" is neither canary nor stable')
     told = {str(name): value for name, value in row.items() if name not in ("at", "arm")}
     counts = {name: _number(path, f"row {number}: {name}", value) for name, value in told.items()}
-    return _moment(path, number, row["at"]), str(row["arm"]), {"timed": counts["requests"], **counts}
+    return _moment(path, f"row {number}: at", row["at"]), str(row["arm"]), {"timed": counts["requests"], **counts}
 
 
-def _moment(path: str, number: int, at: Any) -> float:
+def _moment(path: str, field: str, at: Any) -> float:
     """Seconds, or a time as RFC 3339 has it."""
     try:
         return float(at)
@@ -229,7 +254,7 @@ def _moment(path: str, number: int, at: Any) -> float:
     try:
         return datetime.fromisoformat(str(at)).timestamp()
     except ValueError:
-        raise Unusable(f'{path}: row {number}: at: "{at}" is neither a number of seconds nor a time') from None
+        raise Unusable(f'{path}: {field}: "{at}" is neither a number of seconds nor a time') from None
 
 
 def _number(path: str, field: str, value: Any) -> float:

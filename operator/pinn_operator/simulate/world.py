@@ -43,12 +43,12 @@ MANY: Final = 500
 
 @dataclass
 class Arm:
-    """The servers of one version, taken together; `since` counts the requests of the one that dies, `made` is whether there is a
-    workload."""
+    """The servers of one version, taken together; `of_users` are those of its counts that users made, `since` counts the requests
+    of the one that dies, `made` is whether there is a workload."""
 
     revision: Revision
     counts: dict[str, float] = field(default_factory=dict)
-    live: float = 0.0
+    of_users: dict[str, float] = field(default_factory=dict)
     restarts: int = 0
     since: float = 0.0
     gone_until: float = 0.0
@@ -187,7 +187,9 @@ class World:
         if trouble:
             return PodMetrics(name, process, seen.now.timestamp(), None, trouble=trouble)
         counts = {**dict.fromkeys(self.rules.counters, 0.0), **arm.counts}
-        return PodMetrics(name, process, seen.now.timestamp(), counts, memory=arm.memory, live=arm.live)
+        users = {**dict.fromkeys(counts, 0.0), **arm.of_users}
+        now, live = seen.now.timestamp(), users["requests"]
+        return PodMetrics(name, process, now, counts, memory=arm.memory, live=live, users=users)
 
     def _checks(self, moment: Moment) -> dict[str, Checked]:
         told = ((self.canary, moment.canary), (self.stable, moment.stable))
@@ -243,7 +245,7 @@ class World:
             events = floor(self.owed[name])
             self.owed[name] -= events
             found = self._count(arm, events, shares)
-            arm.live += events
+            _add(arm.of_users, found)
             if arm is self.canary:
                 self.users["requests"] += events
                 self.users["errors"] += found.get("errors", 0.0)
@@ -255,7 +257,7 @@ class World:
         """What a process counted is lost with it."""
         arm.since += events
         if after is not None and arm.since >= after:
-            arm.restarts, arm.since, arm.counts, arm.live, arm.memory = arm.restarts + 1, 0.0, {}, 0.0, MEMORY
+            arm.restarts, arm.since, arm.counts, arm.of_users, arm.memory = arm.restarts + 1, 0.0, {}, {}, MEMORY
             arm.gone_until = self.at + BACK_AFTER
 
     def _count(self, arm: Arm, events: int, shares: Shares) -> Mapping[str, float]:
@@ -266,8 +268,7 @@ class World:
             if _bound(name):
                 among, share = self._slower_than_before(name, shares, share)
             found[name] = float(drawn(self.random, int(found.get(among, events)), share))
-        for name, count in found.items():
-            arm.counts[name] = arm.counts.get(name, 0.0) + count
+        _add(arm.counts, found)
         return found
 
     @staticmethod
@@ -278,6 +279,11 @@ class World:
             return "timed", share
         before = max(lower, key=_bound)
         return before, share / shares[before] if shares[before] else 0.0
+
+
+def _add(counts: dict[str, float], more: Mapping[str, float]) -> None:
+    for name, count in more.items():
+        counts[name] = counts.get(name, 0.0) + count
 
 
 def _asked(run: Run, now: int) -> int:

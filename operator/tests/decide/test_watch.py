@@ -58,9 +58,9 @@ def test_evidence_that_a_clock_that_was_ahead_has_dated_goes_on_from_now() -> No
     assert (ledger.windows, ledger.gpu.at) == ({"errorRate/canary": Window(AT)}, AT)
     pods = (_pod("new", 50, 10, at=AT + 0.1), _pod("old", 90, at=AT + 0.1))
     journal, ledger = _after(journal, ledger, *pods)
-    assert journal.minutes[-1].canary == {"requests": 50.0, "errors": 10.0}
+    assert journal.minutes[-1].canary == {"requests": 50.0, "errors": 10.0, "live/errors": 10.0}
     again, _ = _after(journal, ledger, *pods, seconds=10)
-    assert again.minutes[-1].canary == {"requests": 50.0, "errors": 10.0}
+    assert again.minutes[-1].canary == journal.minutes[-1].canary
 
 
 @pytest.mark.parametrize(("since", "pause"), [(0, 1), (6, 1), (20, 3), (60, 9), (70, 10), (3600, 10)])
@@ -74,7 +74,7 @@ def test_the_first_reading_is_where_counting_begins_and_the_next_one_brings_the_
     journal, ledger = _after(JOURNAL, Ledger(), _pod("new", 1000), _pod("old", 5000))
     assert journal.minutes == (Minute(AT // 60 * 60),)
     journal, _ = _after(journal, ledger, _pod("new", 1010, 2, at=AT + 10), _pod("old", 5090, at=AT + 10), seconds=10)
-    assert journal.minutes[-1].canary == {"requests": 10.0, "errors": 2.0}
+    assert journal.minutes[-1].canary == {"requests": 10.0, "errors": 2.0, "live/errors": 2.0}
     assert journal.minutes[-1].stable == {"requests": 90.0}
 
 
@@ -176,6 +176,26 @@ def test_what_stables_servers_say_of_users_answers_is_taken_along() -> None:
     assert [sample.counts for sample in reading(_seen(Measured(pods)), JOURNAL, (), {}).users] == [answered]
     _, ledger = _after(JOURNAL, Ledger(), *pods)
     assert ledger.neighbours.before["timed"] == 70
+
+
+def test_what_users_asked_is_counted_apart_from_what_was_replayed() -> None:
+    journal, ledger = _after(JOURNAL, Ledger(), _pod("new", 0), _pod("old", 0))
+    asked = replace(_pod("new", 54, 3, at=AT + 10, live=4), users={"requests": 4.0, "errors": 2.0})
+    journal, _ = _after(journal, ledger, asked, _pod("old", 90, at=AT + 10), seconds=10)
+    assert journal.minutes[-1].canary == {"requests": 54.0, "errors": 3.0, "live": 4.0, "live/errors": 2.0}
+
+
+def test_counters_of_ones_own_are_kept_by_the_queries_they_came_from() -> None:
+    custom = [{"name": "refunds", "bad": "a", "total": "b"}]
+    rules = rules_of(resource(sla={**only(), "custom": custom}).spec)
+    (total,) = (name for name in rules.counters if name.startswith("custom/") and name.endswith("/total"))
+    told = dict.fromkeys(_pod("new", 0).counts or {}, 0.0) | {
+        "custom/refunds/bad": 0.0,
+        "custom/refunds/total": 7.0,
+    }
+    pods = tuple(replace(_pod(name, 0), counts=told) for name in ("new", "old"))
+    _, ledger = tick(_seen(Measured(pods)), JOURNAL, Ledger(), rules)
+    assert ledger.counters.pods["new/1"].counts[total] == 7
 
 
 def test_an_hour_of_minutes_is_kept() -> None:

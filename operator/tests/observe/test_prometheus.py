@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pinn_operator.api.readings import PodMetrics, Server
 from pinn_operator.api.spec import CustomGate
 from pinn_operator.observe import prometheus as module
-from pinn_operator.observe.metrics import parse, users_answers
+from pinn_operator.observe.metrics import of_users, parse
 from pinn_operator.observe.metrics import told as told_by
 from pinn_operator.observe.prometheus import PODS_AT_ONCE, Sick, Source, ask
 from prometheus_client.parser import text_string_to_metric_families
@@ -114,7 +114,7 @@ async def scraped() -> AsyncIterator[Scraped]:
 async def test_the_counters_are_those_that_the_servers_tell_themselves(scraped: Scraped) -> None:
     for shadow_counts in (True, False):
         counts, memory, live = parse(TEXT, shadow_counts=shadow_counts)
-        users = users_answers(told_by(TEXT))
+        users = of_users(told_by(TEXT))
         expected = [PodMetrics(one.revision, one.process, NOW, counts, memory, live, users=users) for one in (A, B)]
         assert await scraped.read(shadow_counts=shadow_counts) == expected
 

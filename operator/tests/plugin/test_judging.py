@@ -21,6 +21,7 @@ from tests.report.finished import certified, gate, promoted, rolled_back
 
 BUDGET = {"metadata": {"name": f"pricer-{ONE.name}"}}
 PASSED = certified(promoted()).document
+SENT_BACK = certified(rolled_back())
 MANIFESTS = Path(__file__).parents[3] / "manifests/base"
 
 
@@ -29,6 +30,7 @@ def verdicts(obj: dict[str, Any] | None = None, **more: Any) -> dict[str, tuple[
     obj = obj or settled(history=[ended(rolled_back()), ended(promoted())])
     given: dict[str, Any] = {
         "certificates": [("a", True, "")],
+        "documents": {SENT_BACK.name: SENT_BACK.document},
         "last": PASSED,
         "budgets": [BUDGET],
         "operators": 2,
@@ -55,6 +57,11 @@ def test_an_object_that_meets_everything_is_fit() -> None:
         ("Service levels were met in full", {"last": Trouble("it is damaged")}, "is not known: it is damaged"),
         ("Ready", {"obj": deleted(settled())}, "it is being deleted, since 2026-01-02T03:09:05Z"),
         ("A rollback was exercised", {"obj": settled(history=[ended(promoted())])}, "kubectl pinn abort"),
+        (
+            "A rollback was exercised",
+            {"documents": {}},
+            "no genuine report says that it ever had a share of the traffic",
+        ),
         ("Nothing under way", {"obj": stepping()}, "Reconciling"),
         ("Ready", {"obj": settled(observedGeneration=2)}, "generation 3"),
     ],
@@ -63,6 +70,16 @@ def test_each_criterion_can_be_missed_and_says_what_to_do(name: str, more: dict[
     met, why = verdicts(**more)[name]
     assert not met
     assert said in why
+
+
+def test_a_version_that_was_stopped_before_its_first_user_has_exercised_no_rollback() -> None:
+    stopped = certified(rolled_back(timeline=rolled_back().timeline[::2]))
+    met, said = verdicts(documents={SENT_BACK.name: stopped.document})["A rollback was exercised"]
+    assert not met
+    assert said == (
+        "2.0.0 was sent back, but no genuine report says that it ever had a share of the traffic; "
+        "begin a rollout and, in its first step, say: kubectl pinn abort"
+    )
 
 
 def test_one_server_is_an_outage_in_waiting() -> None:

@@ -35,6 +35,12 @@ def answers(quick: float, slow: float) -> dict[str, float]:
     }
 
 
+def asked(requests: float, errors: float = 0.0, live: float | None = None, failed: float = 0.0) -> dict[str, float]:
+    """All requests that count and those of users; all are theirs unless it is said how many."""
+    users = {"live": requests, "live/errors": errors} if live is None else {"live": live, "live/errors": failed}
+    return {name: count for name, count in {"requests": requests, "errors": errors, **users}.items() if count}
+
+
 NEIGHBOURS = {"before": answers(49_000, 3_000), "during": answers(1_350, 90)}
 """What stable's users had, before the rollout and in it."""
 
@@ -73,10 +79,8 @@ def rolled_back(**more: Any) -> Journal:
             Entry(BEGAN + 52.75, "RolledBack", f"version 2.0.0 (revision 0a1b2c3d4e) is rolled back: {ERRORS}"),
         ),
         minutes=(
-            Minute(BEGAN - 5 + 0, {"requests": 0.0}, {"requests": 4800.0, "errors": 19.0}),
-            Minute(
-                BEGAN + 55, {"requests": 160.0, "errors": 50.0, "fallbacks": 2.0}, {"requests": 1440.0, "errors": 6.0}
-            ),
+            Minute(BEGAN - 5 + 0, {"requests": 0.0}, asked(4800.0, 19.0)),
+            Minute(BEGAN + 55, {**asked(160.0, 50.0, 110.0, 34.0), "fallbacks": 2.0}, asked(1440.0, 6.0, 1390.0, 5.0)),
         ),
         gates=(
             gate("fallbackRate", "Undecided", evidence=1.25, limit="10%", observed=0.0125, stable=0.0),
@@ -101,7 +105,7 @@ def promoted(**more: Any) -> Journal:
         sentence=said,
         blamed=False,
         smoke="",
-        minutes=(Minute(BEGAN + 55, {"requests": 160.0}, {"requests": 1440.0, "errors": 6.0}),),
+        minutes=(Minute(BEGAN + 55, asked(160.0), asked(1440.0, 6.0)),),
         timeline=(
             *rolled_back().timeline[:2],
             Entry(BEGAN + 61.5, "Step", "step 2/2: 100 % of the traffic to version 2.0.0 (revision 0a1b2c3d4e)", 100),

@@ -48,6 +48,15 @@ def test_a_version_stopped_before_its_first_user_says_that_nobody_was_exposed() 
     assert "2.0.0   | 200     | 150        | 20       | 9" in text
 
 
+def test_what_users_asked_is_told_apart_from_what_was_judged() -> None:
+    """Where they ask little, most of what is judged are requests that the operator replayed itself."""
+    lines = page(rolled_back()).splitlines()
+    rows = {line.partition(" | ")[0].strip(): line.partition(" | ")[2] for line in lines if " | " in line}
+    assert rows["their requests"] == "110 in the last hour, 34 failed"
+    assert rows["those to the old one"] == "6,190 in the last hour, 24 failed"
+    assert rows["requests judged"] == "160 in the last hour, 50 failed"
+
+
 def test_a_version_that_is_not_blamed_is_not_said_to_be_refused() -> None:
     text = page(rolled_back(blamed=False))
     assert "not held to be at fault" in text

@@ -102,6 +102,27 @@ def test_the_minutes_of_a_certificate_are_replayed_from_its_config_map_or_alone(
     assert found[0].at(70.0).canary["errors"] == pytest.approx(50 / 160)  # type: ignore[union-attr]  # it is within it
 
 
+def test_a_minute_of_a_certificate_lasts_until_the_next_one_and_the_last_until_the_rollout_ended(
+    tmp_path: Path,
+) -> None:
+    """12 seconds of users, not a minute of them; and ten minutes in which nothing could be read."""
+    document = certified(rolled_back()).document
+    first, last = document["minutes"]
+    document["minutes"] = [{**first, "at": "2026-01-02T02:54:00.000Z"}, {**last, "at": "2026-01-02T03:04:00.000Z"}]
+    (tmp_path / "told.json").write_text(json.dumps(document))
+    assert [span.seconds for span in read_recording(str(tmp_path / "told.json"), RULES).spans] == [600, 57.75]
+
+
+def test_a_gate_of_ones_own_is_replayed_whatever_its_queries_were(tmp_path: Path) -> None:
+    custom = [{"name": "refunds", "bad": "a", "total": "b"}]
+    told = [{**row, "custom/refunds/bad": 0, "custom/refunds/total": row["requests"]} for row in rows(300, 0.0)]
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    rules = rules_of(resource(sla={**only(), "custom": custom}).spec)
+    found = read_recording(str(tmp_path / "told.json"), rules)
+    (total,) = (name for name in rules.counters if name.startswith("custom/") and name.endswith("/total"))
+    assert found.spans[0].canary[total] == 100
+
+
 def test_an_arm_that_counted_nothing_in_a_span_is_as_it_was_before_or_is_next(tmp_path: Path) -> None:
     told = rows(20, 0.5)
     told[2]["requests"] = told[2]["errors"] = 0

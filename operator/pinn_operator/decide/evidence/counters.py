@@ -18,6 +18,8 @@ STALE_AFTER: Final = 2.5
 """Intervals after which a sample is no news: one may be missed, not two."""
 CUSTOM: Final = "custom/"
 """How the counters of a user's own gates begin."""
+LIVE: Final = "live"
+"""The requests of users alone, and how the other counters of those begin: those without it count replayed requests as well."""
 CLOCK_SECONDS: Final = 2.0
 """Kubernetes tells the start of a container in whole seconds, by another clock."""
 KEPT_GONE: Final = 100
@@ -84,7 +86,7 @@ def advance(
         last = pods.get(sample.pod)
         if last is not None and sample.at <= last.at:
             continue  # the same reading again, or an older one by another way
-        pods[sample.pod] = Known(sample.at, {**counts, **_missing(last, counts)})
+        pods[sample.pod] = Known(sample.at, {**counts, **_highest(last, counts)})
         if before.at is not None and (last is not None or _is_new(sample, before.at)):
             for name, more in increments(last.counts if last else dict.fromkeys(names, 0.0), counts).items():
                 sums[sample.arm][name] += more
@@ -111,7 +113,8 @@ def trouble_with(sample: Sample, names: Collection[str], now: float, interval: f
 
 def increments(before: Counts, now: Counts) -> Counts:
     """A pod of whose counters any has fallen counts from zero: its process is a new one. A counter that was not asked for before
-    begins where it stands. A series of one's own may be missing for a while: that it falls says nothing, and adds nothing."""
+    begins where it stands. A series of one's own may be missing for a while, or a part of it: that it falls says nothing, and
+    adds nothing."""
     began_anew = any(now[name] < before.get(name, 0.0) for name in now if not name.startswith(CUSTOM))
 
     def more(name: str, value: float) -> float:
@@ -128,10 +131,21 @@ def _is_new(sample: Sample, since: float) -> bool:
     return sample.arm == "canary" or (sample.started is not None and sample.started >= since - CLOCK_SECONDS)
 
 
-def _missing(last: Known | None, counts: Counts) -> Counts:
-    """Of the series of one's own that are missing, which read as 0, what they were before. One that fell otherwise began anew."""
-    own = (name for name, count in counts.items() if name.startswith(CUSTOM) and not count)
-    return {name: last.counts.get(name, 0.0) for name in own} if last else {}
+def _highest(last: Known | None, counts: Counts) -> Counts:
+    """Of the series of one's own, the most that each has ever said: one that fell is a sum of which a part could not be read, and
+    when that is back it is not counted again."""
+    own = (name for name in counts if name.startswith(CUSTOM))
+    return {name: max(counts[name], last.counts.get(name, 0.0)) for name in own} if last else {}
+
+
+def user_counter(name: str) -> str:
+    """The counter of the same among the requests of users alone."""
+    return LIVE if name == "requests" else f"{LIVE}/{name}"
+
+
+def of_users(counts: Counts) -> Counts:
+    """The same counters of users alone. What is not told apart, as a gate of one's own, stays what it is."""
+    return {name: counts.get(user_counter(name), count) for name, count in counts.items()}
 
 
 def bounded(pods: Mapping[str, Known], present: Collection[str]) -> Mapping[str, Known]:

@@ -22,8 +22,9 @@ ODDS: Final = (1.7, 3.0, 6.0, 15.0)
 APART_BETS: Final = (0.25, 0.5, 0.9)
 BETTER: Final = (0.05, 0.25, 0.5, 0.75, 0.9)
 """Rates that a passing canary may have, as shares of the limit."""
-SMALLEST_LIMIT: Final = 1e-6
-"""What a limit of 0 % means: the first bad event breaks it, and nobody lives to see it proven."""
+SMALLEST_LIMIT: Final = 1e-300
+"""What a limit of 0 % means: so small that the first bad event breaks it, after however many good ones. Nobody lives to see it
+proven."""
 
 
 def log_absolute(bad: float, events: float, limit: float, rate: float) -> float:

@@ -5,13 +5,15 @@ The names of the counters are what the metric sources deliver, whatever the seri
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pinn_operator.api.spec import CustomGate, Spec
 from pinn_operator.api.units import fraction, seconds, unless_off
-from pinn_operator.decide.evidence.counters import CUSTOM
+from pinn_operator.decide.evidence.counters import CUSTOM, user_counter
 from pinn_operator.decide.evidence.eprocess import SMALLEST_LIMIT
 
 ALPHA: Final = 0.01
@@ -24,6 +26,8 @@ ERRORS: Final = "errorRate"
 CHECKED: Final = "checked"
 """What the operator asks itself: no traffic to the canary is needed for it."""
 OWN_QUESTIONS: Final = "answers of the canary to the operator's own questions"
+QUERIES: Final = re.compile("@[0-9a-f]+/")
+"""By what the counters of a gate of one's own are told apart when its queries were changed and its name was not."""
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.6, 1.0, 2.0, 5.0)
 """Bounds of the server's latency histogram, in seconds."""
 
@@ -59,11 +63,15 @@ class Gate:
     of: str = "requests to the canary"
     hardware: bool = False
     """Whether it depends on the hardware, so that arms on unlike hardware cannot be compared."""
+    users_first: bool = False
+    """Whether replayed requests tell of it only while users ask nothing: they are drawn from what the cache holds already."""
 
     @property
     def counters(self) -> frozenset[str]:
         limits = [limit for limit in (self.promote, self.abort) if limit]
-        return frozenset([self.total, *(name for limit in limits for name in (limit.surely, limit.maybe) if name)])
+        names = {self.total, *(name for limit in limits for name in (limit.surely, limit.maybe) if name)}
+        apart = self.total != CHECKED and not self.total.startswith(CUSTOM)
+        return frozenset(names | {user_counter(name) for name in names} if apart else names)
 
 
 def gates_of(spec: Spec, bounds: Sequence[float] = BUCKETS) -> tuple[Gate, ...]:
@@ -74,9 +82,11 @@ def gates_of(spec: Spec, bounds: Sequence[float] = BUCKETS) -> tuple[Gate, ...]:
 def _all_gates(spec: Spec, bounds: Sequence[float]) -> Iterator[Gate]:
     promote, abort = spec.sla.promote, spec.sla.abort
     yield Gate(ERRORS, "failed", "requests", share("errors", promote.error_rate), share("errors", abort.error_rate))
-    yield Gate("fallbackRate", "were answered by a fallback", "requests", share("fallbacks", promote.fallback_rate))
+    fallbacks = share("fallbacks", promote.fallback_rate)
+    yield Gate("fallbackRate", "were answered by a fallback", "requests", fallbacks, users_first=True)
     if spec.cache.size > 0:
-        yield Gate("cacheHitRate", "missed the cache", "lookups", misses(promote.cache_hit_rate))
+        missed = misses(promote.cache_hit_rate)
+        yield Gate("cacheHitRate", "missed the cache", "lookups", missed, users_first=True)
     p95, p99, p95_abort = promote.latency_p95, promote.latency_p99, abort.latency_p95
     yield Gate(
         "latencyP95", "were too slow", "timed", slow(0.05, p95, bounds), slow(0.05, p95_abort, bounds), hardware=True
@@ -88,8 +98,14 @@ def _all_gates(spec: Spec, bounds: Sequence[float]) -> Iterator[Gate]:
 
 
 def _custom(gate: CustomGate) -> Gate:
-    bad, total = f"{CUSTOM}{gate.name}/bad", f"{CUSTOM}{gate.name}/total"
+    queries = hashlib.sha256(f"{gate.bad}\0{gate.total}".encode()).hexdigest()[:8]
+    bad, total = (f"{CUSTOM}{gate.name}@{queries}/{what}" for what in ("bad", "total"))
     return Gate(gate.name, "were bad", total, share(bad, gate.promote), share(bad, gate.abort))
+
+
+def as_read(counter: str) -> str:
+    """A counter as sources of metrics call it: they know one set of queries, those of the spec."""
+    return QUERIES.sub("/", counter)
 
 
 def share(counter: str, limit: str | None) -> Limit | None:

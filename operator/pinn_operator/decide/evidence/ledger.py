@@ -13,7 +13,17 @@ from typing import Final
 
 from pinn_operator.api.journal import past
 from pinn_operator.decide.evidence import eprocess as e
-from pinn_operator.decide.evidence.counters import STALE_AFTER, Arm, Counters, Counts, Increments, Sample, advance
+from pinn_operator.decide.evidence.counters import (
+    LIVE,
+    STALE_AFTER,
+    Arm,
+    Counters,
+    Counts,
+    Increments,
+    Sample,
+    advance,
+    of_users,
+)
 from pinn_operator.decide.evidence.eprocess import Detector, Watch
 from pinn_operator.decide.evidence.gates import BAKE_DOUBT, BETA, Gate, Limit
 from pinn_operator.decide.evidence.gpu import GpuUse
@@ -30,6 +40,8 @@ ENOUGH: Final = 100
 """Events of stable after which a bound of 1 means that its rate is high, and not that nobody knows it."""
 BURSTY: Final = 2.0
 """Scatter above which bad events are taken to come in bursts."""
+ASKED_FOR: Final = 12
+"""Intervals for which users are taken to ask the canary since they last did. Few who ask now and then are not none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +79,10 @@ class Sum:
 class Breach:
     """Whether each arm breaks one limit, and whether the canary is worse than stable by what it speaks of.
 
-    `of` is the limit as it was when this began, `share` the one in force: in the bake stable's own rate may raise it. The sums
-    are of this step, those called lately since there has been any suspicion (Page's sum of one bet, cut off at 0).
+    `of` is the limit as it was when this began, `share` the one in force: in the bake stable's own rate may raise it, which is
+    that of `stable_before`, all that it did in the steps. The other sums are of this step, those called lately since there has
+    been any suspicion (Page's sum of one bet, cut off at 0). `users` is the canary by the requests of users alone, which many
+    replayed ones would drown; `users_sum` are those.
     """
 
     of: str
@@ -81,6 +95,14 @@ class Breach:
     canary_lately: Sum = Sum()
     stable_lately: Sum = Sum()
     suspicion: float = 0.0
+    stable_before: Sum = Sum()
+    users: Detector = field(default_factory=Detector)
+    users_sum: Sum = Sum()
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the canary looks beyond the limit, not surely enough to fail: by all requests, or by those of users."""
+        return max(self.canary.log_evidence, self.users.log_evidence) > SICK
 
     @property
     def stable_is_sick(self) -> bool:
@@ -94,16 +116,24 @@ class Breach:
     def at_a_new_step(self, mass: float, share: float, bake: bool) -> Breach:
         """The evidence goes on, unless the limit is another one now; the sums begin anew. What stable did before the bake is in
         the limit already."""
-        canary = self.canary if share == self.share else self.canary.emptied()
-        stable, together = Watch() if bake else self.stable, self.together.at_a_new_step(mass)
-        return Breach(self.of, share, canary.at_a_new_step(mass), stable, together)
+        canary, users = (one if share == self.share else one.emptied() for one in (self.canary, self.users))
+        return Breach(
+            self.of,
+            share,
+            canary.at_a_new_step(mass),
+            Watch() if bake else self.stable,
+            self.together.at_a_new_step(mass),
+            stable_before=self.stable_before,
+            users=users.at_a_new_step(mass),
+        )
 
-    def after(self, canary: Sum, stable: Sum, comparable: bool) -> Breach:
+    def after(self, canary: Sum, stable: Sum, users: Sum, *, comparable: bool, bake: bool) -> Breach:
         """With one more tick. When stable is well again, what was held against the canary meanwhile is void."""
         own = self.canary.after(bets(canary, self.share)) if canary.events else self.canary
+        alone = self.users.after(bets(users, self.share)) if users.events else self.users
         others = self.stable.after(bets(stable, self.share)) if stable.events else self.stable
         recovered = self.stable_is_sick and others.log_evidence <= SICK
-        own = own.emptied() if recovered else own
+        own, alone = (one.emptied() if recovered else one for one in (own, alone))
         suspicion = max(0.0, self.suspicion + (bets(canary, self.share)[SUSPICIOUS] if canary.events else 0.0))
         return replace(
             self,
@@ -115,19 +145,21 @@ class Breach:
             canary_lately=self.canary_lately + canary if suspicion else Sum(),
             stable_lately=self.stable_lately + stable if suspicion else Sum(),
             suspicion=suspicion,
+            stable_before=self.stable_before if bake else self.stable_before + stable,
+            users=alone,
+            users_sum=self.users_sum + users,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known about one gate. `apart` compares the arms where each has bursts of its own, `passing` is of this step only,
-    `stable_before` is what stable did in the steps, by which the bake goes."""
+    """What is known about one gate. `apart` compares the arms where each has bursts of its own, `passing` is of this step
+    only."""
 
     promote: Breach | None = None
     abort: Breach | None = None
     apart: Detector = field(default_factory=lambda: Detector(mass=0.0))
     passing: Detector = field(default_factory=Detector)
-    stable_before: Sum = Sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +182,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Everything that is stored. `mass` is what the steps to come may still spend of the detectors' mass, `counted` the seconds
-    of this step that counters tell of, `trouble` why the last tick told nothing."""
+    of this step that counters tell of, `trouble` why the last tick told nothing, `asked_at` when users asked the canary last."""
 
     counters: Counters = field(default_factory=Counters)
     gates: Mapping[str, Known] = field(default_factory=dict)
@@ -167,6 +199,7 @@ class Ledger:
     memory: Memory = field(default_factory=Memory)
     gpu: GpuUse = field(default_factory=GpuUse)
     neighbours: Neighbours = field(default_factory=Neighbours)
+    asked_at: float | None = None
 
 
 def until(ledger: Ledger, now: float, interval: float) -> Ledger:
@@ -182,6 +215,7 @@ def until(ledger: Ledger, now: float, interval: float) -> Ledger:
         memory=ledger.memory.until(now),
         gpu=replace(ledger.gpu, at=past(ledger.gpu.at, now)),
         neighbours=neighbours,
+        asked_at=past(ledger.asked_at, now),
     )
 
 
@@ -204,25 +238,26 @@ def _at_a_new_step(ledger: Ledger, gate: Gate, known: Known) -> Known:
     known = _with_limits(ledger, gate, known)
     return replace(
         known,
-        promote=_raised(ledger, known, known.promote, gate.promote),
-        abort=_raised(ledger, known, known.abort, gate.abort),
+        promote=_raised(ledger, known.promote, gate.promote),
+        abort=_raised(ledger, known.abort, gate.abort),
         apart=known.apart.at_a_new_step(ledger.step_mass),
         passing=Detector(),
     )
 
 
-def _raised(ledger: Ledger, known: Known, breach: Breach | None, limit: Limit | None) -> Breach | None:
-    """The breach at a new step; in the bake its limit makes room for what stable did in the steps, all the room there is where
-    most of that was bad. That it was asked too little to tell makes none, nor does a bound that is wide although it was well."""
+def _raised(ledger: Ledger, breach: Breach | None, limit: Limit | None) -> Breach | None:
     if breach is None or limit is None:
         return None
-    before = known.stable_before
+    return breach.at_a_new_step(ledger.step_mass, _in_force(ledger, breach.stable_before, limit), ledger.bake)
+
+
+def _in_force(ledger: Ledger, before: Sum, limit: Limit) -> float:
+    """The share that the limit allows; in the bake it makes room for what stable did in the steps, all the room there is where
+    most of that was bad. That it was asked too little to tell makes none, nor does a bound that is wide although it was well."""
     near = ledger.bake and before.events > 0 and e.PSI * before.bad / before.events > limit.share
     bound = e.PSI * e.upper_bound(before.bad, before.events, BAKE_DOUBT) if near else 0.0
     told = bound < 1 or before.events >= ENOUGH
-    return breach.at_a_new_step(
-        ledger.step_mass, max(limit.share, min(1.0, bound)) if told else limit.share, ledger.bake
-    )
+    return max(limit.share, min(1.0, bound)) if told else limit.share
 
 
 def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
@@ -241,14 +276,24 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
     counters, found = advance(ledger.counters, reading.samples, rules.counters, reading.now, reading.interval)
     if isinstance(found, str):
         return replace(ledger, trouble=found)
+    ledger = replace(ledger, asked_at=reading.now if found.canary[LIVE] else ledger.asked_at)
     return replace(
         ledger,
         counters=counters,
         trouble=None,
         counted=ledger.counted + found.seconds,
-        gates={gate.name: _counted(ledger, gate, found) for gate in rules.gates},
+        gates=_judged_on(ledger, rules, reading, found),
         windows={key: window for limit in rules.hard for key, window in _watched(ledger, limit, reading.now, found)},
     )
+
+
+def _judged_on(ledger: Ledger, rules: Rules, reading: Reading, found: Increments) -> Mapping[str, Known]:
+    """The gates with what counts for each: all requests, or those of users where they ask and replayed ones tell nothing."""
+    users = Increments(found.seconds, of_users(found.canary), of_users(found.stable))
+    ask = ledger.asked_at is not None and reading.now - ledger.asked_at <= ASKED_FOR * reading.interval
+    return {
+        gate.name: _counted(ledger, gate, users if ask and gate.users_first else found, users) for gate in rules.gates
+    }
 
 
 def _looked(memory: Memory, rules: Rules, now: float) -> Memory:
@@ -273,21 +318,22 @@ def _watched(ledger: Ledger, limit: Sustained, now: float, found: Increments) ->
 
 
 def window_of(limit: Sustained, arm: Arm) -> str:
-    """The key under which a window is kept."""
-    return f"{limit.name}/{arm}"
+    """The key under which a window is kept: what another counter counted, or in parts of another length, is none of it."""
+    return f"{limit.name}/{limit.bad}/{limit.span:g}/{arm}"
 
 
-def _counted(ledger: Ledger, gate: Gate, found: Increments) -> Known:
-    """What the tick adds to a gate."""
-    known, comparable = (
-        _with_limits(ledger, gate, ledger.gates.get(gate.name, Known())),
-        ledger.alike or not gate.hardware,
-    )
-    known = replace(
-        known,
-        promote=_with(known.promote, gate, gate.promote, found, comparable),
-        abort=_with(known.abort, gate, gate.abort, found, comparable),
-    )
+def _counted(ledger: Ledger, gate: Gate, found: Increments, users: Increments) -> Known:
+    """What the tick adds to a gate: what counts for it, and what users alone did."""
+    known = _with_limits(ledger, gate, ledger.gates.get(gate.name, Known()))
+    comparable = ledger.alike or not gate.hardware
+
+    def with_tick(breach: Breach | None, limit: Limit | None) -> Breach | None:
+        if breach is None or limit is None:
+            return None
+        canary, stable, alone = (sum_of(gate, limit, one) for one in (found.canary, found.stable, users.canary))
+        return breach.after(canary, stable, alone, comparable=comparable, bake=ledger.bake)
+
+    known = replace(known, promote=with_tick(known.promote, gate.promote), abort=with_tick(known.abort, gate.abort))
     if gate.promote is None:
         return known
     canary, stable = (sum_of(gate, gate.promote, counts) for counts in (found.canary, found.stable))
@@ -295,39 +341,34 @@ def _counted(ledger: Ledger, gate: Gate, found: Increments) -> Known:
         known,
         apart=compared_apart(known.apart, canary, stable) if comparable else known.apart,
         passing=passing(known.passing, canary, gate.promote.share),
-        stable_before=known.stable_before if ledger.bake else known.stable_before + stable,
     )
 
 
 def _with_limits(ledger: Ledger, gate: Gate, known: Known) -> Known:
-    """What is known about the limits as they are now: a limit that was changed is judged anew."""
-    changed = [
-        limit is not None and (breach is None or breach.of != identity(limit))
-        for breach, limit in ((known.promote, gate.promote), (known.abort, gate.abort))
-    ]
-    if changed[0]:
-        known = Known(abort=known.abort, apart=Detector(mass=ledger.step_mass))
-    return replace(
-        known,
-        promote=_new(ledger, gate.promote) if changed[0] else known.promote if gate.promote else None,
-        abort=_new(ledger, gate.abort) if changed[1] else known.abort if gate.abort else None,
-    )
+    """What is known about the limits as they are now: a limit that was changed is judged anew. What stable did stays known where
+    it is counted alike."""
+    promote, abort = _as_it_is(ledger, known.promote, gate.promote), _as_it_is(ledger, known.abort, gate.abort)
+    if promote is not None and promote is not known.promote:
+        known = Known(apart=Detector(mass=ledger.step_mass))
+    return replace(known, promote=promote, abort=abort)
 
 
-def _new(ledger: Ledger, limit: Limit | None) -> Breach | None:
+def _as_it_is(ledger: Ledger, old: Breach | None, limit: Limit | None) -> Breach | None:
+    if limit is None:
+        return None
+    if old is not None and old.of == identity(limit):
+        return old
+    before = old.stable_before if old and old.of.startswith(f"{limit.surely} ") else Sum()
     fresh = Detector(mass=ledger.step_mass)
-    return Breach(identity(limit), limit.share, fresh, together=fresh) if limit else None
+    share = _in_force(ledger, before, limit)
+    return Breach(identity(limit), share, fresh, together=fresh, users=fresh, stable_before=before)
 
 
 def identity(limit: Limit) -> str:
-    """What makes two limits the same."""
-    return f"{limit.surely} <= {limit.share:.6g}"
-
-
-def _with(breach: Breach | None, gate: Gate, limit: Limit | None, found: Increments, comparable: bool) -> Breach | None:
-    if breach is None or limit is None:
-        return None
-    return breach.after(sum_of(gate, limit, found.canary), sum_of(gate, limit, found.stable), comparable)
+    """What makes two limits the same: failing rests on what is surely bad, passing on what may be. Of a gate of one's own the
+    counters' names tell the queries apart."""
+    counted = f"{limit.surely}" if limit.exact else f"{limit.surely} or {limit.maybe}"
+    return f"{counted} <= {limit.share:.6g}"
 
 
 def sum_of(gate: Gate, limit: Limit, counts: Counts) -> Sum:

@@ -40,13 +40,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the last look found, in bytes an hour, of the pod that grows most."""
+    """What the last look found, in bytes an hour, of the pod that grows most; `lows` are the lower limits of all for which there
+    is one."""
 
     number: int
     slope: float
     low: float
     high: float
     verdict: Growth
+    lows: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def tells_nothing(self) -> bool:
@@ -124,9 +126,17 @@ class Memory:
         while now - self.since >= FIRST_LOOK * 2 ** (self.looks + 1):
             self = replace(self, looks=self.looks + 1)  # looks missed while nobody looked are not made up for
         spent = 1 / ((self.looks + 1) * (self.looks + 2) * max(1, len(self.pods)))
-        there = [blocks for blocks in self.pods.values() if blocks[-1].at >= int(now // BLOCK) - 1]
-        found = [self._look(finished(blocks, now), allowed, alpha * spent, beta * spent) for blocks in there]
-        return replace(self, looks=self.looks + 1, look=max(found, key=_alarming, default=self.look))
+        found = {
+            pod: self._look(finished(blocks, now), allowed, alpha * spent, beta * spent)
+            for pod, blocks in self._there(now).items()
+        }
+        lows = {pod: look.low for pod, look in found.items() if look.low > -inf}
+        worst = max(found.values(), key=_alarming, default=self.look)
+        return replace(self, looks=self.looks + 1, look=replace(worst, lows=lows) if found and worst else self.look)
+
+    def _there(self, now: float) -> Mapping[str, tuple[Block, ...]]:
+        """The blocks of the pods that were read in this one or in the one before."""
+        return {pod: blocks for pod, blocks in self.pods.items() if blocks[-1].at >= int(now // BLOCK) - 1}
 
     def _look(self, blocks: Sequence[Block], allowed: float, alpha: float, beta: float) -> Look:
         slope, low = slope_and_low(blocks, alpha)
@@ -139,11 +149,13 @@ class Memory:
         return max((growth(blocks, span) for blocks in self.pods.values()), default=0.0)
 
     def projected(self, now: float, until: float) -> float | None:
-        """Bytes that the fullest pod will surely have reached by then, by the last look's lower limit; None without one."""
-        if self.look is None or self.look.low == -inf:
-            return None
-        last = max((blocks[-1].least for blocks in self.pods.values() if blocks), default=0.0)
-        return last + max(0.0, self.look.low) * max(0.0, until - now) / HOUR
+        """Bytes that the pod will surely have reached by then that has most, each by its own lower limit of the last look; None
+        where there is none of a pod that is still there."""
+        lows, hours = self.look.lows if self.look else {}, max(0.0, until - now) / HOUR
+        reached = (
+            blocks[-1].least + max(0.0, lows[pod]) * hours for pod, blocks in self._there(now).items() if pod in lows
+        )
+        return max(reached, default=None)
 
 
 def _drop_one(pods: dict[str, tuple[Block, ...]], present: Collection[str]) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import bytes_of, fraction, seconds, unless_off
+from pinn_operator.decide.evidence.counters import LIVE, user_counter
 from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Gate, gates_of, share, slow
 
 MEMORY: Final = "memoryGrowthPerHour"
 LEVEL: Final = "memory"
 GPU: Final = "gpuUtilization"
-LIVE: Final = "live"
-"""The requests of users alone: nothing is judged by them, but they tell which share each arm really has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +98,14 @@ def rules_of(spec: Spec) -> Rules:
 
 
 def _hard_limits(spec: Spec) -> Iterator[Sustained]:
+    """Each on all requests that count, and on those of users alone: what is replayed to a canary makes no user's errors fewer."""
+    for limit in _limits_on_all(spec):
+        yield limit
+        if spec.sla.evidence == "LiveOrShadow":
+            yield replace(limit, bad=user_counter(limit.bad), total=user_counter(limit.total))
+
+
+def _limits_on_all(spec: Spec) -> Iterator[Sustained]:
     """A hard latency between two bounds of the histogram is judged by the higher one: it must be surely broken."""
     rollback = spec.sla.rollback
     shortest = 2 * seconds(spec.metrics.interval)  # a window of less never has events in both of its halves

@@ -143,7 +143,7 @@ def _is_worse(known: Known, breach: Breach, alarm: float) -> bool:
 
 def _has_passed(known: Known) -> bool:
     """Proven to be within the promote limit, and under no suspicion of being beyond a limit."""
-    suspicious = any(one is not None and one.canary.log_evidence > SICK for one in (known.promote, known.abort))
+    suspicious = any(one is not None and one.is_suspicious for one in (known.promote, known.abort))
     return not suspicious and (known.promote is None or _passing(known) >= PASSES)
 
 
@@ -195,7 +195,9 @@ def _breach(ledger: Ledger, rules: Rules, now: float) -> tuple[str, bool] | None
         return _shared(f"no server of the canary has been ready for {span(now - since)}", shared)
     for limit in rules.hard:
         if _above(ledger, limit, now):
-            return _shared(f"{limit.name}: worse than {limit.text} for {span(limit.span)}", _shares(ledger, limit, now))
+            return _shared(
+                f"{limit.name}: worse than {limit.text} for {span(limit.span)}", _shares(ledger, rules, limit, now)
+            )
     if rules.memory.growth and (grown := ledger.memory.grown(rules.memory.growth[1])) > rules.memory.growth[0]:
         return f"the memory of a server grew by {mib(grown)} within {span(rules.memory.growth[1])}", True
     return None
@@ -206,11 +208,12 @@ def _above(ledger: Ledger, limit: Sustained, now: float) -> bool:
     return window is not None and window.breached(now, limit.span, limit.share)
 
 
-def _shares(ledger: Ledger, limit: Sustained, now: float) -> bool:
+def _shares(ledger: Ledger, rules: Rules, limit: Sustained, now: float) -> bool:
     """Whether stable is in trouble too. What it did well before counts less than what it does now: it had more of the requests
     in the steps before, and would be seen to break the limit when the canary is blamed already."""
-    window = ledger.windows.get(window_of(limit, "stable"))
-    return window is not None and window.lately(now, limit.span, limit.share)
+    alike = (one for one in rules.hard if one.name == limit.name)  # on all requests, and on those of users
+    windows = (ledger.windows.get(window_of(one, "stable")) for one in alike)
+    return any(window is not None and window.lately(now, limit.span, limit.share) for window in windows)
 
 
 def _shared(said: str, shared: bool) -> tuple[str, bool]:
@@ -261,6 +264,9 @@ def _outlook(ledger: Ledger, gate: Gate, known: Known, breach: Breach, limit: Li
     """What an undecided gate waits for."""
     if breach.canary.log_evidence > SICK:
         return "that looks worse than the limit, not surely enough to fail"
+    if breach.is_suspicious:
+        users = breach.users_sum
+        return f"of the {users.events:.0f} of users {_rate_text(users)} did, which looks worse than the limit"
     if events is None:
         return "too near the limit for a verdict"
     if events < 1:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pinn_operator.api.spec import Spec
 from pinn_operator.decide.evidence import Ledger, Reading, Rules, Sample, StepVerdict, begin_step, judge, rules_of, take
-from pinn_operator.decide.evidence.counters import Arm
+from pinn_operator.decide.evidence.counters import Arm, user_counter
 from pinn_operator.decide.evidence.gates import ERRORS
 from tests.given import spec_of
 
@@ -56,15 +56,22 @@ class Rollout:
         canary: tuple[float, float] = (0, 0),
         stable: tuple[float, float] = (0, 0),
         *,
+        users: tuple[float, float] | None = None,
         bad: str = "errors",
         total: str = "requests",
         change: Change = lambda reading: reading,
     ) -> StepVerdict:
-        """(events, bad ones) of each arm happen, and are read. `change` may tamper with the reading."""
+        """(events, bad ones) of each arm happen, and are read. All are of users, or so many of the canary's, and then none of
+        stable's. `change` may tamper with the reading."""
         self.now += INTERVAL
-        for arm, (events, failed) in (("canary", canary), ("stable", stable)):
-            self.totals[arm][total] += events  # type: ignore[index]
-            self.totals[arm][bad] += failed  # type: ignore[index]
+        arms: list[tuple[Arm, tuple[float, float], tuple[float, float]]] = [
+            ("canary", canary, canary if users is None else users),
+            ("stable", stable, stable if users is None else (0, 0)),
+        ]
+        for arm, every, of_users in arms:
+            for name, count, own in zip((total, bad), every, of_users, strict=True):
+                self.totals[arm][name] += count
+                self.totals[arm][user_counter(name)] = self.totals[arm].get(user_counter(name), 0.0) + own
         self.ledger = take(self.ledger, self.rules, change(self.reading()))
         return self.verdict()
 

@@ -195,10 +195,10 @@ def test_a_counter_that_nobody_asked_for_before_begins_where_it_stands() -> None
     assert found.canary == {"requests": 10, "errors": 0, "slower_than_2": 0}
 
 
-def test_a_series_of_ones_own_that_began_anew_counts_on_from_there() -> None:
-    """Of a sidecar that restarted beside its server, say."""
+def test_a_series_of_ones_own_counts_on_from_the_most_it_has_said() -> None:
+    """A sum of two targets of which one was not read for a while has not counted the other's events anew when it is back."""
     names, counters, counted = ("custom/desk/bad",), Counters(), []
-    for at, own in ((0.0, 10_000.0), (10.0, 5.0), (20.0, 25.0)):
+    for at, own in ((0.0, 10_000.0), (10.0, 6_000.0), (20.0, 10_020.0)):
         told = Sample("canary", "c", at, {"custom/desk/bad": own})
         counters, found = advance(counters, [told], names, at, INTERVAL)
         assert isinstance(found, Increments)

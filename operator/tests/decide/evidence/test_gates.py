@@ -1,7 +1,7 @@
 """Which service levels gate a rollout, by which counters, and how they share the chance of a false alarm."""
 
 import pytest
-from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Limit, slow
+from pinn_operator.decide.evidence.gates import ALPHA, BAKE_DOUBT, ERRORS, Gate, Limit, as_read, slow
 from pinn_operator.decide.evidence.rules import MEMORY, Rules
 from tests.decide.evidence.arms import rules
 
@@ -20,7 +20,9 @@ def test_the_defaults_gate_errors_fallbacks_misses_latency_and_physics() -> None
     assert by_name["latencyP95"].abort == Limit(0.05, "slower_than_2", "slower_than_2", "2s for 95%")
     assert [(limit.bad, limit.share, limit.span) for limit in found.hard] == [
         ("errors", 0.1, 300),
+        ("live/errors", 0.1, 300),
         ("slower_than_5", 0.05, 600),
+        ("live/slower_than_5", 0.05, 600),
     ]
     assert (found.unavailable, found.memory.container) == (120, 2**30)
 
@@ -58,11 +60,29 @@ def test_a_latency_between_two_bounds_fails_by_the_higher_and_passes_by_the_lowe
     assert (found.surely, found.maybe) == (surely, maybe)
 
 
-def test_a_gate_of_ones_own_has_its_own_counters() -> None:
-    found = rules(sla={"custom": [{"name": "refunds", "bad": "a", "total": "b", "promote": "2%", "abort": "4%"}]})
-    gate = found.gates[-1]
+def own_gate(bad: str, total: str = "b") -> Gate:
+    gate = {"name": "refunds", "bad": bad, "total": total, "promote": "2%", "abort": "4%"}
+    return rules(sla={"custom": [gate]}).gates[-1]
+
+
+def test_a_gate_of_ones_own_has_its_own_counters_and_others_when_a_query_of_it_is_another_one() -> None:
+    gate = own_gate("a")
     assert gate.name == "refunds"
-    assert sorted(gate.counters) == ["custom/refunds/bad", "custom/refunds/total"]
+    assert sorted(as_read(name) for name in gate.counters) == ["custom/refunds/bad", "custom/refunds/total"]
+    assert own_gate("a") == gate
+    for other in (own_gate("A"), own_gate("a", "B")):
+        assert not other.counters & gate.counters
+
+
+def test_what_servers_count_is_counted_for_users_alone_as_well() -> None:
+    by_name = {gate.name: gate for gate in rules().gates}
+    assert by_name["cacheHitRate"].counters == {"lookups", "misses", "live/lookups", "live/misses"}
+    assert by_name[ERRORS].counters == {"requests", "errors", "live", "live/errors"}
+    assert by_name["physicsViolationRate"].counters == {"checked", "violations"}
+
+
+def test_where_nothing_is_replayed_there_is_one_hard_limit_on_errors() -> None:
+    assert [limit.bad for limit in rules(sla={"evidence": "Live"}).hard] == ["errors", "slower_than_5"]
 
 
 @pytest.mark.parametrize(

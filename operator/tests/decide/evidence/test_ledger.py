@@ -4,8 +4,9 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from pinn_operator.decide.evidence import Reading, judge, take
-from pinn_operator.decide.evidence.ledger import Breach, Ledger, Sum
+from pinn_operator.decide.evidence import Reading, Rules, dump, judge, load, take
+from pinn_operator.decide.evidence.hard import Window
+from pinn_operator.decide.evidence.ledger import ASKED_FOR, Breach, Ledger, Sum
 from pinn_operator.decide.evidence.ledger import begin_step as begin
 from tests.decide.evidence.arms import BEGIN, INTERVAL, Rollout, errors_only, rules
 from tests.given import only
@@ -82,6 +83,108 @@ def test_a_limit_that_was_changed_is_judged_anew_and_the_others_go_on() -> None:
     assert abort is not None
     assert now.abort is not None
     assert now.abort.canary_sum.events == abort.canary_sum.events + 100
+
+
+def changed(rollout: Rollout, rules: Rules) -> None:
+    """The spec says otherwise now; a counter that was not asked for before is read from where it stands."""
+    rollout.rules = rules
+    for counts in rollout.totals.values():
+        counts.update({name: counts.get(name, 0.0) for name in rules.counters})
+
+
+def test_a_latency_that_was_within_the_old_limit_does_not_pass_the_new_one() -> None:
+    """All answers take 400 ms: surely within half a second, and, for all the histogram tells, not within 300 ms."""
+    rollout = Rollout(rules(sla=only(latencyP95="500ms")))
+    for _ in range(20):
+        verdict = rollout.tick((100, 0), bad="slower_than_0.5", total="timed")
+    assert verdict.verdict == "Passing"
+    changed(rollout, rules(sla=only(latencyP95="300ms")))
+    verdict = rollout.tick((100, 100), bad="slower_than_0.25", total="timed")
+    assert verdict.verdict == "Undecided"
+
+
+def test_a_gate_of_ones_own_whose_query_was_corrected_is_judged_anew_from_where_its_counter_stands() -> None:
+    def own(bad: str) -> Rules:
+        return rules(sla={**only(), "custom": [{"name": "refunds", "bad": bad, "total": "all"}]})
+
+    def counter(what: str) -> str:
+        return next(name for name in rollout.rules.counters if name.endswith(what))
+
+    rollout = Rollout(own("rfunds"))
+    for _ in range(10):
+        rollout.tick((100, 0), bad=counter("/bad"), total=counter("/total"))
+    changed(rollout, own("refunds"))
+    rollout.totals["canary"] |= {counter("/bad"): 90.0, counter("/total"): 1100.0}
+    rollout.tick()
+    known = rollout.ledger.gates["refunds"].promote
+    assert known is not None
+    assert known.canary_sum == Sum()
+    rollout.tick((100, 1), bad=counter("/bad"), total=counter("/total"))
+    known = rollout.ledger.gates["refunds"].promote
+    assert known is not None
+    assert (known.canary_sum.events, known.canary_sum.bad) == (100, 1)
+
+
+def test_a_hard_limit_that_was_loosened_before_it_struck_does_not_strike_by_what_broke_the_old_one() -> None:
+    def latency(limit: str) -> Rules:
+        slow = {"latencyP95": {"above": limit, "for": "1m"}}
+        return replace(rules(sla={**only(), "rollback": slow}), gates=())
+
+    rollout = Rollout(latency("2s"))
+    for _ in range(11):
+        assert rollout.tick((100, 90), bad="slower_than_2", total="timed").verdict != "Failing"
+    changed(rollout, latency("5s"))
+    for _ in range(13):
+        assert rollout.tick((100, 90), bad="slower_than_2", total="timed").verdict != "Failing"
+
+
+def test_what_stable_did_is_still_known_in_the_bake_when_the_limit_is_changed_there() -> None:
+    rollout = Rollout(errors_only())
+    for _ in range(100):
+        rollout.tick((100, 8), (900, 72))
+    rollout.step(1, bake=True)
+    changed(rollout, errors_only(sla={"promote": {"errorRate": "2%"}}))
+    assert "Failing" not in {rollout.tick((1000, 80)).verdict for _ in range(60)}
+    assert promote(rollout).share > 0.1
+
+
+def test_evidence_that_the_version_before_stored_is_read_and_blames_nobody() -> None:
+    """It knew nothing of users alone, called windows otherwise, and kept what stable did in another place."""
+    rollout = Rollout(rules(sla=only(errorRate="1%", latencyP95="300ms")))
+    for _ in range(10):
+        rollout.tick((100, 0), (900, 0))
+    stored = dump(rollout.ledger)
+    for known in stored["gates"].values():
+        for new in ("stable_before", "users", "users_sum"):
+            del known["promote"][new]
+        known["stable_before"] = dump(Sum())
+    stored["gates"]["latencyP95"]["promote"]["of"] = "slower_than_0.5 <= 0.05"
+    stored["windows"] = {f"{name}/{arm}": dump(Window()) for name in ("errorRate", "x") for arm in ("canary", "stable")}
+    del stored["asked_at"]
+    stored["counters"]["pods"] = {
+        pod: {**known, "counts": {name: n for name, n in known["counts"].items() if "live/" not in name}}
+        for pod, known in stored["counters"]["pods"].items()
+    }
+    rollout.ledger = load(Ledger, stored)
+    assert rollout.verdict().verdict != "Failing"
+    assert rollout.tick((100, 0), (900, 0)).gates[0].verdict == "Passing"
+    assert not [key for key in rollout.ledger.windows if key.startswith("errorRate/")]
+
+
+def test_users_who_ask_now_and_then_are_not_none() -> None:
+    rollout = Rollout(rules(sla=only(cacheHitRate="80%")))
+
+    def ask(users: float) -> float:
+        rollout.totals["canary"]["live"] += users
+        rollout.tick((50 + users, 0), users=(users, 0), bad="misses", total="lookups")
+        known = rollout.ledger.gates["cacheHitRate"].promote
+        assert known is not None
+        return known.canary_sum.events
+
+    assert ask(0) == 50, "nobody but the operator asks"
+    assert ask(1) == 51
+    assert [ask(0) for _ in range(ASKED_FOR)] == [51] * ASKED_FOR
+    assert ask(0) == 101
 
 
 def test_what_happened_while_nobody_looked_is_one_tick() -> None:

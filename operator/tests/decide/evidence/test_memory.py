@@ -1,9 +1,11 @@
 """Whether memory grows: leaks are found, noise is not taken for one, and ten minutes tell nothing."""
 
+import json
 import random
 from collections.abc import Callable
 
 import pytest
+from pinn_operator.decide.evidence import dump, load
 from pinn_operator.decide.evidence.memory import BLOCK, KEPT_BLOCKS, KEPT_PODS, Memory
 
 MIB = 2.0**20
@@ -114,6 +116,21 @@ def test_what_a_leak_will_have_taken_by_then() -> None:
     assert reached is not None
     assert 700 * MIB < reached < 1200 * MIB
     assert watched(0.1, noisy(60, 1)).projected(360, 3600) is None
+
+
+def test_each_server_grows_from_its_own_level_and_one_that_is_gone_from_none() -> None:
+    """What one leaks is not added to what another holds."""
+    leaking, full = noisy(60, 1), noisy(0, 2)
+    memory = Memory()
+    for minute in range(5 * 60 + 1):
+        now = minute * 60.0
+        there = {"leaks": leaking(now / 3600), "is full": full(now / 3600) + 600 * MIB}
+        there |= {"has left": 1500 * MIB} if now < 3600 else {}
+        memory = memory.after(now, there).looked(now, ALLOWED, ALPHA, BETA)
+    assert verdict(memory) == "Grows"
+    reached = memory.projected(5 * 3600, 7 * 3600)
+    assert reached == pytest.approx(900 * MIB, rel=0.01)
+    assert load(Memory, json.loads(json.dumps(dump(memory)))) == memory
 
 
 def test_what_is_kept_is_bounded() -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from pinn_operator.decide.evidence import GateVerdict, Reading, Sample, StepVerdict, dump
-from pinn_operator.decide.evidence.counters import KEPT_GONE
+from pinn_operator.decide.evidence.counters import KEPT_GONE, LIVE
 from pinn_operator.decide.evidence.gates import ERRORS
 from pinn_operator.decide.evidence.ledger import SICK, Breach
 from pinn_operator.decide.evidence.rules import MEMORY
 from pinn_operator.decide.evidence.verdict import PASSES
 from tests.decide.evidence.arms import INTERVAL, Rollout, errors_only, rules, size
+from tests.given import only
 
 MIB = 2.0**20
 
@@ -201,6 +202,57 @@ def test_a_canary_at_the_limit_is_told_that_no_verdict_is_in_sight() -> None:
     assert verdict.sentence.endswith("too near the limit for a verdict")
 
 
+# --- Users, and what is replayed while they ask little ---------------------------------------------------------------
+
+
+def test_what_is_replayed_does_not_drown_the_errors_of_the_few_users_there_are() -> None:
+    rollout = Rollout(errors_only())
+    for _ in range(50):  # 8 % of the errors of users, 0.6 % of all
+        rollout.tick((54, 0), (54, 0), users=(4, 0))
+        rollout.tick((54, 0), (54, 0), users=(4, 0))
+        verdict = rollout.tick((54, 1), (54, 0), users=(4, 1))
+    known = rollout.ledger.gates[ERRORS]
+    assert known.passing.log_evidence > PASSES
+    assert verdict.verdict == "Undecided"
+    assert verdict.sentence == (
+        "errorRate: 0.617 % of 8100 requests to the canary failed (limit 1%, stable 0 %); of the 600 of users 8.33 % did, which "
+        "looks worse than the limit"
+    )
+
+
+def test_a_good_canary_passes_on_what_is_replayed_with_few_users_or_none() -> None:
+    assert ticks(Rollout(errors_only()), 10, (54, 0), (54, 0), users=(4, 0)).verdict == "Passing"
+    assert ticks(Rollout(errors_only()), 10, (50, 0), (50, 0), users=(0, 0)).verdict == "Passing"
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "bad", "total"),
+    [("cacheHitRate", "80%", "misses", "lookups"), ("fallbackRate", "10%", "fallbacks", "requests")],
+)
+def test_hits_and_fallbacks_are_those_of_users_where_they_ask_and_else_of_what_is_replayed(
+    name: str, limit: str, bad: str, total: str
+) -> None:
+    def asked(users: float, failed: float) -> GateVerdict:
+        rollout = Rollout(replace(rules(sla=only(**{name: limit})), hard=()))
+        for _ in range(60):
+            rollout.totals["canary"][LIVE] += users if total != "requests" else 0
+            verdict = rollout.tick((50 + users, failed), (50, 0), users=(users, failed), bad=bad, total=total)
+        return gate(verdict, name)
+
+    missed = asked(4, 0.95 * 4)
+    assert missed.verdict == "Undecided"
+    assert missed.observed == pytest.approx(0.95)
+    assert (asked(4, 0).verdict, asked(4, 0).events) == ("Passing", 240)
+    assert (asked(0, 0).verdict, asked(0, 0).events) == ("Passing", 3000)
+
+
+def test_a_hard_limit_is_that_of_users_too() -> None:
+    rollout = Rollout(replace(rules(), gates=()))
+    verdict = ticks(rollout, 70, (54, 0.6), (54, 0), users=(4, 0.6))
+    assert (verdict.verdict, verdict.blamed) == ("Failing", True)
+    assert verdict.sentence == "rollback.errorRate: worse than 10% for 5 min"
+
+
 # --- Silence ---------------------------------------------------------------------------------------------------------
 
 
@@ -297,6 +349,22 @@ def test_a_stable_that_was_well_and_hardly_asked_makes_no_room_for_the_canary_in
     assert ticks(rollout, 60, (100, 3)).verdict == "Failing"
 
 
+@pytest.mark.parametrize("quiet", [0, 100, 2000])
+def test_a_limit_of_0_is_broken_by_the_first_bad_event_however_late_it_comes(quiet: int) -> None:
+    rollout = Rollout(errors_only(sla={"promote": {"errorRate": "0%"}}), steps=1, bake=True)
+    assert ticks(rollout, quiet + 1, (500, 0)).verdict == "Undecided"
+    assert ticks(rollout, 1, (500, 1)).verdict == "Failing"
+
+
+@pytest.mark.parametrize(("canary", "stable", "needed"), [(50, 450, 6), (250, 250, 18)])
+def test_in_a_step_a_limit_of_0_is_failed_once_the_canary_is_worse_than_stable(
+    canary: int, stable: int, needed: int
+) -> None:
+    rollout = Rollout(errors_only(sla={"promote": {"errorRate": "0%"}}))
+    assert ticks(rollout, needed - 1, (canary, 1), (stable, 0)).verdict == "Undecided"
+    assert ticks(rollout, 1, (canary, 1), (stable, 0)).verdict == "Failing"
+
+
 def test_the_bake_goes_by_what_stable_did_in_the_steps_where_that_was_worse_than_the_limit() -> None:
     rollout = Rollout(errors_only(), steps=2)
     ticks(rollout, 100, (100, 2), (900, 18))
@@ -305,6 +373,24 @@ def test_the_bake_goes_by_what_stable_did_in_the_steps_where_that_was_worse_than
     verdict = ticks(rollout, 60, (1000, 80))
     assert verdict.verdict == "Failing"
     assert "here 3.27 % by what stable did before" in verdict.sentence
+
+
+def test_each_limit_makes_room_in_the_bake_for_what_stable_did_by_its_own_counter() -> None:
+    """That half of stable's answers took longer than 500 ms says nothing of how many took longer than 2 s."""
+    rollout = Rollout(replace(rules(sla={"promote": {"latencyP95": "500ms"}, "abort": {"latencyP95": "2s"}}), hard=()))
+    ticks(rollout, 60, (100, 50), (900, 450), bad="slower_than_0.5", total="timed")
+    rollout.step(1, bake=True)
+    known = rollout.ledger.gates["latencyP95"]
+    assert known.promote is not None
+    assert known.abort is not None
+    assert (known.promote.share > 0.7, known.abort.share) == (True, 0.05)
+
+
+def test_an_abort_limit_alone_makes_room_in_the_bake_for_what_stable_did_in_the_steps() -> None:
+    rollout = Rollout(errors_only(sla={"promote": {"errorRate": "Off"}, "abort": {"errorRate": "5%"}}))
+    assert ticks(rollout, 100, (100, 8), (900, 72)).verdict == "Frozen"
+    rollout.step(1, bake=True)
+    assert ticks(rollout, 60, (1000, 80)).verdict != "Failing"
 
 
 def test_shadow_calls_that_fail_on_the_standby_too_tell_a_shared_incident_in_the_bake() -> None:

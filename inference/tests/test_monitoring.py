@@ -115,6 +115,8 @@ def test_devices_are_watched_from_the_first_reading_on(monkeypatch: pytest.Monke
     asked.set()
     assert twice.wait(10)
     assert use.shares() == [("a", 0.6)]
+    assert use._thread is not None
+    use._thread.join(10)  # else it ends in the next test
 
 
 @pytest.mark.parametrize("opened", [nobody, lambda: Nvml(object())])

@@ -11,7 +11,8 @@ import os
 import threading
 import time
 import zipfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -99,7 +100,7 @@ def convert(source: Path, manifest: Path, as_it_is: bool = False) -> Done:
     name, content = contents(source)
     problem = _problem(wish)
     network = formats.read(name, content)
-    with Far(*assembly.parcel(name, content, problem)) as far:
+    with _problems_own(problem), Far(*assembly.parcel(name, content, problem)) as far:
         before, errors = timed(far), _errors(problem, far)
         made, why = (None, "it was asked for") if as_it_is else _fused(network, problem)
         if made is not None and _differs(problem, made.served, far):
@@ -107,8 +108,19 @@ def convert(source: Path, manifest: Path, as_it_is: bool = False) -> Done:
         if made is None:
             files = _files(problem, {name: content}, wish, far, None, source.name)
             return Done(_sound(wish, files), why, before, None, errors, None)
-    files = _files(problem, {folders.LITERT: made.graph}, wish, made.served, made.exact, source.name)
-    return Done(_sound(wish, files), None, before, timed(made.served), errors, _errors(problem, made.served))
+    with _problems_own(problem):
+        files = _files(problem, {folders.LITERT: made.graph}, wish, made.served, made.exact, source.name)
+        return Done(_sound(wish, files), None, before, timed(made.served), errors, _errors(problem, made.served))
+
+
+@contextmanager
+def _problems_own(problem: Ranged) -> Iterator[None]:
+    """What is measured by a problem of somebody's own may fail in it: that is a sentence, and not a list of our functions."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ModelError(f"it cannot be measured by the problem {problem.name}, which ended with {said}") from error
 
 
 def contents(source: Path) -> tuple[str, bytes]:
@@ -216,6 +228,8 @@ def _problem(wish: Wish) -> Ranged:
         raise ModelError(f"the manifest is not one of {wish.problem}: {error}") from None
     if not isinstance(found, Ranged):
         raise ModelError(f"the problem {wish.problem} is not made of plain numbers; bring model.tflite for it")
+    if still := [field.name for field in found.inputs if field.low == field.high]:
+        raise ModelError(f"the range of {still[0]} is one number: a network is measured over ranges, so give it one")
     fits(wish, found)
     return found
 

@@ -7,6 +7,7 @@ import pytest
 from pinn_inference import formats
 from pinn_inference.errors import ModelError
 from pinn_inference.formats import fused, h5, keras_file
+from pinn_inference.problems.burgers import Burgers
 from pinn_inference.training import convert, folder
 
 from hack import keras_model
@@ -42,6 +43,27 @@ def test_a_manifest_that_no_decoder_reads_is_said(model: tuple[Path, Path], cont
     source, manifest = model
     manifest.write_bytes(content)
     with pytest.raises(ModelError, match=r"manifest\.json is no manifest: "):
+        convert.convert(source, manifest)
+
+
+def test_a_problem_that_fails_while_it_is_asked_is_said(
+    model: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def solve(_: Burgers, point: object) -> None:
+        raise KeyError("viscosity")
+
+    monkeypatch.setattr(convert, "Far", lambda *_: Worker(1.0))
+    monkeypatch.setattr(Burgers, "solve", solve)
+    with pytest.raises(ModelError, match=r"^it cannot be measured by the problem burgers, which ended with KeyError: "):
+        convert.convert(*model)
+
+
+def test_a_range_of_one_number_is_refused(model: tuple[Path, Path]) -> None:
+    source, manifest = model
+    said = json.loads(manifest.read_text())
+    said["inputs"][1] |= {"low": 0.5, "high": 0.5}
+    manifest.write_text(json.dumps(said))
+    with pytest.raises(ModelError, match=r"^the range of \w+ is one number"):
         convert.convert(source, manifest)
 
 

@@ -79,6 +79,8 @@ class Fallback:
         """What the solver says, as plain numbers. Raises PredictionError where that is none, or no answer."""
         try:
             values, bounds = (tuple(map(float, numbers)) for numbers in self.solve(point))
+        except PinnError:
+            raise
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
             raise PredictionError(f"the reference solver has no answer: {said}", "model_error") from error

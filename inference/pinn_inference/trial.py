@@ -122,7 +122,9 @@ def one_network(points: Array, served: Array, weights: Engine) -> None:
     if (found := apart(served, jets)) is not None:
         row, at = found
         said = f"number {row + 1} of its jet at ({', '.join(f'{c:.6g}' for c in points[at])}) is {jets[row, at]:.9g}"
-        raise ModelError(f"{ANOTHER}: {said}, not {served[row, at]:.9g}")
+        raise ModelError(
+            f"{ANOTHER}: {said}, not {served[row, at]:.9g}; leave it out if that one is rounded (quantised)"
+        )
 
 
 def apart(one: Array, other: Array) -> tuple[int, int] | None:

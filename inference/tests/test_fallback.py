@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pinn_inference.errors import EngineError, PredictionError
+from pinn_inference.errors import EngineError, InvalidInput, PredictionError
 from pinn_inference.fallback import SOLVERS, Fallback
 
 CAUSE = EngineError("broken", "gpu_error")
@@ -150,6 +150,14 @@ async def test_what_a_solver_of_somebody_elses_says_is_looked_at(says: Any, erro
         await fallback((1.0,), "gpu_error", CAUSE)
     assert caught.value.error_type == error_type
     fallback.close()
+
+
+async def test_a_solver_may_refuse_with_a_sentence_of_its_own() -> None:
+    def refuses(_: object) -> Any:
+        raise InvalidInput("x is on the boundary")
+
+    with pytest.raises(InvalidInput, match=r"^x is on the boundary$"):
+        await Fallback(refuses, lambda point: None)((1.0,), "out_of_domain", CAUSE)
 
 
 async def test_numbers_of_numpy_become_plain_ones_as_json_takes_no_others() -> None:

@@ -123,7 +123,7 @@ def test_a_model_that_is_less_exact_than_it_says_is_refused(shipped: Path, model
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ("black-scholes/1.0.0", r"number \d of its jet at \(.*\) is [-.\de]+, not [-.\de]+$"),
+        ("black-scholes/1.0.0", r"number \d of its jet at \(.*\) is [-.\de]+, not [-.\de]+;"),
         ("burgers/1.0.0", "it takes 3 numbers a point and gives 5, not 2 and 4$"),
     ],
 )

@@ -812,6 +812,11 @@ class Connection(asyncio.Protocol):
         if self._since < moment:
             self.abort()
 
+    def end_if_unused_since(self, moment: float) -> None:
+        """The same, and only where nothing is asked, nor an answer still to be read."""
+        if not self._streams and not self._unsent():
+            self.end_if_idle_since(moment)
+
 
 _FRAMES: Final[Mapping[int, Callable[[Connection, int, int, bytes], None]]] = {
     PRIORITY: Connection._priority,

@@ -37,7 +37,7 @@ LOOKS: Final = 20
 """So many times in the time a connection may be idle it is looked for those that were."""
 
 IDLE_IN_A_CROWD: Final = 10.0
-"""Seconds after which an idle connection ends where there is no room for another one: as long as a probe waits for the next."""
+"""Seconds after which a connection that asks nothing ends where there is no room for another: as long as a probe waits."""
 
 ROOM_EVERY: Final = 1.0
 """Seconds between two looks for such connections, as each goes through all of them."""
@@ -454,6 +454,11 @@ class Connection(asyncio.Protocol):
         if waits and self._since < moment and self._timer is None:
             self._transport.abort()
 
+    def end_if_unused_since(self, moment: float) -> None:
+        """Ends it where nothing is asked, nor an answer still to be read."""
+        if not self._asked and not self._transport.get_write_buffer_size():
+            self.end_if_idle_since(moment)
+
     def _refuse(self, status: int, sentence: str, headers: Headers = ()) -> None:
         """What can be handed to no App."""
         answer: Answer = failure(status, sentence)
@@ -498,6 +503,10 @@ class Peer(Protocol):
 
     def end_if_idle_since(self, moment: float) -> None:
         """Ends it where the caller has had its turn since then."""
+        ...
+
+    def end_if_unused_since(self, moment: float) -> None:
+        """The same, and only where nothing is asked, nor an answer still to be read."""
         ...
 
 
@@ -569,11 +578,8 @@ class Listener:
         now = time.monotonic()
         if now - self._made_room >= ROOM_EVERY:
             self._made_room = now
-            self._end_idle(now - min(self.idle, IDLE_IN_A_CROWD))
-
-    def _end_idle(self, since: float) -> None:
-        for connection in tuple(self._connections):
-            connection.end_if_idle_since(since)
+            for connection in tuple(self._connections):
+                connection.end_if_unused_since(now - min(self.idle, IDLE_IN_A_CROWD))
 
     def is_crowded(self) -> bool:
         """Whether too many that were refused are still here."""
@@ -622,7 +628,9 @@ class Listener:
 
     def _look(self) -> None:
         self._timer = self.loop.call_later(self.idle / LOOKS, self._look)
-        self._end_idle(time.monotonic() - self.idle)
+        moment = time.monotonic() - self.idle
+        for connection in tuple(self._connections):
+            connection.end_if_idle_since(moment)
         for connection in self._unsent:
             connection.reads()  # from here on: what the kernel took at first, nobody has read
 

@@ -112,7 +112,7 @@ class Credentials:
         names = (("accessKeyId", "accessKeyID", "AWS_ACCESS_KEY_ID"), ("secretAccessKey", "AWS_SECRET_ACCESS_KEY"))
         if not all(self._pair(*names)):
             return None
-        access, secret = (self._plain(*keys) for keys in names)
+        access, secret = self._plain(*names[0]), self.one(*names[1])  # which is in no header
         return S3Keys(access, secret, self._plain("sessionToken", "AWS_SESSION_TOKEN"))
 
     def registry(self, host: str, repository: str) -> Login | None:

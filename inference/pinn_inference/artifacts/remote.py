@@ -67,6 +67,8 @@ def fetch(wish: Wish, to: Path) -> Fetched:
     Raises ModelError in one sentence that names the address and the remedy, and never a secret.
     """
     try:
+        if there := _there(wish, to):
+            return there
         with _alone(wish, to) as work:
             return _there(wish, to) or _fetched(wish, to, work)
     except OSError as error:
@@ -145,10 +147,14 @@ def _held(work: Path) -> int | None:
 
 def _publish(folder: Path, to: Path) -> None:
     """Under its name it is whole, though the machine loses its power: what a rename names must have been written before."""
-    for path in (*folder.rglob("*"), folder):
-        _written(path)
+    for path in folder.rglob("*"):
+        if not path.is_dir():
+            _written(path)
+    with suppress(OSError):  # some file systems do not do this for folders
+        _written(folder)
     folder.rename(to)
-    _written(to.parent)
+    with suppress(OSError):
+        _written(to.parent)
 
 
 def _written(path: Path) -> None:

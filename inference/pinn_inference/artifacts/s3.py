@@ -107,16 +107,17 @@ def _parts(uri: str) -> tuple[str, str]:
 
 
 def _bucket(name: str, credentials: Credentials) -> Bucket:
-    region = _region(credentials)
     endpoint = credentials.one("endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL").rstrip("/")
+    region = _region(credentials, "[A-Za-z0-9._-]+" if endpoint else "[a-z0-9-]+")
     keys = credentials.s3_keys()
     auth = Signed(keys, region) if keys else Anonymous()
     return Bucket(name, _endpoint(endpoint) if endpoint else f"https://s3.{region}.amazonaws.com", auth)
 
 
-def _region(credentials: Credentials) -> str:
+def _region(credentials: Credentials, form: str) -> str:
+    """Amazon's is a part of its address; another server may call its own as it likes."""
     region = credentials.one("region", "AWS_REGION", "AWS_DEFAULT_REGION") or DEFAULT_REGION
-    if not re.fullmatch("[a-z0-9-]+", region):
+    if not re.fullmatch(form, region):
         raise ModelError(f"region in {FIELD} is none: write it in small letters, as in eu-west-1")
     return region
 

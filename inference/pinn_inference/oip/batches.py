@@ -111,7 +111,7 @@ class _Work:
             raise InvalidInput(f"item {place}: {refused}") from None
         self.values[:, place] = values
         if self.bounds is not None:
-            self.bounds[:, place] = np.nan if bounds is None else bounds
+            self.bounds[:, place] = bounds
         self._solved[place] = Answer((), None, "solver", "reference", reason)
 
     def _points(self, places: NDArray[np.intp]) -> Any:

@@ -5,6 +5,7 @@ table, from which every answer gets its bound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
@@ -118,7 +119,9 @@ def _tried(problem: Ranged, engine: Engine, table: ErrorTable, pairs: Callable[[
     """
     errors = len(problem.outputs)
     for left in reversed(range(ROUNDS)):
-        cells, off, stated = _moves_that_break(type(problem)(problem.inputs, table), engine, table, pairs())
+        twin = copy(problem)
+        twin._table = table
+        cells, off, stated = _moves_that_break(twin, engine, table, pairs())
         if not off.size:
             return table
         values = table.values.copy()
@@ -142,8 +145,9 @@ def _moves_that_break(
     steps = np.array(table.steps)[:, None]
     at = here + np.clip(there - here, -steps, steps) * 0.999
     truth = np.stack(problem.answer(point, engine.jets(here.T)))
-    moved, stated = (np.stack(part) for part in problem.near(point, tuple(at), engine.jets(at.T)) if part is not None)
-    off = np.abs(moved - truth)
+    moved, bounds = problem.near(point, tuple(at), engine.jets(at.T))
+    stated = _columns(bounds or [np.inf] * len(moved), len(truth[0]))
+    off = np.abs(np.stack(moved) - truth)
     wrong = (off > stated).any(axis=0)
     return _places(at[:, wrong], table.steps, table.values.shape[1:]), off[:, wrong], stated[:, wrong]
 
@@ -159,12 +163,20 @@ def _at_edges(problem: Ranged, batch: Any, rng: np.random.Generator) -> Any:
 
 
 def _compared(problem: Ranged, engine: Engine, batch: Any) -> tuple[Array, Array, Array]:
-    """(outputs, n) as served, as solved, and how far that can be from the truth."""
+    """(outputs, n) as served, as solved, and how far that can be from the truth; 0 where the solver does not know."""
     size = len(batch[0])
     parts = [type(batch)._make(c[i : i + PORTION] for c in batch) for i in range(0, size, PORTION)]
     solved = [problem.solve(part) for part in parts]
-    exact, known = (np.concatenate([np.stack(one[i]) for one in solved], axis=1) for i in range(2))
-    return np.stack(_answers(problem, engine, batch)), exact, known
+    exact, known = (
+        np.concatenate([_columns(one[i], len(part[0])) for one, part in zip(solved, parts, strict=True)], axis=1)
+        for i in range(2)
+    )
+    return np.stack(_answers(problem, engine, batch)), exact, np.where(np.isfinite(known), known, 0.0)
+
+
+def _columns(numbers: Sequence[Any], count: int) -> Array:
+    """(outputs, count), of one number for all points too."""
+    return np.stack([np.broadcast_to(column, count) for column in numbers])
 
 
 def _answers(problem: Ranged, engine: Engine, batch: Any) -> Sequence[Array]:

@@ -886,3 +886,19 @@ async def test_more_connections_than_are_taken_are_told() -> None:
         await until(lambda: not listener._refused)
         first.ask(3)
         await first.answer(3)
+
+
+async def test_a_call_that_is_being_answered_is_not_cut_to_make_room_and_an_idle_connection_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "IDLE_IN_A_CROWD", 0.0)
+    echo = Echo()
+    echo.may.clear()
+    async with listening(echo, most=2) as (listener, port), calling(port) as busy, calling(port) as idle:
+        busy.ask(1, b"slow")
+        await until(lambda: bool(echo.begun) and len(listener._connections) == 2)
+        async with calling(port) as third:
+            await third.broken()
+        await idle.to_the_end()
+        echo.may.set()
+        assert (await busy.answer(1))[1].endswith(b"slow")

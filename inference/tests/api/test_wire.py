@@ -405,6 +405,23 @@ async def test_idle_connections_do_not_keep_others_out(monkeypatch: pytest.Monke
             writer.close()
 
 
+async def test_who_reads_a_long_answer_is_not_cut_to_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "IDLE_IN_A_CROWD", 0.0)
+    long = b"x" * 8_000_000
+
+    async def much(_: Request) -> Answer:
+        return Answer(200, long)
+
+    async with listening(much, most=1) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        assert (await said(port, b"")).startswith(b"HTTP/1.1 429 ")
+        async with asyncio.timeout(PATIENCE):
+            assert await reader.read() == long
+        writer.close()
+
+
 async def test_who_is_refused_in_a_crowd_is_told_so_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each that lingers takes a file, and these are kept for others."""
     monkeypatch.setattr(wire, "LINGER", 10 * PATIENCE)

@@ -76,7 +76,12 @@ def test_s3_keys_are_found_under_the_names_that_are_used(access: str, secret: st
         Credentials({access: "a"}).s3_keys()
 
 
-@pytest.mark.parametrize("wrong", ["accessKeyId", "secretAccessKey", "sessionToken"])
+def test_a_secret_key_is_in_no_header_and_may_be_any_text() -> None:
+    """MinIO takes such: it is signed with alone."""
+    assert Credentials({"accessKeyId": "a", "secretAccessKey": "hu shé"}).s3_keys() == S3Keys("a", "hu shé")
+
+
+@pytest.mark.parametrize("wrong", ["accessKeyId", "sessionToken"])
 @pytest.mark.parametrize("value", ["hushé", "hu sh", "hu\u00a0sh"])
 def test_s3_keys_that_no_header_field_can_carry_are_named(wrong: str, value: str) -> None:
     files = {"accessKeyId": "a", "secretAccessKey": "s", "sessionToken": "t", wrong: value}

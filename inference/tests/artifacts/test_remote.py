@@ -86,6 +86,20 @@ def test_a_model_that_is_there_is_not_fetched_again(secret: Path, tmp_path: Path
     assert found == Fetched(digest, anew=False)
 
 
+def test_a_model_that_is_there_needs_no_folder_that_can_be_written(
+    secret: Path, tmp_path: Path, models: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lie in an image, or on a volume that is mounted to be read."""
+    shutil.copytree(models / "black-scholes/1.0.0", tmp_path / "model")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    found = remote.fetch(Wish("https://127.0.0.1:1/m", digest, secret, LIMITS), tmp_path / "model")
+    assert found == Fetched(digest, anew=False)
+
+
 def test_what_is_in_the_way_is_left_alone(secret: Path, tmp_path: Path, digest: str) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model/precious").write_text("mine")
@@ -189,6 +203,21 @@ def test_a_model_is_on_the_disk_before_it_has_its_name(
         fetch(there, secret, tmp_path / "model", None)
     assert before == {"1.0.0", *(path.name for path in (models / "black-scholes/1.0.0").iterdir())}
     assert after == {tmp_path.name}
+
+
+def test_a_file_system_that_writes_no_folder_through_is_taken_as_it_is(
+    certificate: Path, secret: Path, tmp_path: Path, packed: bytes, digest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.fsync
+
+    def sync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir():
+            raise OSError(22, "Invalid argument")
+        whole(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with site(Shelf({"/m": packed}), certificate) as there:
+        assert fetch(there, secret, tmp_path / "model", digest).anew
 
 
 def test_the_digest_is_checked_before_the_manifest_is_parsed(

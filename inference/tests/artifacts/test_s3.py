@@ -174,3 +174,11 @@ def test_an_endpoint_that_is_none_is_said(endpoint: str) -> None:
 def test_an_address_that_is_none_is_said(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must be s3://BUCKET/KEY|give it another name"):
         s3.fetch(uri, tmp_path, Client(Limits(1, 1)), Credentials({}))
+
+
+@pytest.mark.parametrize("region", ["RegionOne", "eu_central.2"])
+def test_a_server_of_ones_own_calls_its_region_as_it_likes(region: str) -> None:
+    endpoint = {"region": region, "endpoint": "https://minio.example.com:9000"}
+    assert s3._bucket("models", Credentials(endpoint)).endpoint == "https://minio.example.com:9000"
+    with pytest.raises(ModelError, match=r"^region in the Secret .* is none"):
+        s3._bucket("models", Credentials({**endpoint, "region": "a/b"}))

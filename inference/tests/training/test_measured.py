@@ -103,3 +103,31 @@ def test_what_the_solver_says_of_itself_is_in_the_bound(monkeypatch: pytest.Monk
     monkeypatch.setattr(Front, "coarse", 0.05)
     table: ErrorTable = measured.error_table(Front(Front.domain, None), NARROW, NARROW, Cells((CELL,)))
     assert (table.values[:2] >= 0.05).all()
+
+
+class Coarse(Front):
+    """Solvers state their errors as they like: one number for all points, and infinity where they do not know."""
+
+    bounds: tuple[Any, ...] = (1e-12, 1e-12)
+
+    def solve(self, point: Any) -> tuple[Sequence[Any], Sequence[Any]]:
+        """With those."""
+        return super().solve(point)[0], self.bounds
+
+
+@pytest.mark.parametrize("bounds", [(1e-12, 1e-12), (math.inf, 0.0)])
+def test_what_a_solver_does_not_know_makes_no_table_useless(
+    bounds: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Coarse, "bounds", bounds)
+    table = measured.error_table(Coarse(Coarse.domain, None), NARROW, NARROW, Cells((CELL,)))
+    assert np.isfinite(table.values).all()
+
+
+def test_a_problem_that_is_made_by_a_function_is_tried_as_it_is() -> None:
+    class Made(Front):
+        def __init__(self, order: int) -> None:
+            super().__init__(Front.domain, None)
+            assert order == 4
+
+    assert measured.error_table(Made(4), NARROW, NARROW, Cells((CELL,))).steps == (CELL,)

@@ -13,21 +13,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("operator")]
 LABEL = "app.kubernetes.io/name=pinn-operator"
 
 
-def test_uninstalling_with_live_objects_ends_and_leaves_nothing(namespace: str) -> None:
-    apply(pinn("one", replicas=2), namespace)
-    apply(pinn("two"), namespace)
-    wait_ready(namespace, "one")
-    wait_ready(namespace, "two")
-    roles = kubectl("get", "clusterrole,clusterrolebinding", "-o", "name").split()
-    began = time.monotonic()
-    kubectl("delete", "-k", str(MANIFESTS), "--timeout=60s", limit=90)
-    print(f"uninstalled in {time.monotonic() - began:.1f} s")
-    eventually(lambda: not items("deployments,services,serviceaccounts,pods", namespace, "pinn.dev/deployment"), 60)
-    left = kubectl("get", "clusterrole,clusterrolebinding,crd,namespace", "-o", "name").split()
-    assert not [name for name in left if "pinn-operator" in name or "pinndeployments" in name or "pinn-system" in name]
-    assert any("pinn-operator" in name for name in roles)
-
-
 def say_not_ready() -> list[str]:
     """The replicas that run and log so."""
     pods = [pod for pod in items("pods", SYSTEM, LABEL) if "deletionTimestamp" not in pod["metadata"]]
@@ -49,6 +34,21 @@ def test_an_operator_without_its_roles_is_not_taken_for_a_working_one() -> None:
     assert [one["status"] for one in ready] == ["False", "False"]
     kubectl("apply", "--server-side", "--force-conflicts", "-k", str(MANIFESTS))
     kubectl("-n", SYSTEM, "rollout", "status", "deployment/pinn-operator", "--timeout=60s")
+
+
+def test_uninstalling_with_live_objects_ends_and_leaves_nothing(namespace: str) -> None:
+    apply(pinn("one", replicas=2), namespace)
+    apply(pinn("two"), namespace)
+    wait_ready(namespace, "one")
+    wait_ready(namespace, "two")
+    roles = kubectl("get", "clusterrole,clusterrolebinding", "-o", "name").split()
+    began = time.monotonic()
+    kubectl("delete", "-k", str(MANIFESTS), "--timeout=60s", limit=90)
+    print(f"uninstalled in {time.monotonic() - began:.1f} s")
+    eventually(lambda: not items("deployments,services,serviceaccounts,pods", namespace, "pinn.dev/deployment"), 60)
+    left = kubectl("get", "clusterrole,clusterrolebinding,crd,namespace", "-o", "name").split()
+    assert not [name for name in left if "pinn-operator" in name or "pinndeployments" in name or "pinn-system" in name]
+    assert any("pinn-operator" in name for name in roles)
 
 
 def test_an_installation_that_never_ran_can_be_taken_away(namespace: str) -> None:

@@ -69,8 +69,8 @@ def _facts(document: Document) -> Iterator[tuple[str, str]]:
     yield {"RolledBack": "noticed"}.get(document["outcome"], "ended"), _noticed(document)
     yield "users exposed", _exposed(exposed)
     if document["minutes"]:
-        yield "their requests", _requests(document["minutes"], "canary", "live", "live/errors")
-        yield "those to the old one", _requests(document["minutes"], "stable", "live", "live/errors")
+        yield "their requests", _of_users(document["minutes"], "canary")
+        yield "those to the old one", _of_users(document["minutes"], "stable")
         yield "requests judged", _requests(document["minutes"], "canary", "requests", "errors")
     yield "why", f"{_short(document['reason'], 30)}{', the version is blamed' if document['blamed'] else ''}"
 
@@ -93,6 +93,23 @@ def _exposed(exposed: Document) -> str:
         return "none: it never got a share of the traffic"
     parts = ", ".join(f"{_span(one['seconds'])} at {one['weight']} %" for one in exposed["byWeight"])
     return parts if len(parts) <= 50 else f"{_span(exposed['seconds'])}, at up to {exposed['highestWeight']} %"
+
+
+def _of_users(minutes: Sequence[Document], arm: str) -> str:
+    """Of the requests of users alone; without those that failed where a minute does not tell."""
+    asked = sum(minute[arm].get("live", 0) for minute in minutes)
+    failed = [_failed_of_users(minute[arm]) for minute in minutes]
+    told = f", {_roughly(sum(one or 0 for one in failed))} failed" if None not in failed else ""
+    return f"{_roughly(asked)} in the last hour{told}" if asked else "none in the last hour"
+
+
+def _failed_of_users(counts: Document) -> float | None:
+    """None where that is not known: the version before wrote down no more of users than how many requests were theirs. Zeros are
+    left out of a minute."""
+    asked, failed = counts.get("live", 0), counts.get("errors", 0)
+    if not asked or not failed or any(name.startswith("live/") for name in counts):
+        return float(counts.get("live/errors", 0))
+    return float(failed) if asked >= counts.get("requests", 0) else None
 
 
 def _requests(minutes: Sequence[Document], arm: str, *names: str) -> str:

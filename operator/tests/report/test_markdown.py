@@ -7,7 +7,7 @@ import pytest
 from pinn_operator.api.journal import Entry, Journal, Minute
 from pinn_operator.api.readings import Checked
 from tests.golden import assert_golden
-from tests.report.finished import BEGAN, certified, gate, promoted, rolled_back
+from tests.report.finished import BEGAN, asked, certified, gate, promoted, rolled_back
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = ("    kubectl", "       kubectl", "    {")
@@ -48,13 +48,32 @@ def test_a_version_stopped_before_its_first_user_says_that_nobody_was_exposed() 
     assert "2.0.0   | 200     | 150        | 20       | 9" in text
 
 
+def facts(text: str) -> dict[str, str]:
+    """The rows of tables of two columns."""
+    return {line.partition(" | ")[0].strip(): line.partition(" | ")[2] for line in text.splitlines() if " | " in line}
+
+
 def test_what_users_asked_is_told_apart_from_what_was_judged() -> None:
     """Where they ask little, most of what is judged are requests that the operator replayed itself."""
-    lines = page(rolled_back()).splitlines()
-    rows = {line.partition(" | ")[0].strip(): line.partition(" | ")[2] for line in lines if " | " in line}
+    rows = facts(page(rolled_back()))
     assert rows["their requests"] == "110 in the last hour, 34 failed"
     assert rows["those to the old one"] == "6,190 in the last hour, 24 failed"
     assert rows["requests judged"] == "160 in the last hour, 50 failed"
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({"requests": 100, "errors": 9, "live": 40}, "50 in the last hour"),
+        ({"requests": 40, "errors": 9, "live": 40}, "50 in the last hour, 10 failed"),
+        ({"requests": 100, "live": 40}, "50 in the last hour, 1 failed"),
+        ({"requests": 100, "errors": 9}, "10 in the last hour, 1 failed"),
+    ],
+)
+def test_what_failed_of_users_is_not_said_where_a_minute_does_not_tell(counts: dict[str, float], said: str) -> None:
+    """One that the version before wrote: it counted what failed of all requests only."""
+    minutes = (Minute(BEGAN, counts, counts), Minute(BEGAN + 60, *[asked(60, 4, 10, 1)] * 2))
+    assert facts(page(rolled_back(minutes=minutes)))["their requests"] == said
 
 
 def test_a_version_that_is_not_blamed_is_not_said_to_be_refused() -> None:

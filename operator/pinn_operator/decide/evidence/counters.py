@@ -41,10 +41,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a pod said last."""
+    """What a pod said last. `waiting` are gates of one's own of which a counter is below the most it has said."""
 
     at: float
     counts: Counts
+    waiting: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,12 @@ def advance(
         last = pods.get(sample.pod)
         if last is not None and sample.at <= last.at:
             continue  # the same reading again, or an older one by another way
-        pods[sample.pod] = Known(sample.at, {**counts, **_highest(last, counts)})
+        fallen = _fallen(last, counts)
+        pods[sample.pod] = Known(sample.at, {**counts, **_highest(last, counts)}, fallen)
         if before.at is not None and (last is not None or _is_new(sample, before.at)):
+            silent = {*fallen, *(last.waiting if last else ())}
             for name, more in increments(last.counts if last else dict.fromkeys(names, 0.0), counts).items():
-                sums[sample.arm][name] += more
+                sums[sample.arm][name] += 0.0 if own_gate(name) in silent else more
     seconds = 0.0 if before.at is None else max(0.0, now - before.at)
     return Counters(now, bounded(pods, {sample.pod for sample in samples})), Increments(
         seconds, sums["canary"], sums["stable"]
@@ -136,6 +139,20 @@ def _highest(last: Known | None, counts: Counts) -> Counts:
     when that is back it is not counted again."""
     own = (name for name in counts if name.startswith(CUSTOM))
     return {name: max(counts[name], last.counts.get(name, 0.0)) for name in own} if last else {}
+
+
+def _fallen(last: Known | None, counts: Counts) -> tuple[str, ...]:
+    """The gates of one's own of which either counter is below the most it has said. Its two are one: were one of them to go on
+    alone, events would count without their bad ones. Nor does the reading count at which both are back: one may bring all that
+    was missed where the other has gone on."""
+    known = last.counts if last else {}
+    own = {own_gate(name) for name in counts if name.startswith(CUSTOM) and counts[name] < known.get(name, 0.0)}
+    return tuple(sorted(own))
+
+
+def own_gate(counter: str) -> str:
+    """What the two counters of a gate of one's own have in common."""
+    return counter.rpartition("/")[0]
 
 
 def user_counter(name: str) -> str:

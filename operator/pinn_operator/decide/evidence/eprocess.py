@@ -23,8 +23,9 @@ APART_BETS: Final = (0.25, 0.5, 0.9)
 BETTER: Final = (0.05, 0.25, 0.5, 0.75, 0.9)
 """Rates that a passing canary may have, as shares of the limit."""
 SMALLEST_LIMIT: Final = 1e-300
-"""What a limit of 0 % means: so small that the first bad event breaks it, after however many good ones. Nobody lives to see it
-proven."""
+"""What a limit of 0 % means: so small that the first bad event breaks it, after however many good ones."""
+SMALLEST_PROVEN: Final = 1e-6
+"""What is proven of a limit of 0 %: of less nobody lives to see it."""
 
 
 def log_absolute(bad: float, events: float, limit: float, rate: float) -> float:

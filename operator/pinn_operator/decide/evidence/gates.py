@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pinn_operator.api.spec import CustomGate, Spec
 from pinn_operator.api.units import fraction, seconds, unless_off
 from pinn_operator.decide.evidence.counters import CUSTOM, user_counter
-from pinn_operator.decide.evidence.eprocess import SMALLEST_LIMIT
+from pinn_operator.decide.evidence.eprocess import SMALLEST_LIMIT, SMALLEST_PROVEN
 
 ALPHA: Final = 0.01
 """Chance that a whole rollout of a good canary is aborted, all gates together."""
@@ -46,6 +46,11 @@ class Limit:
     text: str
 
     @property
+    def to_prove(self) -> float:
+        """The share that a passing canary is proven to be within."""
+        return max(self.share, SMALLEST_PROVEN)
+
+    @property
     def exact(self) -> bool:
         """Whether every event is one or the other."""
         return self.surely == self.maybe
@@ -64,19 +69,22 @@ class Gate:
     hardware: bool = False
     """Whether it depends on the hardware, so that arms on unlike hardware cannot be compared."""
     users_first: bool = False
-    """Whether replayed requests tell of it only while users ask nothing: they are drawn from what the cache holds already."""
+    """Whether replayed requests tell of it only while users ask little: they are drawn from what the cache holds already."""
+    told_apart: bool = True
+    """Whether users' requests are counted apart, as others are replayed where they ask little."""
 
     @property
     def counters(self) -> frozenset[str]:
         limits = [limit for limit in (self.promote, self.abort) if limit]
         names = {self.total, *(name for limit in limits for name in (limit.surely, limit.maybe) if name)}
-        apart = self.total != CHECKED and not self.total.startswith(CUSTOM)
+        apart = self.told_apart and self.total != CHECKED and not self.total.startswith(CUSTOM)
         return frozenset(names | {user_counter(name) for name in names} if apart else names)
 
 
 def gates_of(spec: Spec, bounds: Sequence[float] = BUCKETS) -> tuple[Gate, ...]:
     """The gates of an object. One that is off, or that nothing could break, is absent."""
-    return tuple(gate for gate in _all_gates(spec, bounds) if gate.promote or gate.abort)
+    apart = spec.sla.evidence == "LiveOrShadow"
+    return tuple(replace(gate, told_apart=apart) for gate in _all_gates(spec, bounds) if gate.promote or gate.abort)
 
 
 def _all_gates(spec: Spec, bounds: Sequence[float]) -> Iterator[Gate]:

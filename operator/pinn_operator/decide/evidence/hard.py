@@ -47,10 +47,10 @@ class Window:
         enough = sum(slot.events for slot in whole) >= FEWEST_EVENTS
         return enough and all(exceeds(some, limit) for some in (whole, older, newer))
 
-    def lately(self, now: float, span: float, limit: float) -> bool:
-        """The same of the newer half alone, however long it has been watched."""
+    def lately(self, now: float, span: float, limit: float, fewest: float = 0.0) -> bool:
+        """The same of the newer half alone, however long it has been watched, on so many events at least."""
         newer = [slot for slot in self.slots if part(now, span) - SLOTS // 2 <= slot.at <= part(now, span)]
-        return exceeds(newer, limit)
+        return sum(slot.events for slot in newer) >= fewest and exceeds(newer, limit)
 
 
 def part(now: float, span: float) -> int:

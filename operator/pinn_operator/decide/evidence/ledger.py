@@ -13,8 +13,8 @@ from typing import Final
 
 from pinn_operator.api.journal import past
 from pinn_operator.decide.evidence import eprocess as e
+from pinn_operator.decide.evidence.asking import Asking
 from pinn_operator.decide.evidence.counters import (
-    LIVE,
     STALE_AFTER,
     Arm,
     Counters,
@@ -40,8 +40,6 @@ ENOUGH: Final = 100
 """Events of stable after which a bound of 1 means that its rate is high, and not that nobody knows it."""
 BURSTY: Final = 2.0
 """Scatter above which bad events are taken to come in bursts."""
-ASKED_FOR: Final = 12
-"""Intervals for which users are taken to ask the canary since they last did. Few who ask now and then are not none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ class Breach:
 
     `of` is the limit as it was when this began, `share` the one in force: in the bake stable's own rate may raise it, which is
     that of `stable_before`, all that it did in the steps. The other sums are of this step, those called lately since there has
-    been any suspicion (Page's sum of one bet, cut off at 0). `users` is the canary by the requests of users alone, which many
-    replayed ones would drown; `users_sum` are those.
+    been any suspicion (Page's sum of one bet, cut off at 0). `users` is the canary in this step by the requests of users alone,
+    which many replayed ones would drown; `users_sum` are those.
     """
 
     of: str
@@ -101,8 +99,13 @@ class Breach:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether the canary looks beyond the limit, not surely enough to fail: by all requests, or by those of users."""
-        return max(self.canary.log_evidence, self.users.log_evidence) > SICK
+        """Whether the canary looks beyond the limit by all requests, not surely enough to fail."""
+        return self.canary.log_evidence > SICK
+
+    @property
+    def users_complain(self) -> bool:
+        """The same by the requests of users in this step."""
+        return self.users_sum.events > 0 and self.users.log_evidence > SICK
 
     @property
     def stable_is_sick(self) -> bool:
@@ -114,9 +117,9 @@ class Breach:
         return self.canary_sum.scatter > BURSTY
 
     def at_a_new_step(self, mass: float, share: float, bake: bool) -> Breach:
-        """The evidence goes on, unless the limit is another one now; the sums begin anew. What stable did before the bake is in
-        the limit already."""
-        canary, users = (one if share == self.share else one.emptied() for one in (self.canary, self.users))
+        """The evidence goes on, unless the limit is another one now, or it is of users: a few of them would hold all the steps to
+        come. The sums begin anew. What stable did before the bake is in the limit already."""
+        canary = self.canary if share == self.share else self.canary.emptied()
         return Breach(
             self.of,
             share,
@@ -124,7 +127,7 @@ class Breach:
             Watch() if bake else self.stable,
             self.together.at_a_new_step(mass),
             stable_before=self.stable_before,
-            users=users.at_a_new_step(mass),
+            users=Detector(mass=mass),
         )
 
     def after(self, canary: Sum, stable: Sum, users: Sum, *, comparable: bool, bake: bool) -> Breach:
@@ -153,13 +156,14 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known about one gate. `apart` compares the arms where each has bursts of its own, `passing` is of this step
-    only."""
+    """What is known about one gate. `apart` compares the arms where each has bursts of its own, `passing` is of this step only.
+    `stable_before` is where the version before kept what stable did, by the promote limit."""
 
     promote: Breach | None = None
     abort: Breach | None = None
     apart: Detector = field(default_factory=lambda: Detector(mass=0.0))
     passing: Detector = field(default_factory=Detector)
+    stable_before: Sum = Sum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Everything that is stored. `mass` is what the steps to come may still spend of the detectors' mass, `counted` the seconds
-    of this step that counters tell of, `trouble` why the last tick told nothing, `asked_at` when users asked the canary last."""
+    of this step that counters tell of, `trouble` why the last tick told nothing, `asking` how users ask the canary, by gate."""
 
     counters: Counters = field(default_factory=Counters)
     gates: Mapping[str, Known] = field(default_factory=dict)
@@ -199,7 +203,11 @@ class Ledger:
     memory: Memory = field(default_factory=Memory)
     gpu: GpuUse = field(default_factory=GpuUse)
     neighbours: Neighbours = field(default_factory=Neighbours)
-    asked_at: float | None = None
+    asking: Mapping[str, Asking] = field(default_factory=dict)
+
+    def complain(self, gate: Gate, breach: Breach) -> bool:
+        """Whether users ask the canary for what the gate is about, and it looks beyond the limit by what they get."""
+        return self.asking.get(gate.name, Asking()).lasts and breach.users_complain
 
 
 def until(ledger: Ledger, now: float, interval: float) -> Ledger:
@@ -215,7 +223,7 @@ def until(ledger: Ledger, now: float, interval: float) -> Ledger:
         memory=ledger.memory.until(now),
         gpu=replace(ledger.gpu, at=past(ledger.gpu.at, now)),
         neighbours=neighbours,
-        asked_at=past(ledger.asked_at, now),
+        asking={gate: one.until(now) for gate, one in ledger.asking.items()},
     )
 
 
@@ -276,7 +284,7 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
     counters, found = advance(ledger.counters, reading.samples, rules.counters, reading.now, reading.interval)
     if isinstance(found, str):
         return replace(ledger, trouble=found)
-    ledger = replace(ledger, asked_at=reading.now if found.canary[LIVE] else ledger.asked_at)
+    ledger = replace(ledger, asking=_asked(ledger, rules, reading, found))
     return replace(
         ledger,
         counters=counters,
@@ -288,11 +296,24 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
 
 
 def _judged_on(ledger: Ledger, rules: Rules, reading: Reading, found: Increments) -> Mapping[str, Known]:
-    """The gates with what counts for each: all requests, or those of users where they ask and replayed ones tell nothing."""
+    """The gates with what counts for each: all requests, or those of users where they ask enough and others tell nothing."""
     users = Increments(found.seconds, of_users(found.canary), of_users(found.stable))
-    ask = ledger.asked_at is not None and reading.now - ledger.asked_at <= ASKED_FOR * reading.interval
+
+    def are_enough(gate: Gate) -> bool:
+        asking = ledger.asking[gate.name]
+        return gate.users_first and gate.promote is not None and asking.lasts and asking.tells(gate.promote.share)
+
+    return {gate.name: _counted(ledger, gate, users if are_enough(gate) else found, users) for gate in rules.gates}
+
+
+def _asked(ledger: Ledger, rules: Rules, reading: Reading, found: Increments) -> Mapping[str, Asking]:
+    """How users ask for what each gate is about; before the first step there is nobody to ask."""
+    users, seconds = of_users(found.canary), found.seconds if ledger.step_began else 0.0
     return {
-        gate.name: _counted(ledger, gate, users if ask and gate.users_first else found, users) for gate in rules.gates
+        gate.name: ledger.asking.get(gate.name, Asking()).after(
+            reading.now, reading.interval, seconds, users[gate.total]
+        )
+        for gate in rules.gates
     }
 
 
@@ -340,17 +361,26 @@ def _counted(ledger: Ledger, gate: Gate, found: Increments, users: Increments) -
     return replace(
         known,
         apart=compared_apart(known.apart, canary, stable) if comparable else known.apart,
-        passing=passing(known.passing, canary, gate.promote.share),
+        passing=passing(known.passing, canary, gate.promote.to_prove),
     )
 
 
 def _with_limits(ledger: Ledger, gate: Gate, known: Known) -> Known:
     """What is known about the limits as they are now: a limit that was changed is judged anew. What stable did stays known where
     it is counted alike."""
+    known = _with_stable_before(known)
     promote, abort = _as_it_is(ledger, known.promote, gate.promote), _as_it_is(ledger, known.abort, gate.abort)
     if promote is not None and promote is not known.promote:
         known = Known(apart=Detector(mass=ledger.step_mass))
     return replace(known, promote=promote, abort=abort)
+
+
+def _with_stable_before(known: Known) -> Known:
+    """With what the version before has stored of stable where it is looked for now."""
+    if known.promote is None or not known.stable_before.events:
+        return known
+    before = known.promote.stable_before + known.stable_before
+    return replace(known, promote=replace(known.promote, stable_before=before), stable_before=Sum())
 
 
 def _as_it_is(ledger: Ledger, old: Breach | None, limit: Limit | None) -> Breach | None:
@@ -360,8 +390,14 @@ def _as_it_is(ledger: Ledger, old: Breach | None, limit: Limit | None) -> Breach
         return old
     before = old.stable_before if old and old.of.startswith(f"{limit.surely} ") else Sum()
     fresh = Detector(mass=ledger.step_mass)
-    share = _in_force(ledger, before, limit)
+    share = max(_in_force(ledger, before, limit), _room(old) if ledger.bake and old and not before.events else 0.0)
     return Breach(identity(limit), share, fresh, together=fresh, users=fresh, stable_before=before)
+
+
+def _room(old: Breach) -> float:
+    """The share that the bake allowed by what stable did in the steps, where that is not known by what the limit counts now; 0
+    where it made no room."""
+    return 0.0 if old.of.endswith(f" <= {old.share:.6g}") else old.share
 
 
 def identity(limit: Limit) -> str:

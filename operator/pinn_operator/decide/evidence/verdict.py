@@ -14,6 +14,7 @@ from pinn_operator.api.status import Verdict
 from pinn_operator.decide.evidence import eprocess as e
 from pinn_operator.decide.evidence.counters import STALE_AFTER
 from pinn_operator.decide.evidence.gates import BETA, CHECKED, Gate, Limit
+from pinn_operator.decide.evidence.hard import FEWEST_EVENTS, Window
 from pinn_operator.decide.evidence.ledger import SICK, Breach, Known, Ledger, Sum, window_of
 from pinn_operator.decide.evidence.resources import resource_gates
 from pinn_operator.decide.evidence.rules import Rules, Sustained
@@ -102,7 +103,7 @@ def _gate_verdict(
     breach = known.promote or known.abort
     if breach is None or breach.canary_sum.events == 0:
         return ("Undecided" if gate.total == CHECKED else "NoTraffic"), None
-    return ("Passing" if _has_passed(known) else "Undecided"), None
+    return ("Passing" if _has_passed(ledger, gate, known) else "Undecided"), None
 
 
 def _aborting(ledger: Ledger, gate: Gate, known: Known, alarm: float) -> Verdict:
@@ -141,9 +142,11 @@ def _is_worse(known: Known, breach: Breach, alarm: float) -> bool:
     return breach.together.log_evidence >= alarm and (known.apart.log_evidence >= alarm or not apart_too)
 
 
-def _has_passed(known: Known) -> bool:
-    """Proven to be within the promote limit, and under no suspicion of being beyond a limit."""
-    suspicious = any(one is not None and one.is_suspicious for one in (known.promote, known.abort))
+def _has_passed(ledger: Ledger, gate: Gate, known: Known) -> bool:
+    """Proven to be within the promote limit, and under no suspicion of being beyond a limit. What users had counts while they
+    ask: else a few of them, long gone, would hold it for ever."""
+    breaches = [one for one in (known.promote, known.abort) if one is not None]
+    suspicious = any(one.is_suspicious or ledger.complain(gate, one) for one in breaches)
     return not suspicious and (known.promote is None or _passing(known) >= PASSES)
 
 
@@ -166,11 +169,11 @@ def _events_to_go(known: Known, limit: Limit | None) -> float | None:
         return None
     seen = known.promote.canary_sum
     rate = (seen.maybe + 0.5) / (seen.events + 1) if seen.maybe else 0.0
-    logs = known.passing.logs or (log(0.5),) * len(e.BETTER)
+    share, logs = limit.to_prove, known.passing.logs or (log(0.5),) * len(e.BETTER)
     enough = PASSES + log(len(e.BETTER))
     waits = []
     for part, sofar in zip(e.BETTER, logs, strict=True):
-        gain = e.log_absolute(rate, 1.0, limit.share, limit.share * part)
+        gain = e.log_absolute(rate, 1.0, share, share * part)
         waits.append(max(0.0, enough - sofar) / gain if gain > 0 else inf)
     return None if min(waits) == inf else min(waits)
 
@@ -210,10 +213,11 @@ def _above(ledger: Ledger, limit: Sustained, now: float) -> bool:
 
 def _shares(ledger: Ledger, rules: Rules, limit: Sustained, now: float) -> bool:
     """Whether stable is in trouble too. What it did well before counts less than what it does now: it had more of the requests
-    in the steps before, and would be seen to break the limit when the canary is blamed already."""
-    alike = (one for one in rules.hard if one.name == limit.name)  # on all requests, and on those of users
-    windows = (ledger.windows.get(window_of(one, "stable")) for one in alike)
-    return any(window is not None and window.lately(now, limit.span, limit.share) for window in windows)
+    in the steps before, and would be seen to break the limit when the canary is blamed already. On all requests where users'
+    are meant, and the other way round, it takes as many events as a limit does: one user's say nothing of all."""
+    alike = [(one, 0 if one == limit else FEWEST_EVENTS) for one in rules.hard if one.name == limit.name]
+    windows = [(ledger.windows.get(window_of(one, "stable"), Window()), fewest) for one, fewest in alike]
+    return any(window.lately(now, limit.span, limit.share, fewest) for window, fewest in windows)
 
 
 def _shared(said: str, shared: bool) -> tuple[str, bool]:
@@ -264,7 +268,7 @@ def _outlook(ledger: Ledger, gate: Gate, known: Known, breach: Breach, limit: Li
     """What an undecided gate waits for."""
     if breach.canary.log_evidence > SICK:
         return "that looks worse than the limit, not surely enough to fail"
-    if breach.is_suspicious:
+    if ledger.complain(gate, breach):
         users = breach.users_sum
         return f"of the {users.events:.0f} of users {_rate_text(users)} did, which looks worse than the limit"
     if events is None:

@@ -198,19 +198,41 @@ def test_a_counter_that_nobody_asked_for_before_begins_where_it_stands() -> None
 def test_a_series_of_ones_own_counts_on_from_the_most_it_has_said() -> None:
     """A sum of two targets of which one was not read for a while has not counted the other's events anew when it is back."""
     names, counters, counted = ("custom/desk/bad",), Counters(), []
-    for at, own in ((0.0, 10_000.0), (10.0, 6_000.0), (20.0, 10_020.0)):
+    for at, own in ((0.0, 10_000.0), (10.0, 6_000.0), (20.0, 10_020.0), (30.0, 10_030.0)):
         told = Sample("canary", "c", at, {"custom/desk/bad": own})
         counters, found = advance(counters, [told], names, at, INTERVAL)
         assert isinstance(found, Increments)
         counted.append(found.canary["custom/desk/bad"])
-    assert counted == [0, 0, 20]
+    assert counted == [0, 0, 0, 10]
+
+
+def test_a_gate_of_ones_own_waits_until_both_its_counters_are_beyond_what_they_were() -> None:
+    """A sidecar that began anew is soon beyond its few events, and not beyond its many bad ones: 3 % of them, and not 0 %."""
+    names, counters, counted = ("custom/desk/bad", "custom/desk/total"), Counters(), []
+    told = [(60.0, 200.0), (3.0, 100.0), (9.0, 300.0), (60.0, 2000.0), (61.0, 2100.0), (64.0, 2200.0)]
+    for at, counts in enumerate(told):
+        one = Sample("canary", "c", float(at), dict(zip(names, counts, strict=True)))
+        counters, found = advance(counters, [one], names, float(at), INTERVAL)
+        assert isinstance(found, Increments)
+        counted.append(tuple(found.canary.values()))
+    assert counted == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 100), (3, 100)]
+
+
+def test_a_counter_of_ones_own_that_was_missing_does_not_bring_all_it_missed_beside_one_that_went_on() -> None:
+    """All bad events of a minute beside the events of a second would be no rate."""
+    names, counters = ("custom/desk/bad", "custom/desk/total"), Counters()
+    for at, counts in enumerate([(10.0, 1000.0), (0.0, 1500.0), (20.0, 2000.0)]):
+        one = Sample("canary", "c", float(at), dict(zip(names, counts, strict=True)))
+        counters, found = advance(counters, [one], names, float(at), INTERVAL)
+        assert isinstance(found, Increments)
+        assert set(found.canary.values()) == {0.0}
 
 
 def test_a_series_of_ones_own_that_is_missing_for_a_while_neither_counts_twice_nor_makes_others_do_so() -> None:
     names, counters, counted = (*NAMES, "custom/desk/bad"), Counters(), []
-    for at, own in ((0.0, 5000.0), (10.0, 0.0), (20.0, 5003.0)):
+    for at, own in ((0.0, 5000.0), (10.0, 0.0), (20.0, 5003.0), (30.0, 5006.0)):
         told = Sample("canary", "c", at, {"requests": 100.0 + at, "errors": 0.0, "custom/desk/bad": own})
         counters, found = advance(counters, [told], names, at, INTERVAL)
         assert isinstance(found, Increments)
         counted.append((found.canary["requests"], found.canary["custom/desk/bad"]))
-    assert counted == [(0, 0), (10, 0), (10, 3)]
+    assert counted == [(0, 0), (10, 0), (10, 0), (10, 3)]

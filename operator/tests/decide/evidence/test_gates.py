@@ -81,6 +81,10 @@ def test_what_servers_count_is_counted_for_users_alone_as_well() -> None:
     assert by_name["physicsViolationRate"].counters == {"checked", "violations"}
 
 
+def test_where_nothing_is_replayed_users_are_not_counted_apart() -> None:
+    assert [name for name in rules(sla={"evidence": "Live"}).counters if name.startswith("live")] == ["live"]
+
+
 def test_where_nothing_is_replayed_there_is_one_hard_limit_on_errors() -> None:
     assert [limit.bad for limit in rules(sla={"evidence": "Live"}).hard] == ["errors", "slower_than_5"]
 

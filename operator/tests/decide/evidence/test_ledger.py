@@ -5,8 +5,9 @@ from math import inf
 
 import pytest
 from pinn_operator.decide.evidence import Reading, Rules, dump, judge, load, take
+from pinn_operator.decide.evidence.asking import ASKED_FOR
 from pinn_operator.decide.evidence.hard import Window
-from pinn_operator.decide.evidence.ledger import ASKED_FOR, Breach, Ledger, Sum
+from pinn_operator.decide.evidence.ledger import Breach, Ledger, Sum
 from pinn_operator.decide.evidence.ledger import begin_step as begin
 from tests.decide.evidence.arms import BEGIN, INTERVAL, Rollout, errors_only, rules
 from tests.given import only
@@ -160,7 +161,7 @@ def test_evidence_that_the_version_before_stored_is_read_and_blames_nobody() -> 
         known["stable_before"] = dump(Sum())
     stored["gates"]["latencyP95"]["promote"]["of"] = "slower_than_0.5 <= 0.05"
     stored["windows"] = {f"{name}/{arm}": dump(Window()) for name in ("errorRate", "x") for arm in ("canary", "stable")}
-    del stored["asked_at"]
+    del stored["asking"]
     stored["counters"]["pods"] = {
         pod: {**known, "counts": {name: n for name, n in known["counts"].items() if "live/" not in name}}
         for pod, known in stored["counters"]["pods"].items()
@@ -171,20 +172,74 @@ def test_evidence_that_the_version_before_stored_is_read_and_blames_nobody() -> 
     assert not [key for key in rollout.ledger.windows if key.startswith("errorRate/")]
 
 
+@pytest.mark.parametrize("bad", ["slower_than_0.5", "slower_than_0.25"])
+def test_the_room_that_the_version_before_made_in_a_bake_is_still_there_after_an_upgrade(bad: str) -> None:
+    """It stored what stable did beside the limits, or called the limit otherwise."""
+    limits = {
+        "promote": {**only()["promote"], "latencyP95": "300ms"},
+        "abort": {**only()["abort"], "latencyP95": "300ms"},
+    }
+    rollout = Rollout(replace(rules(sla=limits), hard=()), steps=1, bake=True)
+    stored = dump(rollout.ledger)
+    known = stored["gates"]["latencyP95"]
+    for breach in (known["promote"], known["abort"]):
+        breach |= {"of": f"{bad} <= 0.05", "share": 0.1}
+        for new in ("stable_before", "users", "users_sum"):
+            del breach[new]
+    known["stable_before"] = dump(Sum(90_000, 5_850, 5_850))
+    rollout.ledger = load(Ledger, stored)
+    rollout.tick((500, 30), bad="slower_than_0.5", total="timed")
+    now = rollout.ledger.gates["latencyP95"]
+    assert now.promote is not None
+    assert now.abort is not None
+    assert now.promote.share == pytest.approx(0.1, abs=0.003)
+    assert now.abort.share == 0.1
+
+
+def test_a_limit_that_is_tightened_in_a_bake_without_room_is_as_tight_as_it_says() -> None:
+    rollout = Rollout(errors_only(sla={"promote": {"errorRate": "5%"}}), steps=1, bake=True)
+    changed(rollout, errors_only(sla={"promote": {"errorRate": "1%"}}))
+    rollout.tick((100, 0))
+    assert promote(rollout).share == 0.01
+
+
+def hits(rollout: Rollout, users: float, *, missed: float = 0.0, others: float = 0.0) -> float:
+    """So many lookups of users beside 50 replayed ones, and other requests of theirs; the lookups that have counted by now."""
+    rollout.totals["canary"]["live"] += users + others
+    rollout.tick((50 + users, missed), users=(users, missed), bad="misses", total="lookups")
+    known = rollout.ledger.gates["cacheHitRate"].promote
+    assert known is not None
+    return known.canary_sum.events
+
+
 def test_users_who_ask_now_and_then_are_not_none() -> None:
     rollout = Rollout(rules(sla=only(cacheHitRate="80%")))
+    assert hits(rollout, 0) == 50, "nobody but the operator asks"
+    assert hits(rollout, 9) == 59
+    assert hits(rollout, 0) == 59, "they have only just asked"
+    for _ in range(ASKED_FOR - 1):
+        hits(rollout, 0)
+    before = hits(rollout, 0)
+    assert hits(rollout, 0) == before + 50
 
-    def ask(users: float) -> float:
-        rollout.totals["canary"]["live"] += users
-        rollout.tick((50 + users, 0), users=(users, 0), bad="misses", total="lookups")
-        known = rollout.ledger.gates["cacheHitRate"].promote
-        assert known is not None
-        return known.canary_sum.events
 
-    assert ask(0) == 50, "nobody but the operator asks"
-    assert ask(1) == 51
-    assert [ask(0) for _ in range(ASKED_FOR)] == [51] * ASKED_FOR
-    assert ask(0) == 101
+def test_users_whose_requests_look_nothing_up_tell_nothing_of_hits() -> None:
+    """Those that are refused, or that the exact formula answers."""
+    rollout = Rollout(replace(rules(sla=only(cacheHitRate="80%")), hard=()))
+    assert [hits(rollout, 0, others=3) for _ in range(3)] == [50, 100, 150]
+    assert rollout.verdict().verdict == "Passing"
+
+
+@pytest.mark.parametrize(("missed", "verdict"), [(0, "Passing"), (1, "Undecided")])
+def test_users_too_few_to_tell_within_a_quarter_of_an_hour_do_not_hold_a_good_canary_for_hours(
+    missed: int, verdict: str
+) -> None:
+    """One request in half a minute: what is replayed stands in, unless what users get looks bad."""
+    rollout = Rollout(replace(rules(sla=only(cacheHitRate="80%")), hard=()))
+    for tick in range(60):
+        asked = tick % 6 == 0
+        hits(rollout, asked, missed=missed if asked else 0)
+    assert rollout.verdict().verdict == verdict
 
 
 def test_what_happened_while_nobody_looked_is_one_tick() -> None:

@@ -1,10 +1,12 @@
 """What follows from the evidence, with the sentence a person would write."""
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
 from pinn_operator.decide.evidence import GateVerdict, Reading, Sample, StepVerdict, dump
+from pinn_operator.decide.evidence.asking import ASKED_FOR
 from pinn_operator.decide.evidence.counters import KEPT_GONE, LIVE
 from pinn_operator.decide.evidence.gates import ERRORS
 from pinn_operator.decide.evidence.ledger import SICK, Breach
@@ -220,6 +222,23 @@ def test_what_is_replayed_does_not_drown_the_errors_of_the_few_users_there_are()
     )
 
 
+def test_a_few_users_whose_requests_failed_hold_a_canary_while_users_ask_and_not_for_ever() -> None:
+    rollout = Rollout(errors_only())
+    assert ticks(rollout, 2, (51, 1), (50, 0), users=(1, 1)).verdict == "Undecided"
+    verdict = ticks(rollout, ASKED_FOR, (50, 0), (50, 0), users=(0, 0))
+    assert verdict.sentence.endswith("of the 2 of users 100 % did, which looks worse than the limit")
+    assert ticks(rollout, 1, (50, 0), (50, 0), users=(0, 0)).verdict == "Passing"
+
+
+def test_what_users_had_in_one_step_does_not_hold_the_next() -> None:
+    rollout = Rollout(errors_only())
+    assert ticks(rollout, 10, (51, 1), (50, 0), users=(1, 1)).verdict != "Passing"
+    rollout.step(2)
+    assert promote(rollout).users.log_evidence == -inf
+    rollout.step(1)
+    assert ticks(rollout, 60, (51, 0), (50, 0), users=(1, 0)).verdict == "Passing"
+
+
 def test_a_good_canary_passes_on_what_is_replayed_with_few_users_or_none() -> None:
     assert ticks(Rollout(errors_only()), 10, (54, 0), (54, 0), users=(4, 0)).verdict == "Passing"
     assert ticks(Rollout(errors_only()), 10, (50, 0), (50, 0), users=(0, 0)).verdict == "Passing"
@@ -244,6 +263,17 @@ def test_hits_and_fallbacks_are_those_of_users_where_they_ask_and_else_of_what_i
     assert missed.observed == pytest.approx(0.95)
     assert (asked(4, 0).verdict, asked(4, 0).events) == ("Passing", 240)
     assert (asked(0, 0).verdict, asked(0, 0).events) == ("Passing", 3000)
+
+
+def test_the_one_request_of_a_user_of_stable_that_failed_does_not_excuse_the_canary() -> None:
+    rollout = Rollout(replace(rules(), gates=()))
+    for _ in range(70):
+        for name in ("requests", "errors", "live", "live/errors"):
+            rollout.totals["stable"][name] += 1 if rollout.now % 75 == 0 else 0
+        verdict = rollout.tick((50, 25), (50, 0), users=(0, 0))
+        if verdict.verdict == "Failing":
+            break
+    assert (verdict.verdict, verdict.blamed) == ("Failing", True)
 
 
 def test_a_hard_limit_is_that_of_users_too() -> None:
@@ -354,6 +384,13 @@ def test_a_limit_of_0_is_broken_by_the_first_bad_event_however_late_it_comes(qui
     rollout = Rollout(errors_only(sla={"promote": {"errorRate": "0%"}}), steps=1, bake=True)
     assert ticks(rollout, quiet + 1, (500, 0)).verdict == "Undecided"
     assert ticks(rollout, 1, (500, 1)).verdict == "Failing"
+
+
+def test_a_limit_of_0_is_proven_as_one_in_a_million() -> None:
+    rollout = Rollout(errors_only(sla={"promote": {"errorRate": "0%"}}))
+    sentence = ticks(rollout, 20, (50, 0), (450, 0)).sentence
+    assert "a verdict takes about 4897992 more requests" in sentence
+    assert ticks(rollout, 10, (1_000_000, 0), (9_000_000, 0)).verdict == "Passing"
 
 
 @pytest.mark.parametrize(("canary", "stable", "needed"), [(50, 450, 6), (250, 250, 18)])

@@ -7,7 +7,7 @@ milliseconds, so every start can afford it.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, Final
@@ -71,9 +71,9 @@ def passed(evaluation: Evaluation, stated: Mapping[str, float], weights: Engine 
             answer = quiet.fresh(point)
         except EngineError as error:
             raise _failed(problem, point, error) from None
-        _speaks_of_all(problem, problem.excesses(point, answer.values))
         if time.monotonic() < ends:
             _compare(problem, point, answer, stated)
+    _speaks_of_all(problem, points[0], evaluation.engines.jet(*problem.coordinates(points[0])))
     if weights is not None:
         places = np.array([problem.coordinates(point) for point in points])
         one_network(places, evaluation.engines.few(places), weights)
@@ -85,10 +85,10 @@ async def passed_far(evaluation: Evaluation, stated: Mapping[str, float]) -> Non
     points = list(_points(problem))
     try:
         answers = await quiet.many(points, True)
-        first = problem.answer(points[0], await _jet(quiet, points[0]))
+        first = await _jet(quiet, points[0])
     except EngineError as error:
         raise _failed(problem, points[0], error) from None
-    _speaks_of_all(problem, problem.excesses(points[0], first))
+    _speaks_of_all(problem, points[0], first)
     ends = time.monotonic() + SOLVING
     for point, answer in zip(points, answers, strict=True):
         if isinstance(answer, EngineError):
@@ -136,8 +136,9 @@ def apart(one: Array, other: Array) -> tuple[int, int] | None:
     return (int(found[0][0]), int(found[0][1])) if len(found) else None
 
 
-def _speaks_of_all(problem: Formulation, excesses: Mapping[str, Any]) -> None:
-    """Of what is not there no tolerance would ever be exceeded."""
+def _speaks_of_all(problem: Formulation, point: Any, jet: Sequence[float]) -> None:
+    """Of an invariant that is not there no tolerance would ever be exceeded; one point tells, as it is the same at all."""
+    excesses = problem.excesses(point, problem.answer(point, jet))
     if missing := [name for name in problem.invariants if name not in excesses]:
         raise ModelError(f"the problem {problem.name} says nothing of its invariant {missing[0]}: excesses lacks it")
 

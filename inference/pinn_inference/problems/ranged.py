@@ -9,8 +9,9 @@ import math
 from abc import ABC, abstractmethod
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from copy import copy
 from operator import attrgetter
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Self
 
 import msgspec
 import numpy as np
@@ -73,6 +74,12 @@ class Ranged(ABC):
         self._places = {name: place for place, name in enumerate(names)}
         self._solvable = self._all_solvable()
         self._worst = tuple(self.worst.get(name, -1.0) for name in self.outputs)
+
+    def with_table(self, table: ErrorTable) -> Self:
+        """The same problem with another error table, however it was made."""
+        twin = copy(self)
+        twin._table = table
+        return twin
 
     # ------------------------------------------------------------------------------------------ the equation
 

@@ -5,7 +5,6 @@ table, from which every answer gets its bound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
@@ -119,9 +118,7 @@ def _tried(problem: Ranged, engine: Engine, table: ErrorTable, pairs: Callable[[
     """
     errors = len(problem.outputs)
     for left in reversed(range(ROUNDS)):
-        twin = copy(problem)
-        twin._table = table
-        cells, off, stated = _moves_that_break(twin, engine, table, pairs())
+        cells, off, stated = _moves_that_break(problem.with_table(table), engine, table, pairs())
         if not off.size:
             return table
         values = table.values.copy()

@@ -81,14 +81,15 @@ def threshold(text: str, most: int | None) -> int | None:
     return int(Decimal(text[:-1]) * most / 100) or None if most is not None else None
 
 
-def settle() -> None:
-    """Collects all garbage, and spares what is left: to look through a model again and again would be felt as latency.
+def spare_the_collector() -> None:
+    """Has the garbage collector leave alone what is there, for as long as the process lives, and look seldom at what comes: to
+    look through every module again and again would be felt as latency, and requests make no circles.
 
-    What was spared before is looked through once more, or a circle in a model that was replaced would stay for ever.
+    Call it before the first model is loaded: what is left alone and no longer used stays for ever.
     """
-    gc.unfreeze()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 async def watch(

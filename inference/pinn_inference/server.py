@@ -6,7 +6,6 @@ socket closes, what is in flight is finished, and idle connections, which nobody
 """
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -104,6 +103,7 @@ class _Process:
     async def run(self) -> int:
         """Serves until SIGTERM or SIGINT."""
         self._listen_for_signals()
+        memory.spare_the_collector()
         service = await self._unless_told(Service.open(self.settings, self.state))
         if service is None:
             event("stopped")
@@ -126,7 +126,6 @@ class _Process:
         listeners = [await _Listener.open(_http(app, room), settings.host, port) for (app, port), room in apps]
         if settings.grpc_port:
             listeners.append(await _Listener.open(_rpc(service, settings, most), settings.host, settings.grpc_port))
-        _spare_the_collector()
         service.count_turned_away(lambda: sum(listener.wire.turned_away for listener in listeners))
         self.state.ready = not self.told.is_set()
         _announce(settings, service.model, *(listener.port for listener in listeners))
@@ -160,12 +159,6 @@ class _Process:
         self.state.draining = self.state.parting = number == signal.SIGTERM
         self.state.ready = False
         self.told.set()
-
-
-def _spare_the_collector() -> None:
-    """What is loaded stays, and requests make no cycles: there is next to nothing to look for."""
-    memory.settle()
-    gc.set_threshold(20_000, 20, 20)
 
 
 class _Closes(Protocol):

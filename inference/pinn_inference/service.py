@@ -1,6 +1,7 @@
 """One server's parts at work together: the model in use and its reloads, both ports, warm-up, and what is watched meanwhile."""
 
 import asyncio
+import gc
 import inspect
 import logging
 import time
@@ -244,7 +245,7 @@ class Service:
         if old.predictor.cache is not None:
             old.predictor.cache.clear()
         del old
-        memory.settle()  # the collector's own next turn might be hours away
+        gc.collect()  # the collector's own next turn might be hours away
 
     async def _unused(self, uses: Uses) -> None:
         """Waits as long as requests may take, and for the admin's work, which may take longer; no longer than this serves."""

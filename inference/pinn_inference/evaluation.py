@@ -268,27 +268,28 @@ class Evaluation:
             )
         raw, size = rows.tobytes(), len(self._row.nothing)
         keep = self.cache if jets.indices is not None else None
-        for i, ((key, places), fault) in enumerate(zip(jets.missing.items(), faults, strict=True)):
-            if fault is not None:
-                jets.faults.update(dict.fromkeys(places, fault))
+        for i, (key, places) in enumerate(jets.missing.items()):
+            if i in faults:
+                jets.faults.update(dict.fromkeys(places, faults[i]))
             elif keep is not None:
                 keep.put(key, raw[i * size : (i + 1) * size])
         jets.engine, jets.reason = engine, reason
 
-    def _faults(self, points: Any, values: Any) -> list[str | None]:
-        """Of every answer, why it may not be sent, or None. What breaks an invariant is told to the observer."""
+    def _faults(self, points: Any, values: Any) -> dict[int, str]:
+        """Of every answer that may not be sent, by its place, why. What breaks an invariant is told to the observer."""
         with np.errstate(invalid="ignore"):
             finite: Flags = np.isfinite(sum(values))
             sound = np.ones_like(finite)
             for name, excess in self.problem.excesses(points, values).items():
-                broken = ~(excess <= self.tolerances[name])  # NaN too
-                if np.count_nonzero(broken) and (count := int(np.count_nonzero(broken & finite))):
+                kept = excess <= self.tolerances[name]  # NaN is not
+                if np.count_nonzero(kept) < len(kept) and (count := int(np.count_nonzero(finite & ~kept))):
                     self.observer.violated(name, count)
-                    sound &= ~broken
-        if np.count_nonzero(finite) == np.count_nonzero(sound) == len(finite):
-            return [None] * len(finite)
-        pairs = zip(finite.tolist(), sound.tolist(), strict=True)
-        return [None if f and s else "physics_violation" if f else "non_finite" for f, s in pairs]
+                    sound &= kept
+        right = finite & sound
+        if np.count_nonzero(right) == len(right):
+            return {}
+        wrong = np.flatnonzero(~right).tolist()
+        return {place: "physics_violation" if finite[place] else "non_finite" for place in wrong}
 
     def _finished(self, batch: Any, jets: "_Jets", points: Sequence[Any]) -> list[Answer | EngineError | None]:
         """The answers of a batch; None for what is too far from its bin's centre, and has to be evaluated after all."""

@@ -241,22 +241,20 @@ class _Request:
             raise UnsupportedMedia(
                 f"content-encoding is {encoding[:64]!r}; send the body as it is, without compression"
             )
-        stated = self.headers.get("content-length")
-        if stated is None:
-            return False
-        digits = stated.strip().lstrip("0") or "0"  # the HTTP library has refused what is no length
-        if len(digits) > LENGTH or int(digits) > self._limit:
+        stated = stated_length(self.headers)
+        if stated is not None and stated > self._limit:
             raise self._too_large()
-        return int(digits) <= SHORT
+        return stated is not None and stated <= SHORT
 
     async def _pieces(self) -> bytes:
-        content = bytearray()
+        pieces, size = list[bytes](), 0
         async for piece in self._protocol:
-            content += piece
+            pieces.append(piece)
+            size += len(piece)
             self._hold(len(piece))
-            if len(content) > self._limit:
+            if size > self._limit:
                 raise self._too_large()
-        return bytes(content)
+        return b"".join(pieces)
 
     def _hold(self, more: int) -> None:
         self._mine += more
@@ -264,6 +262,12 @@ class _Request:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the body is larger than {self._limit} bytes; send fewer items at a time")
+
+
+def stated_length(headers: Headers) -> int | None:
+    """Bytes of a body as its head states them, or None. The HTTP library has refused what is no length."""
+    stated = headers.get("content-length")
+    return None if stated is None else int(stated.strip()[-LENGTH:])
 
 
 def ok(value: object) -> Answer:

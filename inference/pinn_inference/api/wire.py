@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from pinn_inference.api.http import Answer, App, ProtocolClosed, failure
+from pinn_inference.api.http import Answer, App, ProtocolClosed, failure, stated_length
 from pinn_inference.logs import Sparing
 
 HEAD: Final = 64 * 1024
@@ -46,7 +46,8 @@ ROOM_EVERY: Final = 1.0
 UNSENT: Final = 64 * 1024 * 1024
 """Bytes of answers that callers who do not read them may leave here together: a bound on memory, whoever asks."""
 
-_FRAMES: Final = ("content-length", "transfer-encoding")
+_CHUNKS: Final = "transfer-encoding"
+_FRAMES: Final = ("content-length", _CHUNKS)
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ndate: " for status in HTTPStatus}
 
@@ -62,6 +63,7 @@ class Exchange:
         "_pieces",
         "_waiter",
         "broken",
+        "came",
         "complete",
         "headers",
         "keep",
@@ -85,7 +87,7 @@ class Exchange:
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self._invited = False
-        self.unread = 0
+        self.came = self.unread = 0
         self.complete = self.broken = False
         self.old = False
         """Whether it is of HTTP/1.0, which has to be told that its connection is kept, and knows no 100 Continue."""
@@ -121,8 +123,14 @@ class Exchange:
     def feed(self, piece: bytes) -> None:
         """More of the body."""
         self._pieces.append(piece)
+        self.came += len(piece)
         self.unread += len(piece)
         self._wake()
+
+    def wants(self) -> int:
+        """Bytes to parse next: as many as are its own and may lie here, where its head says how many there are."""
+        own = 0 if _CHUNKS in self.headers else (stated_length(self.headers) or 0) - self.came
+        return max(SLICE, min(own, HEAD - self.unread))
 
     def end(self) -> None:
         """That was all of it."""
@@ -277,7 +285,7 @@ class Connection(asyncio.Protocol):
             target = _path(target)
         method = parser.get_method().decode("ascii")
         old = parser.get_http_version() == "1.0"
-        keep = parser.should_keep_alive() and not (old and "transfer-encoding" in fields)  # which is none of its time
+        keep = parser.should_keep_alive() and not (old and _CHUNKS in fields)  # which is none of its time
         self._incoming = exchange = Exchange(self, method, target, fields, keep)
         self._asked.append(exchange)
         exchange.old = old
@@ -305,7 +313,8 @@ class Connection(asyncio.Protocol):
         if self._parser is None:
             return
         while self._rest and len(self._asked) < 2 and not self._over and not self._is_full():
-            piece, self._rest = self._rest[:SLICE], self._rest[SLICE:]
+            size = SLICE if self._incoming is None or len(self._rest) <= SLICE else self._incoming.wants()
+            piece, self._rest = self._rest[:size], self._rest[size:]
             self._feed(piece)
         if self._asked and not self._busy and not self._deaf:
             self._begin()

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final, Literal
 
-import numpy as np
-
 from pinn_inference.engines import Array, Jet, Shape, crossover, devices
 from pinn_inference.engines.child import Child
-from pinn_inference.engines.litert import LiteRtEngine
+from pinn_inference.engines.litert import LiteRtEngine, columns
 from pinn_inference.engines.protocol import Evaluated
 from pinn_inference.engines.supervisor import Pool, Recipe, Worker
 from pinn_inference.errors import EngineError, ModelError, SettingsError
@@ -261,14 +259,15 @@ class Engines:
 
     async def _jets_here(self, points: Array, ends: float) -> Array:
         """LiteRT, giving way to other requests between slices."""
-        loop, out = asyncio.get_running_loop(), []
+        loop, rows = asyncio.get_running_loop(), self._litert.rows(len(points))
         for start in range(0, len(points), SLICE):
             if start:
                 await asyncio.sleep(0)
                 if loop.time() > ends:
                     raise EngineError(f"LiteRT had evaluated {start} of {len(points)} points in time", "timeout")
-            out.append(self._litert.jets(points[start : start + SLICE]))
-        return out[0] if len(out) == 1 else np.concatenate(out, axis=1)
+            part = slice(start, start + SLICE)
+            self._litert.fill(rows[part], points[part])
+        return columns(rows)
 
     # ------------------------------------------------------------------------------------------- workers
 

@@ -12,11 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
 
 from pinn_inference.engines import Array, Jet, Shape
 from pinn_inference.errors import ModelError
 
 SIZES: Final = (16, 32, 128, 512)
+
+Rows = NDArray[np.float32]
 
 
 class LiteRtEngine:
@@ -44,14 +47,27 @@ class LiteRtEngine:
 
     def jets(self, points: Array) -> Array:
         """The same at `points` (n, d): shape (k, n)."""
-        out = np.empty((len(points), self.shape[1]), np.float32)
+        rows = self.rows(len(points))
+        self.fill(rows, points)
+        return columns(rows)
+
+    def rows(self, count: int) -> Rows:
+        """Room for as many jets, (n, k)."""
+        return np.empty((count, self.shape[1]), np.float32)
+
+    def fill(self, rows: Rows, points: Array) -> None:
+        """Writes the jets at `points` (n, d) into `rows` (n, k)."""
         inputs = points.astype(np.float32)
         for start, count, size in pieces(len(points)):
             graph = self._graphs[size]
             graph.input()[:count] = inputs[start : start + count]
             graph.invoke()
-            out[start : start + count] = graph.output()[:count]
-        return out.T.astype(np.float64, order="C")
+            rows[start : start + count] = graph.output()[:count]
+
+
+def columns(rows: Rows) -> Array:
+    """Jets (n, k) as they are asked for: (k, n)."""
+    return rows.T.astype(np.float64, order="C")
 
 
 def pieces(count: int) -> Iterator[tuple[int, int, int]]:

@@ -95,12 +95,11 @@ class _Work:
                 values, bounds = evaluation.problem.answer(points, jets), None
             else:
                 values, bounds = evaluation.problem.near(points, tuple(at.T), jets)
-        self.values[:, where] = values
+        _put(values, self.values, where)
         if self.bounds is not None and bounds is not None:
-            self.bounds[:, where] = bounds
-        faults: list[Any] = evaluation._faults(points, values)
-        broken = [i for i, fault in enumerate(faults) if fault is not None] if any(faults) else []
-        async for i in giving_way(broken):
+            _put(bounds, self.bounds, where)
+        faults: dict[int, Any] = evaluation._faults(points, values)
+        async for i in giving_way(list(faults)):
             cause = EngineError(f"the model has no answer that may be sent: {faults[i]}", faults[i])
             await self._solve(int(places[i]), _item(points, i), faults[i], cause)
 
@@ -136,7 +135,7 @@ class _Kinds(NamedTuple):
         for values in asked.columns.values():
             if not _numeric(values):
                 words, own = _words_of(values)
-                which, first = _numbered(which * words + own[places], len(first) * words)
+                which, first = _numbered(which * words + own[_run(places)], len(first) * words)
         return cls(which, places[first].tolist())
 
 
@@ -193,6 +192,12 @@ def _run(places: NDArray[np.intp]) -> Any:
     """The same places, as a slice where they follow one another: what is indexed by it is not copied."""
     first, last = int(places[0]), int(places[-1])
     return slice(first, last + 1) if last - first + 1 == len(places) else places
+
+
+def _put(columns: Sequence[Array], into: Array, where: Any) -> None:
+    """Columns as rows, each copied once: as one array they would be put together first."""
+    for row, column in zip(into, columns, strict=True):
+        row[where] = column
 
 
 def _item(points: Any, i: int) -> Any:

@@ -28,6 +28,9 @@ _LENGTH: Final = struct.Struct("<I")
 _CODES: Final = 255
 """Words that a byte tells apart from each other and from none of them."""
 
+_LETTERS: Final = 32
+"""The first byte that a letter may have, in ASCII as in UTF-8; a length below it is one of a short word."""
+
 
 class Datatype(NamedTuple):
     """A datatype of numbers: NumPy's type for it, whether it has integers only, and its field of gRPC's typed contents."""
@@ -106,27 +109,27 @@ class Raw:
     def _chosen(self, words: Sequence[str], count: int) -> Chosen | None:
         """The elements where they are so many of these words and nothing else: in a long batch that is found out at once.
 
-        Of a length below 256 three bytes are zero; where nothing else is, they say where every element begins.
+        Where words are short and of letters, the first byte of a length is the only one that is small and not zero.
         """
         content, wanted = np.frombuffer(self.content, np.uint8), [word.encode() for word in words]
-        zeros = np.flatnonzero(content == 0)
-        if len(zeros) != 3 * count or len(words) > _CODES:
+        if len(words) > _CODES or not all(0 < len(word) < _LETTERS <= min(word) for word in wanted):
             return None
-        starts = zeros[::3] - 1
-        lengths = content[starts]
-        ends = starts + _LENGTH.size + lengths
-        apart = (starts[1:] != ends[:-1]).any() or (zeros[2::3] - zeros[::3] != 2).any()
-        if starts[0] != 0 or ends[-1] != len(content) or apart:
+        starts = np.flatnonzero(content - np.uint8(1) < _LETTERS - 1)
+        if len(starts) != count or len(content) - np.count_nonzero(content) != 3 * count:
+            return None
+        lengths = content.take(starts)
+        first = starts + _LENGTH.size
+        ends = first + lengths
+        if starts[0] != 0 or ends[-1] != len(content) or np.count_nonzero(starts[1:] != ends[:-1]):
             return None
         which = np.full(count, _CODES, np.uint8)
-        first = starts + _LENGTH.size
         letters = [content.take(first + at, mode="clip") for at in range(max(map(len, wanted)))]
         for code, word in enumerate(wanted):
             same = lengths == len(word)
             for letter, byte in zip(letters, word, strict=False):
                 same &= letter == byte
-            np.copyto(which, code, where=same)
-        return None if (which == _CODES).any() else Chosen(words, which)
+            which -= same.view(np.uint8) * np.uint8(_CODES - code)
+        return None if np.count_nonzero(which == _CODES) else Chosen(words, which)
 
     def _elements(self, name: str) -> list[bytes]:
         content, at = self.content, 0

@@ -162,14 +162,14 @@ class InferEndpoint:
 # ----------------------------------------------------------------------------------------------------- in
 
 
-def _parts(body: bytes, stated: str | None) -> tuple[_Request, bytes]:
+def _parts(body: bytes, stated: str | None) -> tuple[_Request, memoryview]:
     """The JSON of a body, and the bytes behind it."""
     if stated is None:
-        return _document(body), b""
+        return _document(body), memoryview(b"")
     length = int(stated) if stated.isascii() and stated.isdecimal() and len(stated) < 20 else -1
     if not 0 <= length <= len(body):
         raise InvalidInput(f"{HEADER} is {stated[:64]!r}; it must be the bytes of the JSON, of {len(body)} in the body")
-    return _document(body[:length]), body[length:]
+    return _document(body[:length]), memoryview(body)[length:]
 
 
 def _document(text: bytes) -> _Request:
@@ -181,7 +181,7 @@ def _document(text: bytes) -> _Request:
         raise no_json(error) from None
 
 
-def _given(inputs: Sequence[_Input], raw: bytes) -> list[Given]:
+def _given(inputs: Sequence[_Input], raw: memoryview) -> list[Given]:
     """The input tensors, each with its data or with its share of the bytes, which are used up in the end."""
     given, at = [], 0
     for tensor in inputs:
@@ -214,10 +214,10 @@ def _size(tensor: _Input) -> int | None:
     return size
 
 
-def _share(name: str, raw: bytes, at: int, size: int) -> bytes:
+def _share(name: str, raw: memoryview, at: int, size: int) -> bytes:
     if at + size > len(raw):
         raise InvalidInput(f"{shown(name)} states {size} bytes, and {len(raw) - at} are left behind the JSON")
-    return raw[at : at + size]
+    return bytes(raw[at : at + size])  # numbers begin where numbers may
 
 
 def _names(outputs: Sequence[_Wanted] | None) -> list[str] | None:

@@ -202,24 +202,24 @@ def greeks(option: Option, reduced: Reduced, jet: Sequence[Real] | Array, f: Fun
     x, z, s = reduced
     n, n_z, n_zz, n_s = jet
 
-    half, s_s, phi = 0.5 * x, s * s, f.exp(-0.5 * z * z) * 0.3989422804014327
-    g, g_z, g_zz = 1 + s_s * n, s_s * n_z, s_s * n_zz
-    sinh, cosh = f.sinh(half), f.cosh(half)
-    tail = sign * f.erfc(-0.7071067811865476 * sign * z)
-    rise = 2 * sinh / s + g_z - z * g
-
-    b = sinh * tail + s * phi * g
-    b_x = 0.5 * cosh * tail + phi * rise
-    b_s = phi * (g + s_s * (2 * n + s * n_s) - z * rise)
-    bend = phi * ((2 * cosh + g_zz - g - z * (rise + g_z)) / s - 0.25 * s * g)  # b_xx - b/4
-
+    half, s_s = 0.5 * x, s * s
     unit = f.exp(half - rate * maturity) * strike
-    value, value_x, value_s = unit * b, unit * (b_x + 0.5 * b), unit * b_s
+    phi = f.exp(-0.5 * z * z) * unit * 0.3989422804014327
+    tail = f.erfc(-0.7071067811865476 * sign * z) * unit * sign
+    sinh, cosh = f.sinh(half), f.cosh(half)
+    g, g_z = 1 + s_s * n, s_s * n_z
+    s_g, rise = s * g, 2 * sinh / s + g_z - z * g
+
+    # b and its derivatives, times V / b
+    value = sinh * tail + phi * s_g
+    value_x = phi * rise + 0.5 * (cosh * tail + value)
+    value_s = phi * (g + s_s * (2 * n + s * n_s) - z * rise)
+    bend = phi * ((2 * cosh + s_s * n_zz - g - z * (rise + g_z)) / s - 0.25 * s_g)  # b_xx - b/4
     root = f.sqrt(maturity)
     return Greeks(
         price=value,
         delta=value_x / spot,
-        gamma=unit * bend / (spot * spot),
+        gamma=bend / (spot * spot),
         vega=value_s * root,
         theta=rate * value - (rate - dividend_yield) * value_x - 0.5 * value_s * volatility / root,
         rho=maturity * (value_x - value),

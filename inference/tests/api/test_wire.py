@@ -160,6 +160,29 @@ async def test_a_long_body_is_not_read_ahead_of_who_wants_it() -> None:
         writer.close()
 
 
+async def test_what_is_asked_behind_a_long_body_is_parsed_a_slice_at_a_time() -> None:
+    begun, go_on, size, count = asyncio.Event(), asyncio.Event(), 20_000, 2_000
+
+    async def slow(request: Request) -> Answer:
+        body = await request.body()
+        begun.set()
+        await go_on.wait()
+        return ok(len(body))
+
+    last = GET + b"connection: close\r\n\r\n"
+    async with listening(slow) as (listener, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(POST + b"content-length: %d\r\n\r\n" % size + b"x" * size + (GET + b"\r\n") * count + last)
+        await begun.wait()
+        (connection,) = connections(listener)
+        assert len(connection._asked) <= 1 + wire.SLICE / len(GET)
+        go_on.set()
+        async with asyncio.timeout(PATIENCE):
+            answers = await reader.read()
+        writer.close()
+    assert answers.count(b" 200 OK\r\n") == 1 + count + 1
+
+
 async def test_a_refusal_reaches_who_still_sends() -> None:
     async with listening(limit=10) as (_, port):
         answer = await said(port, POST + b"content-length: 3000000\r\n\r\n", b"x" * 3_000_000)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 import yaml
 from pinn_operator.settings import RELEASE, Settings
 from pydantic.alias_generators import to_camel
@@ -37,6 +38,42 @@ def _nodes(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str
 def test_the_values_fit_their_schema() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     jsonschema.validate(VALUES, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"resources": {"limit": {"memory": "1Gi"}}},
+        {"tolerations": [{"keyy": "a"}]},
+        {"affinity": {"nodeAfinity": {}}},
+        {"extraEnv": [{"name": "X", "valeu": "1"}]},
+        {"image": {"repository": "registry.example.com:5000/pinn:1.0"}},
+        {"podDisruptionBudget": {"maxUnavailable": "500%"}},
+        {"fullnameOverride": "123"},
+    ],
+)
+def test_a_value_that_would_do_nothing_or_be_refused_later_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, SCHEMA)
+
+
+def test_values_that_people_give_are_taken() -> None:
+    values = {
+        "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "100m"}},
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "ops", "effect": "NoSchedule"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+        "extraEnv": [{"name": "X", "value": "1"}, {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+        "image": {"repository": "registry.example.com:5000/pinn/operator"},
+        "podDisruptionBudget": {"maxUnavailable": "50%"},
+        "fullnameOverride": "pinn-two",
+    }
+    jsonschema.validate(values, SCHEMA)
+
+
+def test_the_block_that_the_notes_give_can_be_pasted() -> None:
+    """A here-document ends where its last word stands at the beginning of a line."""
+    lines = (CHART / "templates/NOTES.txt").read_text().splitlines()
+    assert "EOF" in lines
 
 
 def test_every_value_has_a_schema_and_every_schema_a_value() -> None:

@@ -24,6 +24,12 @@ from pinn_inference.logs import Sparing
 HEAD: Final = 64 * 1024
 """Bytes a head may have, or what comes between or behind the chunks of a body; and of a body that may lie here unread."""
 
+FIELDS: Final = 100
+"""Fields a head may have: each takes more room than it is long."""
+
+LONG_HEADS: Final = 256
+"""Heads longer than a slice that may be on their way at once: nobody has asked anything yet, so no other limit holds."""
+
 SLICE: Final = 8192
 """Bytes parsed at a time: a caller may send many questions without waiting, and each takes more room parsed than sent."""
 
@@ -52,6 +58,10 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\ndate: " for status in HTTPStatus}
 
 Headers = Sequence[tuple[str, str]]
+
+
+class _TooManyFields(Exception):
+    """A head has more of them than it may."""
 
 
 class Exchange:
@@ -271,11 +281,14 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of its head; the first of a name counts. Those behind a body in chunks count for nothing."""
         if self._incoming is None:
+            if len(self._fields) >= FIELDS:
+                raise _TooManyFields
             self._fields.setdefault(name.lower().decode("latin-1"), value.decode("latin-1"))
 
     def on_headers_complete(self) -> None:
         """Its head is complete."""
         self._head = 0
+        self._listener.long_heads.discard(self)
         if self._bodied is not None:
             self._incoming, self._bodied = self._bodied, None
             return
@@ -305,6 +318,7 @@ class Connection(asyncio.Protocol):
             self._incoming.end()
         self._incoming = None
         self._head = 0
+        self._listener.long_heads.discard(self)
 
     # ---------------------------------------------------------------------------------------------- reading
 
@@ -336,13 +350,18 @@ class Connection(asyncio.Protocol):
             self._rest = piece[upgrade.args[0] :] + self._rest
             if self._bodied is not None:
                 self._stay(self._bodied)
-        except httptools.HttpParserCallbackError:
-            raise  # ours, not the caller's
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _TooManyFields):
+                raise  # ours, not the caller's
+            self._break(f"the request has more than {FIELDS} fields", 431)
+            return
         except httptools.HttpParserError:
             self._break("the request is not HTTP as the standard has it", 400)
             return
         if self._head > HEAD:
             self._break(f"the head of the request is longer than {HEAD} bytes", 431)
+        elif self._head > SLICE and not self._listener.has_room_for_head(self):
+            self._break(f"too many requests with a head of more than {SLICE} bytes are on their way", 431)
 
     def _stay(self, exchange: Exchange) -> None:
         """The parser leaves all that follows such a head to the other protocol: a new one is told what there is of a body."""
@@ -528,6 +547,8 @@ class Listener:
         self.idle, self._most = idle, most
         self._connections: set[Peer] = set()
         self._refused: set[Peer] = set()
+        self.long_heads: set[Peer] = set()
+        """Those whose callers are in the midst of one."""
         self._unsent: dict[Peer, int] = {}  # of those that are behind, the one that is for longest first
         self._unsent_bytes = 0
         self._cuts, self._refusals = Sparing(), Sparing()
@@ -590,6 +611,12 @@ class Listener:
             for connection in tuple(self._connections):
                 connection.end_if_unused_since(now - min(self.idle, IDLE_IN_A_CROWD))
 
+    def has_room_for_head(self, connection: Peer) -> bool:
+        """Whether one more long head may be on its way, or is already."""
+        if len(self.long_heads) < LONG_HEADS:
+            self.long_heads.add(connection)
+        return connection in self.long_heads
+
     def is_crowded(self) -> bool:
         """Whether too many that were refused are still here."""
         return len(self._refused) > LINGERING
@@ -598,6 +625,7 @@ class Listener:
         """It is closed."""
         self._connections.discard(connection)
         self._refused.discard(connection)
+        self.long_heads.discard(connection)
         self.forget_unsent(connection)
         if self.closing and not self._connections and not self._refused:
             self._empty.set()

@@ -136,6 +136,34 @@ async def test_an_older_client_is_told_that_its_connection_is_kept() -> None:
     assert answer.count(b"connection: close\r\n") == 1
 
 
+async def test_a_head_of_more_fields_than_a_person_would_send_is_refused() -> None:
+    fields = [b"f%d: x\r\n" % i for i in range(wire.FIELDS)]
+    async with listening() as (_, port):
+        for enough, status in ((wire.FIELDS - 2, b"200 OK"), (wire.FIELDS - 1, b"431 Request Header")):
+            answer = await said(port, GET + b"connection: close\r\n" + b"".join(fields[:enough]) + b"\r\n")
+            assert answer.startswith(b"HTTP/1.1 " + status)
+
+
+async def test_heads_without_an_end_take_a_bounded_share_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LONG_HEADS", 2)
+    long = GET + b"x: " + b"x" * (2 * wire.SLICE)
+    async with listening() as (listener, port):
+        writers = []
+        for _ in range(2):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(long)
+            writers.append(writer)
+            await until(lambda: len(listener.long_heads) == len(writers))
+        assert b" 431 " in await said(port, long)
+        assert b" 200 OK\r\n" in await said(port, GET + b"connection: close\r\n\r\n")
+        writers[0].write(b"\r\n\r\n")  # the first is complete
+        await until(lambda: len(listener.long_heads) == 1)
+        writers[1].transport.abort()
+        await until(lambda: not listener.long_heads)
+        assert b" 200 OK\r\n" in await said(port, long + b"\r\nconnection: close\r\n\r\n")
+        writers[0].close()
+
+
 async def test_a_long_body_is_not_read_ahead_of_who_wants_it() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 

@@ -175,8 +175,8 @@ ARTEFACT_URI: Final = text_format(
 )
 HTTP_URL: Final = text_format(
     "URL",
-    r"https?://[^ /?#]+([/?#][^ ]*)?",
-    '"{self}" is no http or https URL; write e.g. "http://prometheus.monitoring:9090"',
+    r"https?://[^ /?#]+(/[^ ?#]*)?",
+    '"{self}" is no http or https URL without ? and #; write e.g. "http://prometheus.monitoring:9090"',
 )
 BIN_WIDTH: Final = number_format(
     "percentage or number",

@@ -18,6 +18,7 @@ from aiohttp.abc import AbstractResolver
 
 from pinn_operator.api.readings import Server
 from pinn_operator.errors import ServerTrouble
+from pinn_operator.untrusted import decoded
 
 Item = Mapping[str, Any]
 """A question to a model: inputs by name, as /predict takes them."""
@@ -100,7 +101,7 @@ class Servers:
         call = _Call("POST", "/predict", body=item, headers={"pinn-source": source}, port=PORT)
         status, content = await self._answered(server, call)
         seconds = loop.time() - began
-        said = _decoded(content)
+        said = decoded(content)
         return status, said if isinstance(said, dict) else None, seconds
 
     async def _keys(self, server: Server, path: str, token: str, query: Mapping[str, int]) -> list[Item]:
@@ -111,7 +112,7 @@ class Servers:
         return list(keys[: query["keys"]])
 
     async def _object(self, server: Server, call: _Call) -> dict[str, Any]:
-        said = _decoded(await self._content(server, call))
+        said = decoded(await self._content(server, call))
         if not isinstance(said, dict):
             raise _unlike(server, call, "a JSON object")
         return said
@@ -184,18 +185,6 @@ def _bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def _decoded(content: bytes) -> object:
-    """The JSON value; None where it is none. NaN is none."""
-    try:
-        return json.loads(content, parse_constant=_refused)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")
-
-
 def _are_objects(value: object) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
@@ -206,7 +195,7 @@ def _unlike(server: Server, call: _Call, wanted: str) -> ServerTrouble:
 
 def _complaint(content: bytes) -> str:
     """A server's own sentence, or the beginning of what it sent."""
-    said = _decoded(content)
+    said = decoded(content)
     sentence = said.get("error") if isinstance(said, dict) else None
     text = sentence if isinstance(sentence, str) else content[: 4 * QUOTED].decode(errors="replace")
     return " ".join(text.split())[:QUOTED] or "without a word"

@@ -13,6 +13,7 @@ from aiohttp import web
 from pinn_operator.build import pod as rendered
 from pinn_operator.errors import OperatorError, ServerTrouble
 from pinn_operator.servers import ADMIN_PORT, CALL_SECONDS, LARGEST, METRICS_SECONDS, PORT, Servers
+from pinn_operator.untrusted import VALUES
 from tests.pods import TOKEN, Model, Town, pod
 
 POD = pod("pricer-1")
@@ -188,6 +189,7 @@ async def test_what_is_no_http_is_said_with_the_path(
     [
         b"<html>busy</html>", b"[]", b"null", b"{}", b"\xff", b"", b"[" * 200_000, b'{"keys": 3, "warmed": "3", "answers": 3}',
         b'{"keys": [1], "warmed": true, "answers": [1, 2]}', b'{"keys": [{"x": NaN}], "warmed": NaN, "answers": [{"u": NaN}]}',
+        b'{"keys": [%b{}], "answers": [{}], "warmed": 1, "seconds": 1}' % (b"{}," * VALUES),
         b'{"answers": [{}], "solver": [{}]}', b'{"answers": [{}, {}], "solver": [{}]}', b'{"answers": [{}, {}], "solver": null}',
     ],
 )  # fmt: skip

@@ -25,6 +25,8 @@ SLOWER: Final = {f"slower_than_{bound:g}": bound for bound in BUCKETS}
 """What is counted by them."""
 LONGEST_SERIES: Final = 1024
 """Characters of a name with its labels: far more than ours have. What is kept of a server that says more has no bound."""
+LINES: Final = 10_000
+"""Of one server's text, ten times as many as ours have: nothing else goes on while they are read."""
 KNOWN_SERIES: Final = 4096
 """Names with their labels that need not be read again: many more than one server has."""
 AT_ONCE: Final = 16
@@ -148,6 +150,8 @@ def told(text: str) -> Told:
     """The series of a server's text. Raises ValueError where it is not whole."""
     if not text.endswith("\n"):
         raise ValueError("they end in the middle of a line")
+    if text.count("\n") > LINES:
+        raise ValueError(f"they have more than {LINES} lines: no model server has as many")
     series: dict[str, dict[Labels, float]] = defaultdict(dict)
     families = set()
     for line in map(str.strip, text.split("\n")):

@@ -7,7 +7,6 @@ says has a limit in time and size and becomes a sentence.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +35,7 @@ from pinn_operator.observe.metrics import (
     of_users,
     possible,
 )
+from pinn_operator.untrusted import decoded
 
 READING_SECONDS: Final = 5.0
 """For all questions of a reading together."""
@@ -332,7 +332,7 @@ async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
 
 def _result(status: int, content: bytes, kind: str) -> object:
     """What was asked for. Of anybody but a Prometheus no word is passed on: the address is a user's, and may be anybody's."""
-    said = _decoded(content)
+    said: Any = decoded(content)
     if isinstance(said, dict) and said.get("status") == "error":
         raise Sick(f"Prometheus answers {status}: {_short(said.get('error') or said.get('errorType') or 'an error')}")
     if status != 200:
@@ -344,13 +344,6 @@ def _result(status: int, content: bytes, kind: str) -> object:
     if said["data"].get("resultType") != kind:
         raise Sick(f"Prometheus answers with a {_short(said['data'].get('resultType'))} instead of a {kind}")
     return said["data"].get("result")
-
-
-def _decoded(content: bytes) -> Any:
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _entries(result: Sequence[object], part: str) -> Iterator[tuple[dict[str, str], tuple[float, float]]]:

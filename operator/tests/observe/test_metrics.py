@@ -126,6 +126,7 @@ def without(*beginnings: str) -> str:
         ("\n", "pinn_requests_total is missing"),
         ("<html><body>503</body></html>\n", "invalid metric name"),
         ('{"status": "healthy"}\n', "Invalid labels"),
+        (TEXT + "a 1\n" * metrics.LINES, "more than 10000 lines"),
         (TEXT[:-1], "middle of a line"),
         (TEXT[: len(TEXT) // 2], "middle of a line"),
         (without("# TYPE pinn_requests", "pinn_requests"), "pinn_requests_total is missing"),

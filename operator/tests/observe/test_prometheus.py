@@ -20,6 +20,7 @@ from pinn_operator.observe import prometheus as module
 from pinn_operator.observe.metrics import of_users, parse
 from pinn_operator.observe.metrics import told as told_by
 from pinn_operator.observe.prometheus import PODS_AT_ONCE, Sick, Source, ask
+from pinn_operator.untrusted import VALUES
 from prometheus_client.parser import text_string_to_metric_families
 from tests.observe.test_metrics import ON_GPUS, TEXT
 from tests.pods import pod
@@ -268,6 +269,9 @@ ERROR = json.dumps({"status": "error", "errorType": "execution", "error": "query
 PARTIAL = {"status": "success", "warnings": ["store x is away"], "data": {"resultType": "matrix", "result": []}}
 
 
+CROWD = f'{{"status": "success", "data": {{"resultType": "scalar", "result": [{"1," * VALUES}1]}}}}'
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -275,6 +279,7 @@ PARTIAL = {"status": "success", "warnings": ["store x is away"], "data": {"resul
         (saying(200, ""), "what answers there is no Prometheus"),
         (saying(200, b"\xff\xfe"), "what answers there is no Prometheus"),
         (saying(200, "[" * 100_000), "what answers there is no Prometheus"),
+        (saying(200, CROWD), "what answers there is no Prometheus"),
         (saying(200, '{"status": "success"}'), "what answers there is no Prometheus"),
         (saying(200, ERROR), "Prometheus answers 200: query timed out in x"),
         (saying(503, ERROR), "Prometheus answers 503: query timed out in x"),

@@ -16,6 +16,7 @@ from typing import Final
 
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 CGROUPS: Final = Path("/sys/fs/cgroup")
+MEMBERSHIP: Final = Path("/proc/self/cgroup")
 BOUNDLESS: Final = 1 << 60
 """Version 1 has no word for "no limit": it says the largest multiple of the page size."""
 
@@ -52,10 +53,16 @@ def resident(process: int | None = None) -> int:
     return int(pages) * PAGE
 
 
-def limit(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int | None:
+def limit(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | None:
     """The smallest memory limit of the process's control group and of those around it, in bytes; None without one."""
     found = [value for file in _limit_files(root, membership) if (value := _bytes_in(file)) is not None]
     return min(found, default=None)
+
+
+def left(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> int | None:
+    """Bytes that the limits of the same groups leave: each less what its group uses; None without one."""
+    limits = {file.parent: _bytes_in(file) for file in _limit_files(root, membership)}
+    return min((limit - _used(group) for group, limit in limits.items() if limit is not None), default=None)
 
 
 def size(text: str) -> int:
@@ -139,6 +146,15 @@ def _limit_files(root: Path, membership: Path) -> Iterator[Path]:
             continue
         group = base / path.lstrip("/")
         yield from (folder / name for folder in (group, *group.parents) if folder.is_relative_to(base))
+
+
+def _used(group: Path) -> int:
+    """What a group cannot give back: cached files that nobody uses are counted to it, and go first. Of them version 1 has a count
+    without the groups within it, under the name of version 2's, and the total."""
+    counts = dict(line.split() for line in _lines(group / "memory.stat"))
+    inactive = int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+    used = _bytes_in(group / "memory.current") or _bytes_in(group / "memory.usage_in_bytes") or 0
+    return used - inactive
 
 
 def _lines(file: Path) -> list[str]:

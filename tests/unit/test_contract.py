@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from pinn_inference import memory, settings
+from pinn_inference.engines import choice, far
 from pinn_inference.monitoring import Metrics
 from pinn_operator.api.spec import Spec
 from pinn_operator.api.units import bytes_of, seconds
@@ -45,6 +46,14 @@ def _specs() -> list[Any]:
     manifests = [m for file in sorted(VALID.glob("*.yaml")) for m in yaml.safe_load_all(file.read_text())]
     specs = [m["spec"] for m in manifests if m["metadata"]["name"] != "nulls"]  # an API server takes nulls out
     return [*specs, {"model": MODEL, **LARGEST}, {"model": MODEL, **SMALLEST}]
+
+
+def test_a_worker_that_a_server_has_to_wait_for_is_given_up_before_the_kubelet_gives_the_server_up() -> None:
+    """Half a minute before, on a GPU: a model is loaded first, and the worker measured afterwards."""
+    gpu = Spec.model_validate({"model": MODEL, "gpu": {"policy": "Require"}, "fallback": {"cpu": False}}).gpu
+    (required,) = on_gpus(gpu, CONTAINER)["spec"]["containers"]
+    assert required["startupProbe"]["failureThreshold"] >= choice.GPU_STARTING + 30
+    assert far.STARTING < pod.START_SECONDS
 
 
 @pytest.mark.parametrize("written", _specs())

@@ -90,7 +90,8 @@ class Child:
         self._writer.write(weights)
         answer = await self._receive(limit_s)
         if answer.kind is not Kind.READY:
-            raise ChildLost(answer.text or f"the worker began with {answer.kind.name}")
+            said, line = answer.text or f"the worker began with {answer.kind.name}", await self._last_line()
+            raise ChildLost(f"{said}; its last words: {line}" if line else said)
         self.description = answer.text
 
     async def evaluate(self, batch: Sequence[Array], limit_s: float) -> list[Array]:
@@ -186,11 +187,15 @@ class Child:
 
     async def last_words(self) -> str:
         """How the process ended, and the last line it wrote."""
-        await asyncio.wait([self.gone, self._listening], timeout=1.0)
-        code = self._process.returncode
+        line, code = await self._last_line(), self._process.returncode
         how = "closed its socket" if code is None else f"ended with {f'signal {-code}' if code < 0 else f'code {code}'}"
+        return f"the worker {how}" + (f": {line}" if line else "")
+
+    async def _last_line(self) -> str:
+        """The last line that a process wrote which ends, or nothing."""
+        await asyncio.wait([self.gone, self._listening], timeout=1.0)
         lines = self._stderr.decode(errors="replace").strip().splitlines()
-        return f"the worker {how}" + (f": {lines[-1][:300]}" if lines else "")
+        return lines[-1][:300] if lines else ""
 
     async def _listen(self) -> None:
         """Keeps the end of what the process writes: a CUDA abort says why there and nowhere else."""

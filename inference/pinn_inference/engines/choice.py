@@ -28,6 +28,9 @@ SLICE: Final = 2048
 XLA_MEMORY: Final = 1 << 30
 """What must be free before TensorFlow is started beside us; it takes half of it."""
 
+GPU_STARTING: Final = 240.0
+"""Seconds TensorFlow may take to come up on a GPU: less than a pod that must have one has to start, to say why not."""
+
 XLA_LOOKS: Final = 3
 """Measurements in a row by which XLA pays at no size, until its worker is ended."""
 
@@ -40,7 +43,6 @@ set."""
 
 NO_GPU: Final = "no GPU is visible here"
 NO_WEIGHTS: Final = "the model has no weights.npz that a worker could evaluate"
-NO_MEMORY: Final = "less than 1 GiB of memory is free"
 
 MEASURING: Final = 30.0
 """Seconds a worker may take for a batch while it is measured; its first batch of a size may be slow."""
@@ -277,11 +279,16 @@ class Engines:
             return None
         return Pool("gpu", [Worker(self._recipe("gpu", name, self._weights)) for name in names])
 
+    def _short_for_gpus(self) -> str | None:
+        """Why no GPU worker may be started now, or None: each that is not up yet will take its memory."""
+        workers = sum(not worker.ready for worker in self._gpu.workers) if self._gpu else 0
+        return no_memory(workers) if self.options.free_memory() < workers * XLA_MEMORY else None
+
     def _start_xla(self) -> None:
         weights, before = self._weights, self._xla_refused
         self._xla_refused = self._why_no_xla() if weights is not None else NO_WEIGHTS
         if weights is None or self._xla_refused:
-            passes = self._xla_refused == NO_MEMORY
+            passes = self._xla_refused == no_memory()
             self._xla_looks_again = asyncio.get_running_loop().time() + REMEMBERED if passes else math.inf
             if self._xla_refused != before:
                 event("large batches stay on LiteRT", reason=self._xla_refused)
@@ -294,7 +301,7 @@ class Engines:
         if options.command is WORKER and find_spec("tensorflow") is None:
             return "TensorFlow is not installed"
         if options.free_memory() < XLA_MEMORY:
-            return NO_MEMORY
+            return no_memory()
         if options.engine == "auto" and options.from_batch is None and options.cores() < 2:
             return "on one core XLA was at no batch size faster than LiteRT"
         return None
@@ -308,7 +315,9 @@ class Engines:
             shape=self.shape,
             device=f"gpu:{device}" if gpu else "cpu",
             reason="gpu_error" if gpu else "model_error",
+            hindered=self._short_for_gpus if gpu else Recipe.hindered,
             came_up=lambda child: self._measure(kind, child),
+            start_limit=GPU_STARTING if gpu else Recipe.start_limit,
             patience=self.options.patience,
             first_pause=self.options.first_pause,
         )
@@ -347,6 +356,11 @@ class Engines:
         self._xla = None
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+
+def no_memory(workers: int = 1) -> str:
+    """The sentence where there is too little for so many workers."""
+    return f"less than {workers * XLA_MEMORY >> 30} GiB of memory is free"
 
 
 def environment(env: Mapping[str, str], gpu: str) -> dict[str, str]:

@@ -31,12 +31,17 @@ async def _nothing(_: Child) -> None:
     return None
 
 
+def _never() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a worker is made and how patient one is with it; times in seconds.
 
-    `reason` is what a call is told when the worker breaks; `came_up` sees each new child before it serves, and again where it
-    wants to; `shape` is how many numbers a point has and how many rows a jet.
+    `reason` is what a call is told when the worker breaks; `hindered` says why no process may be started now, or None; `came_up`
+    sees each new child before it serves, and again where it wants to; `shape` is how many numbers a point has and how many rows
+    a jet.
     """
 
     command: Sequence[str]
@@ -45,6 +50,7 @@ class Recipe:
     device: str
     reason: Literal["gpu_error", "model_error"]
     shape: Shape
+    hindered: Callable[[], str | None] = _never
     came_up: CameUp = _nothing
     capacity: int = 16_384
     waiting: int = 256
@@ -155,6 +161,8 @@ class Worker:
 
     async def _one_life(self) -> None:
         r = self.recipe
+        if why := r.hindered():
+            raise ChildLost(why)
         child = await Child.started(r.command, r.env, r.capacity, r.shape)
         try:
             await child.begin(r.weights, r.start_limit)

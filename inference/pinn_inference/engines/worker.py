@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace, load: Load) -> int:
     die_with_parent()
     tempfile.tempdir = (
         os.devnull
-    )  # TensorFlow asks for a folder to write to as it is imported; in a container there is none
+    )  # TensorFlow asks for a folder to write to as it is imported; in a container on CPUs there is none
     with socket.socket(fileno=arguments.channel) as channel:
         shape = arguments.coordinates, arguments.rows
         return serve(channel, Memory(arguments.memory, arguments.capacity, shape), load)

@@ -97,7 +97,7 @@ def classify(error: Exception) -> Kind:
 def main() -> int:
     parser = worker.parser()
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--start", choices=["refuse", "exit", "silent", "slow", "once"], default="")
+    parser.add_argument("--start", choices=["refuse", "mutter", "exit", "silent", "slow", "once"], default="")
     arguments = parser.parse_args()
     channel = socket.socket(fileno=os.dup(arguments.channel))
 
@@ -114,6 +114,9 @@ def begin(arguments: Namespace) -> None:
     Path(arguments.folder, "environment").write_text("\n".join(os.environ))
     match arguments.start:
         case "refuse":
+            raise OSError("no such device")
+        case "mutter":
+            sys.stderr.write("noise\nE0000 failed call to cuInit: CUDA_ERROR_NO_DEVICE\n")
             raise OSError("no such device")
         case "exit":
             os._exit(4)

@@ -150,3 +150,16 @@ async def test_a_process_that_does_not_load_is_lost(tmp_path: Path, model: Model
     finally:
         await child.end()
     assert child.gone.done()
+
+
+async def test_what_a_process_wrote_before_it_did_not_load_is_told_too(tmp_path: Path, model: Model) -> None:
+    """The driver's own reason is there and nowhere else."""
+    given = recipe(tmp_path, model, start="mutter")
+    child = await Child.started(given.command, given.env, given.capacity, given.shape)
+    try:
+        with pytest.raises(ChildLost) as told:
+            await child.begin(model.weights, 60)
+    finally:
+        await child.end()
+    said = "OSError: no such device; its last words: E0000 failed call to cuInit: CUDA_ERROR_NO_DEVICE"
+    assert str(told.value) == said

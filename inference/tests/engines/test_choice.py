@@ -424,6 +424,52 @@ async def test_memory_that_was_short_once_is_looked_at_again(
         assert (await made.jets(some_points(150), 60)).engine == "xla"
 
 
+@pytest.mark.parametrize(("policy", "said_by"), [("prefer", Engines.degraded), ("require", Engines.complaint)])
+async def test_while_memory_is_short_no_gpu_worker_is_started_and_it_is_looked_at_again(
+    tmp_path: Path, model: Model, policy: str, said_by: Callable[[Engines], str | None]
+) -> None:
+    """Else the kernel would end the server with it."""
+    free = choice.XLA_MEMORY - 1
+    async with engines(options(tmp_path, policy=policy, free_memory=lambda: free), model) as made:
+        await until(lambda: made.state()["gpu"]["workers"][0]["restarts"] > 2)
+        said = f"the GPU policy is {policy} and no GPU worker is ready: less than 1 GiB of memory is free"
+        assert said_by(made) == said
+        assert not (tmp_path / "starts").exists()
+        free = MUCH
+        await gpu_ready(made)
+        assert (await made.jets(some_points(150), 60)).engine == "gpu"
+
+
+async def test_every_gpu_worker_that_is_not_up_yet_needs_its_memory(tmp_path: Path, model: Model) -> None:
+    """Two that start at once would each find what is enough for one."""
+
+    def each(made: Engines, what: str) -> list[Any]:
+        return [worker[what] for worker in made.state()["gpu"]["workers"]]
+
+    free = 2 * choice.XLA_MEMORY - 1
+    chosen: dict[str, Any] = {"gpus": ("0", "1"), "free_memory": lambda: free}
+    async with engines(options(tmp_path, **chosen), model) as made:
+        await until(lambda: all(each(made, "last_error")))
+        assert each(made, "last_error") == ["less than 2 GiB of memory is free"] * 2
+        free = 2 * choice.XLA_MEMORY
+        await until(lambda: each(made, "status") == ["ready"] * 2)
+        free = choice.XLA_MEMORY
+        first, _ = map(int, (tmp_path / "starts").read_text().split())
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len((tmp_path / "starts").read_text().split()) == 3)
+        await until(lambda: each(made, "status") == ["ready"] * 2)
+
+
+async def test_a_gpu_has_longer_to_come_up_than_xla_on_the_cpu(tmp_path: Path, model: Model) -> None:
+    async with engines(options(tmp_path, gpus=()), model) as made:
+        await made.jets(some_points(150), 60)
+        assert made._xla is not None
+        on_cpu = made._xla.workers[0].recipe.start_limit
+    there = Engines(model.tflite, model.weights, options(tmp_path))._gpu
+    assert there is not None
+    assert there.workers[0].recipe.start_limit == choice.GPU_STARTING > on_cpu
+
+
 async def test_a_worker_never_sees_our_settings(tmp_path: Path, model: Model) -> None:
     async with engines(options(tmp_path), model) as made:
         await gpu_ready(made)

@@ -78,6 +78,11 @@ def test_litert_pads_a_batch_by_at_most_two_fifths_of_its_last_piece(count: int)
         ({"NVIDIA_VISIBLE_DEVICES": "MIG-a,MIG-b"}, ["nvidia0"], ("MIG-a", "MIG-b")),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, ["nvidia0"], ("2", "3")),
         ({"CUDA_VISIBLE_DEVICES": "-1"}, ["nvidia0"], ()),
+        ({"CUDA_VISIBLE_DEVICES": ""}, ["nvidia0"], ()),
+        ({"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "GPU-a"}, ["nvidia0"], ()),
+        ({"NVIDIA_VISIBLE_DEVICES": "none"}, ["nvidia0"], ()),
+        ({"NVIDIA_VISIBLE_DEVICES": "void"}, ["nvidia0"], ("0",)),
+        ({"NVIDIA_VISIBLE_DEVICES": ""}, ["nvidia0"], ("0",)),
     ],
 )
 def test_gpus_are_what_the_device_plugin_gave(
@@ -96,7 +101,34 @@ def test_free_memory_is_what_limit_and_machine_leave(tmp_path: Path, limit: str,
     (tmp_path / "memory.max").write_text(f"{limit}\n")
     (tmp_path / "memory.current").write_text("500000\n")
     (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000\n")
-    assert devices.free_memory(tmp_path, tmp_path / "meminfo") == expected
+    (tmp_path / "membership").write_text("0::/\n")
+    assert devices.free_memory(tmp_path, tmp_path / "meminfo", tmp_path / "membership") == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("9223372036854771712", 4096 * 1024), ("1048576", 1048576 - 500000 + 100000)]
+)
+def test_control_groups_of_version_1_leave_as_much(tmp_path: Path, limit: str, expected: int) -> None:
+    """In a container its own group is where the root is, whatever the host calls it."""
+    (tmp_path / "meminfo").write_text("MemAvailable:    4096 kB\n")
+    (tmp_path / "membership").write_text("5:cpu:/kubepods/pod\n4:memory:/kubepods/pod\n")
+    group = tmp_path / "memory"
+    group.mkdir()
+    (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
+    (group / "memory.usage_in_bytes").write_text("500000\n")
+    (group / "memory.stat").write_text("inactive_file 7\ntotal_inactive_file 100000\n")
+    assert devices.free_memory(tmp_path, tmp_path / "meminfo", tmp_path / "membership") == expected
+
+
+def test_of_control_groups_within_each_other_the_one_that_leaves_least_counts(tmp_path: Path) -> None:
+    """It need not be the one with the smallest limit."""
+    (tmp_path / "meminfo").write_text("MemAvailable:    4096 kB\n")
+    (tmp_path / "membership").write_text("0::/outer/inner\n")
+    for group, limit, used in (("outer", 900_000, 800_000), ("outer/inner", 600_000, 200_000)):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / group / "memory.current").write_text(f"{used}\n")
+    assert devices.free_memory(tmp_path, tmp_path / "meminfo", tmp_path / "membership") == 100_000
 
 
 def test_without_a_cgroup_the_machine_decides(tmp_path: Path) -> None:

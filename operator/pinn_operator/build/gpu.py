@@ -10,9 +10,22 @@ from pinn_operator.api.spec import Gpu
 
 Object = dict[str, Any]
 
+SCRATCH = "tmp"
+"""The folder that can be written to, the only one of the pod: XLA hands what it compiles for a GPU over in a small file there.
+
+In memory, since the cluster autoscaler takes no node away whose pods have files on it.
+"""
+
+ROOM = "256Mi"
+
+START_SECONDS = 300
+"""Where a GPU is required a server is ready when TensorFlow is, which takes longer the first time on a node. The server gives it
+less than that, so that the reason is said before the kubelet begins anew."""
+
 
 def on_gpus(gpu: Gpu, container: str) -> Object:
     """The patch. Nodes with GPUs often carry a taint named like the resource, to keep other pods away."""
+    probe = {"startupProbe": {"failureThreshold": START_SECONDS}} if gpu.policy == "Require" else {}
     spec: Object = {
         "tolerations": [{"key": gpu.resource, "operator": "Exists", "effect": "NoSchedule"}],
         "containers": [
@@ -20,8 +33,11 @@ def on_gpus(gpu: Gpu, container: str) -> Object:
                 "name": container,
                 "env": [{"name": "PINN_SERVER_GPU_POLICY", "value": gpu.policy.lower()}],
                 "resources": {"limits": {gpu.resource: str(gpu.count)}},
+                "volumeMounts": [{"name": f"pinn-{SCRATCH}", "mountPath": f"/{SCRATCH}"}],
+                **probe,
             }
         ],
+        "volumes": [{"name": f"pinn-{SCRATCH}", "emptyDir": {"medium": "Memory", "sizeLimit": ROOM}}],
     }
     if gpu.runtime_class_name:
         spec["runtimeClassName"] = gpu.runtime_class_name

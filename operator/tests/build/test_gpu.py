@@ -10,7 +10,7 @@ from pinn_operator.api.names import LABEL_OBJECT, LABEL_PLACEMENT, LABEL_REVISIO
 from pinn_operator.api.placement import SERVERS, Placed
 from pinn_operator.api.revision import Revision
 from pinn_operator.build import build
-from pinn_operator.build.gpu import image_for_gpus
+from pinn_operator.build.gpu import SCRATCH, image_for_gpus
 from pinn_operator.build.pod import render
 from pinn_operator.decide import decide
 from tests.given import NOW, observed, resource, revision
@@ -94,6 +94,41 @@ def test_a_user_s_template_is_laid_over_both() -> None:
     for template in (made.template, made.gpu_template):
         assert template is not None
         assert (template["spec"]["priorityClassName"], template["spec"]["tolerations"]) == ("high", [])
+
+
+def test_a_server_on_a_gpu_has_one_folder_that_it_may_write_to() -> None:
+    """Where XLA compiles; the root is read-only. No server on a CPU has it, nor the container that fetches a model."""
+    model = {"name": "m", "version": "1.0.0", "uri": "https://models.example/m.tar", "digest": "sha256:" + "0" * 64}
+    made = rendered(gpu=MIG, model=model)
+    template = made.gpu_template
+    assert template is not None
+    (mount,) = [one for one in server(template)["volumeMounts"] if not one.get("readOnly")]
+    assert mount["mountPath"] == f"/{SCRATCH}"
+    (volume,) = [one for one in template["spec"]["volumes"] if one["name"] == mount["name"]]
+    assert volume["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
+    assert len(template["spec"]["volumes"]) == 2, "the model's is there too"
+    assert mount["name"] not in str(template["spec"]["initContainers"])
+    assert mount["name"] not in str(made.template)
+
+
+def test_a_user_may_put_a_volume_of_their_own_there_and_another_elsewhere() -> None:
+    own = [{"name": "mine", "emptyDir": {"sizeLimit": "5Gi"}}]
+    mounts = [{"name": "mine", "mountPath": path} for path in (f"/{SCRATCH}", "/var/dumps")]
+    template = {"spec": {"volumes": own, "containers": [{"name": "server", "volumeMounts": mounts}]}}
+    made = rendered(gpu=MIG, template=template).gpu_template
+    assert made is not None
+    assert server(made)["volumeMounts"] == mounts
+    assert own[0] in made["spec"]["volumes"]
+
+
+def test_a_server_that_is_not_ready_without_its_gpu_has_longer_to_start() -> None:
+    patience = {
+        policy: server(rendered(**spec).gpu_template)["startupProbe"]
+        for policy, spec in {"Prefer": {"gpu": MIG}, "Require": REQUIRE}.items()
+    }
+    plain = rendered().template
+    assert patience["Prefer"] == server(plain)["startupProbe"]
+    assert patience["Require"] == {**patience["Prefer"], "failureThreshold": 300}
 
 
 def test_an_image_of_the_user_s_own_serves_on_both_and_the_operator_s_has_a_tag_for_gpus() -> None:

@@ -4,6 +4,7 @@ Plain argparse, and each command imports what it needs when it runs: a server's 
 """
 
 import argparse
+import errno
 import itertools
 import math
 import os
@@ -11,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pinn_inference import __version__
 
@@ -28,9 +29,36 @@ EXAMPLES = """examples:
 
 Every option of `serve` is also a setting in the environment: PINN_SERVER_PORT=9000, PINN_SERVER_MODEL_VERSION=1.0.0."""
 
+NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Of standard output: commands that write files say of those themselves what went wrong."""
+
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point; ends the process with the command's exit code."""
+    try:
+        try:
+            code = _ran(argv)
+        finally:
+            print(end="", flush=True)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:  # `pinn-server models | head`
+        _drop_the_rest()
+        code = 0
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        _drop_the_rest()
+        code = _fail(f"error: standard output cannot be written: {error.strerror}")
+    sys.exit(code)
+
+
+def _drop_the_rest() -> None:
+    """Of what is for standard output, or Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _ran(argv: list[str] | None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     arguments.inputs = rest
@@ -38,14 +66,8 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(threads, "1")  # before NumPy: the networks are small, and idle threads cost memory
-    try:
-        code = arguments.run(arguments)
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:  # `pinn-server models | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
+    code: int = arguments.run(arguments)
+    return code
 
 
 def _serve(arguments: argparse.Namespace) -> int:

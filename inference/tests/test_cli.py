@@ -3,11 +3,13 @@
 import json
 import shutil
 import socket
+import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
+from . import process
 from .process import ServerProcess, run
 
 ARGUMENTS = ("--spot", "100", "--strike", "105", "--maturity", "0.5", "--rate", "0.03", "--volatility", "0.2")
@@ -146,3 +148,18 @@ def test_no_command_is_a_usage_error() -> None:
     done = run()
     assert done.returncode == 2
     assert "usage: pinn-server" in done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["models", "--help"])
+def test_a_full_disk_is_a_sentence_and_1(command: str, unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            process.command(command),
+            env={**process.ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: standard output cannot be written: No space left on device\n")

@@ -1,17 +1,37 @@
 """The command `pinn-operator`. Each command imports what it needs when it runs, so `--help` answers at once."""
 
-from typing import Annotated
+import errno
+import os
+import sys
+from typing import Annotated, Final
 
 import typer
+from typer.core import TyperCommand
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
+NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Of standard output: no command writes anything else, and what cannot be read is said by who reads it."""
 
 
 @app.callback()
 def pinn_operator() -> None:
     """Serve physics-informed neural networks on Kubernetes, and roll out new versions of them safely."""
+
+
+class _Run(TyperCommand):
+    """Its help lists the settings, which are imported for nobody else's."""
+
+    @property
+    def help(self) -> str | None:
+        from pinn_operator.settings import told
+
+        return self._help.replace("SETTINGS", "\n".join(f"- {line}" for line in told())) if self._help else None
+
+    @help.setter
+    def help(self, text: str | None) -> None:
+        self._help = text
 
 
 @app.command()
@@ -24,7 +44,8 @@ def validate(
     """Say whether a cluster would accept these manifests, without a cluster.
 
     Every PinnDeployment in the files gets the answer that the API server would give: the same verdict, the same field, and a
-    sentence that names the remedy. Documents of other kinds are skipped with a note.
+    sentence that names the remedy. Documents of other kinds are skipped with a note, and so are those of a folder that have no
+    kind (on standard error): dashboards, rules and patches lie among manifests.
 
         pinn-operator validate pinndeployment.yaml
 
@@ -43,7 +64,7 @@ def validate(
 
     worst = Verdict.ACCEPTED
     for line in lines_of(files):
-        typer.echo(line.text)
+        typer.echo(line.text, err=line.is_note)
         worst = max(worst, line.verdict)
     raise typer.Exit(worst)
 
@@ -145,31 +166,37 @@ def simulate(
     raise typer.Exit(answer.code)
 
 
-@app.command()
+@app.command(cls=_Run, short_help="Run the operator, in a cluster or against the one that KUBECONFIG names.")
 def run() -> None:
     """Run the operator, in a cluster or against the one that KUBECONFIG names.
 
-    Everything is set by environment variables, each with a default:
+    Everything is set by environment variables, each with a default; one that is none of these is ignored, and the log warns:
 
-    PINN_OPERATOR_NAMESPACES (a,b; empty: all), PINN_OPERATOR_SERVER_IMAGE, PINN_OPERATOR_NAMESPACE (its own),
-    PINN_OPERATOR_PORT (metrics and health, 8080), PINN_OPERATOR_LOG_LEVEL, PINN_OPERATOR_LOG_FORMAT (json or console).
+    SETTINGS
 
     Exit code 0 after a signal; 1 when the Lease is lost or the API server refuses the watches; 2 for a wrong setting.
     """
     from pydantic import ValidationError
 
     from pinn_operator.run import main as run_operator
-    from pinn_operator.settings import Settings
+    from pinn_operator.settings import Settings, variable
 
     try:
         settings = Settings()
     except ValidationError as error:
         for problem in error.errors():
-            typer.echo(f"PINN_OPERATOR_{str(problem['loc'][0]).upper()}: {problem['msg']}", err=True)
+            typer.echo(f"{variable(str(problem['loc'][0]))}: {problem['msg']}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(run_operator(settings))
 
 
 def main() -> None:
     """The entry point."""
-    app()
+    try:
+        app()
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
+        typer.echo(f"error: standard output cannot be written: {error.strerror}", err=True)
+        sys.exit(1)

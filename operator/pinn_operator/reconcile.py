@@ -5,6 +5,7 @@ A pass may be cut off after any write and comes out the same when run again, for
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -13,11 +14,12 @@ import structlog
 from pinn_operator.act import act, announce, file_report, write_not_understood, write_status
 from pinn_operator.api.journal import Journal
 from pinn_operator.api.observed import Key, Observed
-from pinn_operator.api.outcome import Filed
-from pinn_operator.api.plan import Plan
+from pinn_operator.api.outcome import Filed, Happening
+from pinn_operator.api.plan import Plan, Traffic
 from pinn_operator.api.status import LastHandled
 from pinn_operator.build import build, metadata_of
 from pinn_operator.decide import decide
+from pinn_operator.decide.shares import current
 from pinn_operator.errors import NotUnderstood
 from pinn_operator.kube import Kube
 from pinn_operator.observe import observe, read_logs
@@ -80,22 +82,37 @@ async def reconcile(context: Context, key: Key, contested: bool = False) -> Pass
         )
     if not outcome.is_stored:
         plan = _as_stored(plan, seen)
+    told = happenings(seen, plan, outcome)
+    await _tell(context, [one for one in told if one.is_done], seen)
     filed = await _file(context.kube, seen, plan.finished) if plan.finished else None
     if not plan.release:
         await write_status(context.kube, status_of(seen, plan, outcome, filed), seen, outcome.resource_version)
-    told = happenings(seen, plan, outcome)
-    for happening in told:
-        log.log(30 if happening.warning else 20, happening.reason, object=str(key), note=happening.note)
-    await announce(context.kube, told, seen, context.instance)
+    await _tell(context, [one for one in told if not one.is_done], seen)
     healed = any(write.verb == "Healed" for write in outcome.writes)
     refused = bool(outcome.refusals)
     return Pass(seen, plan, _soonest(plan.look_again, REFUSED_AGAIN if refused else None), healed, refused)
 
 
+async def _tell(context: Context, told: Sequence[Happening], seen: Observed) -> None:
+    """In the log, and in Events."""
+    for happening in told:
+        log.log(30 if happening.warning else 20, happening.reason, object=str(seen.key), note=happening.note)
+    await announce(context.kube, told, seen, context.instance)
+
+
 def _as_stored(plan: Plan, seen: Observed) -> Plan:
     """What the memory has not stored has not happened: the next pass decides it again, so it is not reported or told, and what a
-    person asked for is not acted upon yet."""
-    return replace(plan, memory=seen.memory, finished=None, rejected=None, handled=LastHandled())
+    person asked for is not acted upon yet. Who is stable and who is on the way is as the status has it, the shares are as
+    they were seen."""
+    old = seen.resource.status
+    plan = replace(plan, memory=seen.memory, finished=None, rejected=None, handled=LastHandled())
+    stable, canary = (seen.revisions.get(side.revision or "") if side else None for side in (old.stable, old.canary))
+    if stable is None or plan.teardown:
+        return plan
+    share = current(seen, canary) if canary else 0
+    weights = {one.name: weight for one, weight in ((stable, 100 - share), (canary, share)) if one and weight}
+    traffic = Traffic(weights, seen.selected)
+    return replace(plan, stable=stable, canary=canary, rollout=old.rollout, traffic=traffic)
 
 
 def _soonest(*waits: float | None) -> float | None:

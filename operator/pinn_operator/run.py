@@ -20,7 +20,7 @@ from pinn_operator.lease import Lease, Terms
 from pinn_operator.monitoring import Monitoring, served
 from pinn_operator.reconcile import Context, Pass, reconcile
 from pinn_operator.servers import connected
-from pinn_operator.settings import RELEASE, Settings
+from pinn_operator.settings import RELEASE, Settings, unknown
 from pinn_operator.uninstall import Installed, depart, give_up_authority, hold_authority, is_uninstalled
 from pinn_operator.wakeups import Wakeups
 
@@ -36,6 +36,8 @@ LOOK_SECONDS = 2.0
 def main(settings: Settings) -> int:
     """Run until told to stop. 0 after a signal, 1 when the Lease is lost or cannot be seen, or the watching ends by itself."""
     _configure_logs(settings)
+    for name in unknown():
+        log.warning("unknown_setting", name=name, said="no setting of the operator: it is ignored")
     return asyncio.run(_run(settings))
 
 

@@ -27,6 +27,7 @@ from pinn_operator.api.names import API_VERSION
 from pinn_operator.api.spec import Abort, Promote
 from pinn_operator.report.certificate import CERTIFICATE, HASH, KIND, PAGE, canonical, digest, exposure, name_of
 from pinn_operator.report.markdown import markdown
+from pinn_operator.validate import BoundedAliases
 
 LARGEST_FILE: Final = 4 * 1024 * 1024
 MOST_COMPLAINTS: Final = 20
@@ -160,7 +161,7 @@ def _not_json(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(BoundedAliases, yaml.BaseLoader):
     """Every scalar is a text; tags and a key that stands twice are refused."""
 
     PLAIN = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))

@@ -288,3 +288,100 @@ async def test_what_a_service_was_turned_to_meanwhile_by_others_is_not_removed()
     with pytest.raises(Conflict):
         await _pass(kube)
     assert kube.peek("Deployment", f"pricer-{ONE.name}") is not None
+
+
+def _conflict_over_the_status(kube: FakeKube) -> None:
+    """Somebody writes the object between the first read of a pass and its status."""
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "apply_status":
+            raise Conflict(409, "Conflict", "the object has been modified")
+
+    kube.before = before
+
+
+async def test_a_rollback_is_told_once_though_its_status_could_not_be_written() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/abort": ASKED})
+    _conflict_over_the_status(kube)
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            await _pass(kube)
+    assert _told(kube, "RolledBack") == 1
+    kube.before = None
+    await _pass(kube)
+    assert _told(kube, "RolledBack") == 1
+
+
+async def test_a_child_that_was_put_right_is_told_though_the_status_could_not_be_written() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    await _pass(kube)
+    service = kube.peek("Service", f"pricer-{ONE.name}") or {}
+    theirs = {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:selector": {"f:app": {}}}}}
+    metadata = {**service["metadata"], "managedFields": [*service["metadata"]["managedFields"], theirs]}
+    selector = {**service["spec"]["selector"], "app": "another"}
+    kube.put({**service, "metadata": metadata, "spec": {**service["spec"], "selector": selector}})
+    _conflict_over_the_status(kube)
+    _edit(kube, annotations={"pinn.dev/promote": ASKED})
+    with pytest.raises(Conflict):
+        await _pass(kube)
+    assert _told(kube, "ChildHealed") == 1
+
+
+async def test_what_is_a_change_of_the_status_is_told_when_that_is_written() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, status={"stable": {"revision": ONE.name}})
+    _conflict_over_the_status(kube)
+    with pytest.raises(Conflict):
+        await _pass(kube)
+    assert _told(kube, "RolloutStarted") == 0
+    kube.before = None
+    await _pass(kube)
+    assert _told(kube, "RolloutStarted") == 1
+
+
+def _roles(kube: FakeKube) -> dict[str, tuple[str, int]]:
+    status = _object(kube)["status"]
+    return {
+        role: (status[role]["revision"], status[role].get("weight", 0))
+        for role in ("stable", "canary")
+        if role in status
+    }
+
+
+async def test_a_step_that_could_not_be_stored_is_not_in_the_status() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/promote": ASKED})
+    _refuse(kube, MEMORY)
+    finished = await _pass(kube)
+    assert finished.plan.traffic is not None
+    assert _roles(kube) == {"stable": (ONE.name, 90), "canary": (TWO.name, 10)}
+    assert _object(kube)["status"].get("rollout") is None
+    kube.before = None
+    await _pass(kube)
+    assert _roles(kube) == {"stable": (ONE.name, 0), "canary": (TWO.name, 100)}
+
+
+async def test_a_promotion_that_could_not_be_stored_is_not_in_the_status() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, annotations={"pinn.dev/promote": ASKED})
+    await _pass(kube)
+    _edit(kube, annotations={"pinn.dev/promote": f"{TWO.name}@2"})
+    _refuse(kube, MEMORY)
+    await _pass(kube)
+    assert _roles(kube) == {"stable": (ONE.name, 0), "canary": (TWO.name, 100)}
+    kube.before = None
+    await _pass(kube)
+    assert _roles(kube) == {"stable": (TWO.name, 100)}
+
+
+async def test_a_rollout_whose_beginning_could_not_be_stored_is_not_told() -> None:
+    kube = await _rolling(traffic=GATEWAY)
+    _edit(kube, status={"stable": {"revision": ONE.name}})
+    _refuse(kube, MEMORY)
+    for _ in range(2):
+        await _pass(kube)
+    assert (_told(kube, "RolloutStarted"), "canary" in _object(kube)["status"]) == (0, False)
+    kube.before = None
+    await _pass(kube)
+    assert (_told(kube, "RolloutStarted"), "canary" in _object(kube)["status"]) == (1, True)

@@ -22,6 +22,20 @@ from tests.clock import loop_clock
 from tests.fake_kube import FakeKube
 
 
+def test_a_variable_that_is_no_setting_is_warned_of_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: Settings) -> int:
+        return 0
+
+    monkeypatch.setattr(run, "_run", nothing)
+    monkeypatch.setattr(run, "_configure_logs", lambda _: None)
+    monkeypatch.setenv("PINN_OPERATOR_NAMSPACES", "desk")
+    with capture_logs() as told:
+        assert run.main(Settings()) == 0
+    assert [(line["event"], line["log_level"], line["name"]) for line in told] == [
+        ("unknown_setting", "warning", "PINN_OPERATOR_NAMSPACES")
+    ]
+
+
 @pytest.mark.looptime
 async def test_a_standby_that_the_server_is_not_heard_by_ends_with_1_so_that_it_is_started_again(
     monkeypatch: pytest.MonkeyPatch,

@@ -1,8 +1,10 @@
 """What the operator can be told, and that a wrong value is refused by the name of its variable."""
 
 import pytest
-from pinn_operator.settings import RELEASE, SERVER_IMAGE, Settings
+from pinn_operator.cli import app
+from pinn_operator.settings import RELEASE, SERVER_IMAGE, Settings, unknown, variable
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +55,22 @@ def test_a_wrong_value_is_refused_and_the_field_is_named(
 def test_settings_do_not_change_while_the_operator_runs() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().port = 1
+
+
+def test_help_lists_every_setting() -> None:
+    told = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
+    assert [name for name in Settings.model_fields if f"{variable(name)}: " not in told] == []
+    assert "SETTINGS" not in told
+
+
+def test_what_looks_like_a_setting_and_is_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NAMSPACES", "namespaces", "PASSES", "METRICS_PORT"):
+        monkeypatch.setenv(f"PINN_OPERATOR_{name}", "8")
+    assert unknown() == ["PINN_OPERATOR_METRICS_PORT", "PINN_OPERATOR_NAMSPACES"]
+
+
+def test_what_kubernetes_tells_of_a_service_is_no_mistyped_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Service pinn-operator-metrics is in the operator's own namespace."""
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_METRICS", "PORT", "PORT_8080_TCP_ADDR"):
+        monkeypatch.setenv(f"PINN_OPERATOR_METRICS_{name}", "8")
+    assert unknown() == []

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,10 @@ def test_a_newer_release_may_have_written_more() -> None:
         ("kind: a\nkind: b", "neither JSON nor YAML: a key is there twice"),
         ("a: [1", "neither JSON nor YAML: "),
         ("&a [*a]", "neither JSON nor YAML: found unconstructable recursive node"),
+        (
+            "a: &a [x]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in pairwise("abcdefgh")),
+            "neither JSON nor YAML: aliases stand for more than 100,000 values",
+        ),
         ("a: !!python/object/apply:os.system [x]", 'neither JSON nor YAML: tag "tag:yaml.org,2002:python/object'),
         ("a: !!int ''", 'neither JSON nor YAML: tag "tag:yaml.org,2002:int"'),
         (b"\xff\xfe", "cannot be read: no UTF-8 text"),

@@ -62,7 +62,10 @@ def test_values_that_people_give_are_taken() -> None:
         "resources": {"limits": {"memory": "1Gi"}, "requests": {"cpu": "100m"}},
         "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "ops", "effect": "NoSchedule"}],
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
-        "extraEnv": [{"name": "X", "value": "1"}, {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}],
+        "extraEnv": [
+            {"name": "X", "value": "1"},
+            {"name": "Y", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}},
+        ],
         "image": {"repository": "registry.example.com:5000/pinn/operator"},
         "podDisruptionBudget": {"maxUnavailable": "50%"},
         "fullnameOverride": "pinn-two",

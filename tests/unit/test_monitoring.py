@@ -191,7 +191,7 @@ def test_both_ways_to_scrape_give_the_labels_that_rules_group_by() -> None:
     assert jobs["pinn-server"] >= {"namespace", "pod", "pinndeployment", "revision"}
     assert jobs["pinn-operator"] >= {"namespace", "pod"}
     (discovery,) = next(job for job in plain if job.get("honor_labels"))["kubernetes_sd_configs"]
-    assert discovery["namespaces"] == {"names": ["pinn-system"]}  # elsewhere anybody's pod could speak for any namespace
+    assert discovery["namespaces"] == {"names": ["pinn-system"]}  # others' pods could speak for any namespace
     (endpoint,) = yaml.safe_load((monitoring.KIT / "podmonitor.yaml").read_text())["spec"]["podMetricsEndpoints"]
     assert {one["targetLabel"] for one in endpoint["relabelings"]} == {"pinndeployment", "revision"}
 

@@ -18,7 +18,7 @@ async def file_report(kube: Kube, report: Mapping[str, Any], forgotten: Iterable
     that was cut off may have written it before, with fewer log lines. None when it is refused, by a quota say: the rollout is
     over all the same.
 
-    Raises Unavailable when the pass must be run again."""
+    Raises Conflict or Unavailable when the pass must be run again."""
     name, namespace = report["metadata"]["name"], report["metadata"]["namespace"]
     stored: Mapping[str, Any] | None = report
     for old in forgotten:
@@ -27,7 +27,9 @@ async def file_report(kube: Kube, report: Mapping[str, Any], forgotten: Iterable
         await kube.create(dict(report))
     except Conflict:
         stored = await kube.get(CONFIG_MAP, name, namespace)
-        if stored is None or stored["metadata"].get("ownerReferences") != report["metadata"]["ownerReferences"]:
+        if stored is None:
+            raise  # nobody has the name: a quota was counted anew meanwhile, say
+        if stored["metadata"].get("ownerReferences") != report["metadata"]["ownerReferences"]:
             log.warning("report_name_taken", name=name)
             return None
     except Refused as error:

@@ -5,7 +5,7 @@ It goes the server's way: unknown fields, defaults, the schema, then the rules, 
 
 import copy
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -13,11 +13,19 @@ from typing import Any, Final
 from pinn_operator.api.base import PRESERVE
 from pinn_operator.api.names import API_VERSION, KIND
 from pinn_operator.api.resource import PinnDeployment
-from pinn_operator.api.rules import Rule
+from pinn_operator.api.rules import LABEL_NAME, LABEL_VALUE, OBJECT_NAME, Rule
 from pinn_operator.api.schema import Schema, as_words, rules_of, schema_of
 
 ANY_OBJECT: Final[Schema] = {"type": "object", PRESERVE: True}
 WORDS: Final[Schema] = {"type": "object", "additionalProperties": {"type": "string"}}
+OWNER: Final[Schema] = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string", "minLength": 1} for name in ("apiVersion", "kind", "name", "uid")},
+        **{name: {"type": "boolean"} for name in ("controller", "blockOwnerDeletion")},
+    },
+    "required": ["apiVersion", "kind", "name", "uid"],
+}
 OBJECT_META: Final[dict[str, Schema]] = {
     **{
         name: {"type": "string"} for name in ("name", "generateName", "namespace", "uid", "resourceVersion", "selfLink")
@@ -26,8 +34,15 @@ OBJECT_META: Final[dict[str, Schema]] = {
     **{name: {"type": "integer"} for name in ("generation", "deletionGracePeriodSeconds")},
     **dict.fromkeys(("labels", "annotations"), WORDS),
     "finalizers": {"type": "array", "items": {"type": "string"}},
-    **{name: {"type": "array", "items": ANY_OBJECT} for name in ("ownerReferences", "managedFields")},
+    "ownerReferences": {"type": "array", "items": OWNER},
+    "managedFields": {"type": "array", "items": ANY_OBJECT},
 }
+METADATA: Final[Schema] = {"type": "object", "properties": OBJECT_META}
+ANNOTATIONS_BYTES: Final = 256 * 1024
+GENERATED: Final = "xxxxx"
+"""What an API server adds to generateName, drawn by chance."""
+LONGEST_GENERATED: Final = 63
+LONGEST_DOMAIN: Final = 253
 
 
 @dataclass(frozen=True)
@@ -47,8 +62,8 @@ def problems(manifest: Mapping[str, Any]) -> list[Problem]:
     if manifest.get("apiVersion") != API_VERSION:
         return [Problem("apiVersion", f'"{manifest.get("apiVersion")}" is not served; write {API_VERSION}')]
     schema = whole_schema()
-    wanted = with_defaults({key: value for key, value in manifest.items() if key != "status"}, schema)
-    shape = [*_unknown(manifest, schema, ""), *_shape(wanted, schema, ""), *_unnamed(wanted)]
+    wanted = as_stored({key: value for key, value in manifest.items() if key != "status"})
+    shape = [*_unknown(manifest, schema, ""), *_shape(wanted, schema, ""), *_metadata(wanted.get("metadata"))]
     ruled = [] if any(problem.blocking for problem in shape) else list(_ruled(wanted, schema, ""))
     return sorted({problem.path + problem.message: problem for problem in [*shape, *ruled]}.values(), key=str)
 
@@ -57,8 +72,18 @@ def problems(manifest: Mapping[str, Any]) -> list[Problem]:
 def whole_schema() -> Schema:
     """The schema of the resource with all of an object's metadata, which every API server knows."""
     schema = schema_of(PinnDeployment)
-    metadata = {"type": "object", "properties": OBJECT_META}
-    return schema | {"properties": schema["properties"] | {"metadata": metadata}, "required": ["spec", "metadata"]}
+    return schema | {"properties": schema["properties"] | {"metadata": METADATA}, "required": ["spec", "metadata"]}
+
+
+def as_stored(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as the server stores it: with defaults, and with a name such as it makes of generateName."""
+    wanted: dict[str, Any] = with_defaults(dict(manifest), whole_schema())
+    metadata = wanted.get("metadata")
+    given = metadata if isinstance(metadata, dict) else {}
+    begins = given.get("generateName")
+    if given.get("name") or not begins or not isinstance(begins, str):
+        return wanted
+    return wanted | {"metadata": given | {"name": begins[: LONGEST_GENERATED - len(GENERATED)] + GENERATED}}
 
 
 def with_defaults(value: Any, schema: Schema) -> Any:
@@ -192,10 +217,70 @@ def _repeated(value: list[Any], schema: Schema, path: str) -> Iterator[Problem]:
         seen.append(key)
 
 
-def _unnamed(wanted: Mapping[str, Any]) -> Iterator[Problem]:
-    metadata = wanted.get("metadata")
-    if isinstance(metadata, dict) and not metadata.get("name"):
+# --- The metadata ----------------------------------------------------------------------------------------------------
+
+
+def _metadata(metadata: Any) -> Iterator[Problem]:
+    """What an API server asks of any object's metadata, as ValidateObjectMeta of k8s.io/apimachinery does; of the name a rule of
+    ours asks more. What is of the wrong type is told by the schema."""
+    if not isinstance(metadata, dict):
+        return
+    if not metadata.get("name"):
         yield Problem("metadata.name", "required; give the object a name", blocking=True)
+    if any(_shape(metadata, METADATA, "")):
+        return
+    if (namespace := metadata.get("namespace")) and not LABEL_NAME.holds(namespace):
+        yield Problem("metadata.namespace", LABEL_NAME.said_of(namespace))
+    yield from _labels(metadata.get("labels", {}))
+    yield from _annotations(metadata.get("annotations", {}))
+    yield from _owners(metadata.get("ownerReferences", []))
+    yield from _finalizers(metadata.get("finalizers", []))
+
+
+def _labels(labels: Mapping[str, str]) -> Iterator[Problem]:
+    yield from _unqualified("metadata.labels", labels)
+    for key, value in labels.items():
+        if value and not LABEL_VALUE.holds(value):
+            form = 'at most 63 letters, digits, ".", "_" and "-", with a letter or digit at both ends'
+            yield Problem("metadata.labels", f'"{value}" is no value of a label ({key}); use {form}')
+
+
+def _annotations(annotations: Mapping[str, str]) -> Iterator[Problem]:
+    yield from _unqualified("metadata.annotations", annotations, str.lower)
+    size = sum(len(text.encode(errors="surrogatepass")) for entry in annotations.items() for text in entry)
+    if size > ANNOTATIONS_BYTES:
+        said = f"{size} bytes are too many; all keys and values together may have {ANNOTATIONS_BYTES}"
+        yield Problem("metadata.annotations", said, blocking=True)
+
+
+def _owners(owners: list[dict[str, Any]]) -> Iterator[Problem]:
+    for index, owner in enumerate(owners):
+        version = owner["apiVersion"].rpartition("/")[2]
+        if not version or owner["apiVersion"].count("/") > 1:
+            said = f'"{owner["apiVersion"]}" is no version of an API; write e.g. "v1" or "apps/v1"'
+            yield Problem(f"metadata.ownerReferences[{index}].apiVersion", said)
+    if sum(owner.get("controller") is True for owner in owners) > 1:
+        yield Problem("metadata.ownerReferences", "more than one says controller: true; only one can be the controller")
+
+
+def _finalizers(finalizers: list[str]) -> Iterator[Problem]:
+    """One without a domain is accepted, and the server warns of it."""
+    yield from _unqualified("metadata.finalizers", finalizers)
+    if {"orphan", "foregroundDeletion"} <= set(finalizers):
+        yield Problem("metadata.finalizers", "orphan and foregroundDeletion exclude each other; remove one")
+
+
+def _unqualified(path: str, names: Iterable[str], read: Callable[[str], str] = str) -> Iterator[Problem]:
+    """Problems with names that are none such as "tier" or "example.com/tier"."""
+    form = 'at most 63 letters, digits, ".", "_" and "-", where wanted after a domain, e.g. "example.com/tier"'
+    yield from (
+        Problem(path, f'"{name}" is no qualified name; use {form}') for name in names if not _is_qualified(read(name))
+    )
+
+
+def _is_qualified(name: str) -> bool:
+    domain, slash, last = name.rpartition("/")
+    return LABEL_VALUE.holds(last) and (not slash or (OBJECT_NAME.holds(domain) and len(domain) <= LONGEST_DOMAIN))
 
 
 # --- The rules -------------------------------------------------------------------------------------------------------

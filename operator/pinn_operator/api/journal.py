@@ -15,7 +15,16 @@ from pinn_operator.api.readings import Checked
 Measurement = Literal["", "preflight", "tick", "smoke"]
 Ending = Literal["", "Promoted", "RolledBack", "Superseded"]
 
-MOMENTS: Final = ("step_began", "lost_at", "waits_since", "short_since", "off_at", "timed_from", "idle_since")
+MOMENTS: Final = (
+    "step_began",
+    "lost_at",
+    "waits_since",
+    "short_since",
+    "off_at",
+    "timed_from",
+    "idle_since",
+    "looked_at",
+)
 """Fields of a Journal that are a time within a step, or None."""
 
 MOST_ENTRIES: Final = 200
@@ -88,7 +97,8 @@ class Journal:
     `live` counts the users' requests that its servers have told of, `quiet` says that they were next to none at the
     last reading. `weight` is the share that was decided last: a spec whose
     steps have changed meanwhile does not raise it. `waits_since` is since when the canary has been coming up with nothing but
-    itself in the way: None while it is ready, or while the cluster refuses its pods; `waits_for` is for how many servers.
+    itself in the way: None while it is ready, or while the cluster refuses its pods; `waits_for` is for how many servers,
+    `looked_at` is when a pass last noted, before the first step, that it still was.
     `short_since` is since when the share of the step has not been in force; None while it is, and while paused. `let_go_at` is
     when stable's servers were last removed for the bake. `servers` is how many the whole of the traffic was worth when the share
     last rose. `off` says that spec.replicas was 0 when it began and has been since. `off_at`
@@ -131,6 +141,7 @@ class Journal:
     untried: str = ""
     timed_from: float | None = None
     idle_since: float | None = None
+    looked_at: float | None = None
 
     def pause(self, now: float, interval: float) -> float:
         """Seconds from one reading of the servers to the next."""

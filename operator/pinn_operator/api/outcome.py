@@ -58,9 +58,12 @@ class Filed:
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something a person should be able to read later with `kubectl describe`: it becomes an Event and a line in the log."""
+    """Something a person should be able to read later with `kubectl describe`: it becomes an Event and a line in the log.
+
+    `is_done` says that it was written or stored already, so that no later pass tells it; else it is a change of the status."""
 
     reason: str
     action: str
     note: str
     warning: bool = False
+    is_done: bool = False

@@ -22,7 +22,7 @@ from pinn_operator.api.units import fraction, seconds, unless_off
 from pinn_operator.decide.evidence import GateVerdict, Ledger, Rules, StepVerdict, begin_step, judge, rules_of
 from pinn_operator.decide.looks import LINGER_SECONDS, called, is_behind, is_ready, progress, runs, still_served
 from pinn_operator.decide.placement import comes_back_after, has_no_gpu, remedy, starves
-from pinn_operator.decide.requests import asked, handled
+from pinn_operator.decide.requests import asked, handled, is_for_step, promotion
 from pinn_operator.decide.scaling import needed_for, whole
 from pinn_operator.decide.shares import all_to, current, divided, in_force, is_too_coarse, reachable_share
 from pinn_operator.decide.watch import (
@@ -48,6 +48,8 @@ GROSS: Final = 10.0
 """Times the limit on violations beyond which a model is stopped before its first user."""
 ABSENT_SECONDS: Final = 30.0
 """How late a reading may be; where it is later no operator was there."""
+NOTED_SECONDS: Final = 10.0
+"""Between two notes that somebody has looked: what a pass writes wakes the next."""
 FEWEST_CHECKED: Final = 200
 FEWEST_COMPARED: Final = 50
 MAX_HOLDS: Final = 4
@@ -142,17 +144,15 @@ def begun(seen: Observed, wanted: Revision, stable: Revision) -> Journal:
 
 
 def aligned(journal: Journal, steps: tuple[Step, ...]) -> Journal:
-    """The journal with its step among the steps as the spec has them by now. One that asks for more than was decided is still to
-    be reached: then the last one before it goes on, or the rollout is tried and begins anew."""
+    """The journal with its step among the steps as the spec has them by now: the last one that asks for no more than was decided,
+    or none, and then the rollout is tried and begins anew. One of the same share goes on under its new number."""
     if not journal.step:
         return journal
-    number = min(journal.step, len(steps))
-    if steps[number - 1].weight > journal.weight:
-        number = sum(step.weight <= journal.weight for step in steps)
+    number = sum(step.weight <= journal.weight for step in steps)
     weight = steps[number - 1].weight if number else 0
-    if (number, weight) == (journal.step, journal.weight):
-        return journal
-    return replace(journal, step=number, weight=weight, step_began=None, waits_since=None, waits_for=0)
+    if weight == journal.weight:
+        return replace(journal, step=number)
+    return _awaiting_none(replace(journal, step=number, weight=weight, step_began=None))
 
 
 def superseded(seen: Observed, journal: Journal, stable: Revision, wanted: Revision) -> Plan:
@@ -179,7 +179,7 @@ def superseded(seen: Observed, journal: Journal, stable: Revision, wanted: Revis
 def _come_up(case: Case) -> Plan:
     """Until every server is ready, behind its Service, warmed and tried: nothing of the traffic."""
     seen, wanted = case.seen, case.wanted
-    case = _timed(case)
+    case = _looked_at(_timed(case))
     case = replace(case, journal=replace(case.journal, off=case.journal.off and not _asks_for_servers(case)))
     if failure := _failed_to_start(case):
         return ended(case, "RolledBack", *failure, blamed=failure[0] != NO_GPU)
@@ -256,12 +256,9 @@ def _failed_to_start(case: Case) -> tuple[str, str] | None:
 
 
 def _timed(case: Case) -> Case:
-    """With the time it has been coming up, which is not that of a quota, nor that of a pause in which it was ready. When those
-    have come that were needed, and more are, as stable has grown, these have all of the time too."""
-    excused = (
-        is_ready(case.seen, case.wanted, case.needed) or case.seen.workload(case.wanted.name).not_created is not None
-    )
-    if excused:
+    """With the time it has been coming up, which is not that of a quota or a policy, nor that of a pause in which it was ready.
+    When those have come that were needed, and more are, as stable has grown, these have all of the time too."""
+    if is_ready(case.seen, case.wanted, case.needed) or _is_refused(case):
         return replace(case, journal=_awaiting_none(case.journal))
     since, known = case.journal.waits_since, case.journal.waits_for
     if since is None or (0 < known < case.needed and is_ready(case.seen, case.wanted, known)):
@@ -269,8 +266,26 @@ def _timed(case: Case) -> Case:
     return replace(case, journal=replace(case.journal, waits_since=since, waits_for=known))
 
 
+def _looked_at(case: Case) -> Case:
+    """With the time it has been coming up put off by that in which no operator looked: the nodes may have been away with it."""
+    since, looked = case.journal.waits_since, case.journal.looked_at
+    if since is None:
+        return case
+    if looked is not None and case.now - looked > LATER + ABSENT_SECONDS:
+        since = _put_off(since, looked, case.now)
+    if looked is None or case.now - looked >= NOTED_SECONDS:
+        looked = case.now
+    return replace(case, journal=replace(case.journal, waits_since=since, looked_at=looked))
+
+
+def _is_refused(case: Case) -> bool:
+    """Whether the cluster does not take its workload, which the first pass has yet to ask for, or its pods."""
+    workload = case.seen.workloads.get(case.wanted.name)
+    return case.now > case.journal.began if workload is None else workload.not_created is not None
+
+
 def _awaiting_none(journal: Journal) -> Journal:
-    return replace(journal, waits_since=None, waits_for=0)
+    return replace(journal, waits_since=None, waits_for=0, looked_at=None)
 
 
 def _waited(case: Case) -> float:
@@ -404,9 +419,12 @@ def _is_over(case: Case, since: float, limit: float) -> bool:
 
 
 def _lost(case: Case, journal: Journal, ledger: Ledger) -> Journal:
-    """Note when the canary has no server that requests could be sent to, and whether it crashed."""
+    """Note when the canary has no server that requests could be sent to, and whether it crashed: one of them restarts while they
+    are gone, or just after. One that restarts at another time has not taken the others with it."""
     at = case.now if not _reachable_servers(case) and _asks_for_servers(case) else journal.lost_at
-    return replace(journal, lost_at=at, crashed=journal.crashed or (at is not None and ledger.restarts.in_step > 0))
+    gone = at is not None and case.now - at < QUIET_SECONDS
+    restarts = ledger.restarts.in_step > case.ledger.restarts.in_step
+    return replace(journal, lost_at=at, crashed=journal.crashed or (gone and restarts))
 
 
 def _step(case: Case) -> Plan:
@@ -421,7 +439,8 @@ def _step(case: Case) -> Plan:
     if verdict.verdict == "Failing":
         return ended(case, "RolledBack", _reason(verdict), verdict.sentence, verdict=verdict, blamed=verdict.blamed)
     lacks_servers = case.bakes and weight < case.step.weight
-    if (request := asked(case.seen, "promote", case.wanted.name)) and not lacks_servers:
+    request = asked(case.seen, "promote", case.wanted.name)
+    if request and is_for_step(request, case.number) and not lacks_servers:
         return _moved_on(case, verdict, ("promote", request))
     if _has_become_coarse(case) and (coarse := _too_coarse(case, _bearable(case))):
         return coarse
@@ -458,7 +477,7 @@ def _waiting(case: Case, traffic: Traffic, verdict: StepVerdict, weight: int) ->
         if paused:
             return _on(case, traffic, verdict, Phase.PAUSED, f"{verdict.sentence}; held: spec.rollout.paused is true")
         if case.step.approval == "Required":
-            how = f"annotate it with pinn.dev/promote={case.wanted.name}@TOKEN"
+            how = f"annotate it with {promotion(case.wanted.name, case.number)}"
             return _on(
                 case,
                 traffic,
@@ -510,8 +529,8 @@ def _without_verdict(
     if case.seen.resource.spec.rollout.when_undecided == "RollBack":
         return ended(case, "RolledBack", "Undecided", said, verdict=verdict, blamed=blamed)
     cannot_serve_all = case.bakes and (case.journal.crashed or _allowed(case) < case.step.weight)
-    requests = ["abort"] if cannot_serve_all else ["promote", "abort"]
-    how = " or ".join(f"pinn.dev/{request}={case.wanted.name}@TOKEN" for request in requests)
+    how = f"pinn.dev/abort={case.wanted.name}@TOKEN"
+    how = how if cannot_serve_all else f"{promotion(case.wanted.name, case.number)} or {how}"
     return _on(case, traffic, verdict, Phase.UNDECIDED, f"{said}; annotate it with {how}")
 
 
@@ -559,7 +578,7 @@ def _to_step(case: Case, number: int, request: tuple[str, str] | None = None) ->
         lost_at=None,
         crashed=False,
         servers=case.whole,
-        timeline=_entered(case.journal, Entry(case.now, "Step", said, step.weight)),
+        timeline=entered(case.journal, Entry(case.now, "Step", said, step.weight)),
     )
     ledger = replace(case.ledger, restarts=case.ledger.restarts.at_a_new_step())
     case = replace(case, journal=to_measure(journal, "tick", case.now), ledger=ledger)
@@ -687,7 +706,7 @@ def ended(
 
 def _closed(journal: Journal, ending: Ending, reason: str, said: str, now: float, *, blamed: bool) -> Journal:
     entry = Entry(now, ending, said, 100 if ending == "Promoted" else 0)
-    timeline = _entered(journal, entry)
+    timeline = entered(journal, entry)
     return replace(
         journal, ending=ending, ended=now, reason=reason, sentence=said, blamed=blamed, measure="", timeline=timeline
     )
@@ -752,7 +771,7 @@ def _plan(
 ) -> Plan:
     done = handled(case.seen) | (dict([request]) if request else {})
     leaving = still_served(case.seen, case.stable, case.wanted)
-    lets_go = _lets_stable_go(case, traffic)
+    lets_go = _lets_stable_go(case, traffic) or _has_let_stable_go(case)
     if lets_go and case.stable.name in case.seen.workloads:
         case = replace(case, journal=replace(case.journal, let_go_at=case.now))
     if again is None and case.seen.resource.spec.traffic.route_ref:
@@ -786,6 +805,12 @@ def _lets_stable_go(case: Case, traffic: Traffic) -> bool:
     return (
         not kept and not case.journal.ending and case.bakes and case.journal.step_began is not None and alone and quiet
     )
+
+
+def _has_let_stable_go(case: Case) -> bool:
+    """At the end of the bake: stable has no servers and nothing sends it requests, so none are made for the one pass."""
+    gone = case.stable.name not in case.seen.workloads and case.stable not in still_served(case.seen, case.wanted)
+    return gone and case.journal.ending == "Promoted"
 
 
 def _row(case: Case, verdict: StepVerdict | None) -> RolloutStatus:
@@ -848,7 +873,8 @@ def _step_ends(case: Case) -> float:
     return (case.journal.step_began or case.now) + seconds(case.step.hold)
 
 
-def _entered(journal: Journal, entry: Entry) -> tuple[Entry, ...]:
+def entered(journal: Journal, entry: Entry) -> tuple[Entry, ...]:
+    """The timeline with one thing more that happened."""
     return (*journal.timeline, entry)[-MOST_ENTRIES:]
 
 

@@ -1,7 +1,8 @@
 """What a person asked for by annotation: `pinn.dev/promote`, `pinn.dev/abort`, `pinn.dev/retry`, value `revision@token`.
 
 Each value is acted upon once and stays where it is, as GitOps would put it back; which ones were, is stored before their effect.
-One that its rollout has left over is let go with it.
+One that its rollout has left over is let go with it. A promote may say which step it is about, `revision/step@token`, and is let
+go when the rollout is in another one.
 """
 
 from __future__ import annotations
@@ -39,7 +40,28 @@ def asked(seen: Observed, verb: Verb, revision: str) -> str | None:
     value = seen.resource.metadata.annotations.get(ANNOTATIONS[verb])
     if value is None or value == handled(seen).get(verb) or value in _former(seen).get(verb, ()):
         return None
-    return value if value.partition("@")[0] == revision else None
+    return value if _named(value)[0] == revision else None
+
+
+def step_of(value: str) -> str:
+    """The step that a promote is about; empty where it is about whichever the rollout is in."""
+    return _named(value)[1]
+
+
+def is_for_step(value: str, number: int) -> bool:
+    """Whether it lets a rollout leave this step."""
+    return step_of(value) in ("", str(number))
+
+
+def promotion(revision: str, number: int) -> str:
+    """What a person has to write to leave this step, and no other."""
+    return f"{ANNOTATION_PROMOTE}={revision}/{number}@TOKEN"
+
+
+def _named(value: str) -> tuple[str, str]:
+    """The revision and the step that it is about; the step is empty where it names none."""
+    revision, _, step = value.partition("@")[0].partition("/")
+    return revision, step
 
 
 def left_over(seen: Observed, revision: str) -> dict[str, str]:

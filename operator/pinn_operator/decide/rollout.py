@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from math import ceil
 
-from pinn_operator.api.journal import Journal
+from pinn_operator.api.journal import Entry, Journal
 from pinn_operator.api.location import complaint_about, location_of
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import ChildId, Observed
@@ -20,10 +20,10 @@ from pinn_operator.api.revision import Revision, content_of, name_of
 from pinn_operator.api.status import LastHandled, Rejected
 from pinn_operator.api.units import seconds
 from pinn_operator.decide import scaling
-from pinn_operator.decide.canary import LATER, QUIET_SECONDS, SOON, roll, superseded
+from pinn_operator.decide.canary import LATER, QUIET_SECONDS, SOON, entered, roll, superseded
 from pinn_operator.decide.looks import called, is_reachable, is_ready, progress, runs, still_served
 from pinn_operator.decide.placement import comes_back_after, with_places
-from pinn_operator.decide.requests import asked, handled, left_over, with_requests
+from pinn_operator.decide.requests import asked, handled, is_for_step, left_over, promotion, step_of, with_requests
 from pinn_operator.decide.shares import all_to, current, in_force
 from pinn_operator.decide.watch import now_of, to_measure
 
@@ -40,6 +40,8 @@ SMOKE_SECONDS = 30.0
 """How long the report of a rollback waits for the smoke test."""
 
 
+MOST_OF_A_STEP = 20
+"""Characters of what a person wrote in place of a step that are told."""
 BACK_SECONDS = 10.0
 """One pass, and a gateway that follows: 1 to 3 s as measured, with room."""
 ROUTE_SECONDS = 5.0
@@ -414,7 +416,7 @@ def _unreported(seen: Observed, plan: Plan) -> Journal | None:
 
 def _with_requests(seen: Observed, plan: Plan) -> Memory | None:
     """With what persons asked for and is done. A rollout that begins, or goes on, has done what retry asked for; one that is over
-    leaves nothing to the next."""
+    leaves nothing to the next, nor does a step."""
     if plan.memory is None:
         left = _leftovers(seen) if plan.phase in AT_REST else {}
         before = replace(seen.memory or Memory(), handled=handled(seen))
@@ -425,8 +427,29 @@ def _with_requests(seen: Observed, plan: Plan) -> Memory | None:
     stored = seen.memory.journal if seen.memory else None
     begins = stored is None or stored.began != journal.began
     retry = asked(seen, "retry", plan.wanted) if begins or not journal.ending else None
-    let_go = left_over(seen, journal.canary.revision) if journal.ending else {}
-    return with_requests(seen, plan.memory, {"retry": retry} if retry else {}, let_go)
+    memory, let_go = plan.memory, left_over(seen, journal.canary.revision) if journal.ending else {}
+    if value := _for_another_step(seen, memory, journal):
+        memory = replace(memory, journal=_with_let_go(seen, journal, value))
+        let_go = {"promote": value}
+    return with_requests(seen, memory, {"retry": retry} if retry else {}, let_go)
+
+
+def _for_another_step(seen: Observed, memory: Memory, journal: Journal) -> str | None:
+    """The promote that names another step than the one that the rollout is in, unless it was acted upon in this pass. Before the
+    first step it waits for that."""
+    value = asked(seen, "promote", journal.canary.revision)
+    if value is None or value == memory.handled.get("promote") or not journal.step or journal.ending:
+        return None
+    return None if is_for_step(value, journal.step) else value
+
+
+def _with_let_go(seen: Observed, journal: Journal, value: str) -> Journal:
+    """The journal with the entry, of which the Event is made, that a promote is not acted upon, and what to do instead."""
+    revision, steps = journal.canary.revision, seen.resource.spec.rollout.steps
+    now, at, named = now_of(seen), f"{journal.step}/{len(steps)}", step_of(value)[:MOST_OF_A_STEP]
+    said = f"a promote for step {named} is not acted upon: revision {revision} is in step {at}"
+    said = f"{said}; to leave that one annotate it with {promotion(revision, journal.step)}"
+    return replace(journal, timeline=entered(journal, Entry(now, "PromoteLetGo", said, journal.weight)))
 
 
 def _rejected(seen: Observed, plan: Plan) -> tuple[Rejected, ...]:
@@ -450,7 +473,11 @@ def _rejected(seen: Observed, plan: Plan) -> tuple[Rejected, ...]:
 
 
 def _forgotten(seen: Observed, plan: Plan) -> frozenset[str]:
-    """Records beyond the newest ten that nothing runs from."""
-    running = {run.revision.name for run in plan.run}
+    """Records beyond the newest ten that nothing runs from and nobody goes back to: in the bake stable may have no servers. A
+    rollout that is stored as under way counts as such until its end is stored."""
+    journal = seen.memory.journal if seen.memory else None
+    arms = (journal.stable.revision, journal.canary.revision) if journal and not journal.ending else ()
+    named = [revision.name for revision in (plan.stable, plan.canary) if revision]
+    kept = {plan.wanted, *arms, *named, *(run.revision.name for run in plan.run)}
     newest_first = sorted(seen.revisions.values(), key=lambda revision: -revision.number)
-    return frozenset(r.name for r in newest_first[KEPT_REVISIONS:] if r.name not in running)
+    return frozenset(r.name for r in newest_first[KEPT_REVISIONS:] if r.name not in kept)

@@ -216,7 +216,11 @@ def _samples(seen: Observed, journal: Journal, measured: Measured, rules: Rules)
     ]
     own = [
         Sample(
-            role, f"shadow/{role}", now, {**dict.fromkeys(rules.counters, 0.0), **_counts(journal.shadow.get(revision))}
+            role,
+            f"shadow/{role}",
+            now,
+            {**dict.fromkeys(rules.counters, 0.0), **_counts(journal.shadow.get(revision))},
+            own=True,
         )
         for revision, role in roles.items()
     ]

@@ -69,8 +69,9 @@ async def observe(
         _pod_metrics(kube, resource),
     )
     *written, pods, slices = lists
-    unmounted = await mount_troubles(kube, filter(_stays, pods), now)
     children = _children([*written, memory, [_without_data(one) for one in secret], route], resource.metadata.uid)
+    pods = _without_a_namesakes(pods, _deployments(children.values()), resource.metadata.creation_timestamp)
+    unmounted = await mount_troubles(kube, filter(_stays, pods), now)
     revisions = _revisions(children.values())
     reached = {name: _targets(slices, f"{key.name}-{name}") for name in revisions}
     by_callers = [_targets(slices, service) for service in (key.name, canary_service_name(key.name))]
@@ -164,6 +165,22 @@ def _revisions(children: Iterable[Mapping[str, Any]]) -> dict[str, Revision]:
         if name not in found:
             found[name] = recovered(deployments.get("CPU"), deployments.get("GPU"))
     return found
+
+
+def _without_a_namesakes(
+    pods: Iterable[Object], deployments: Mapping[str, Deployments], since: datetime | None
+) -> list[Object]:
+    """Without the pods that a deleted namesake has left and that are about to go, though revisions of the same content are called
+    the same: they are older than the object, and there is no Deployment that is older too, as one is that was taken over."""
+
+    def is_older(obj: Mapping[str, Any] | None) -> bool:
+        made = obj["metadata"].get("creationTimestamp") if obj else None
+        return since is not None and made is not None and datetime.fromisoformat(made) < since
+
+    def of(pod: Object) -> Mapping[str, Any] | None:
+        return deployments.get(_revision(pod), {}).get(where_of(pod))
+
+    return [pod for pod in pods if not is_older(pod) or is_older(of(pod))]
 
 
 def _deployments(children: Iterable[Mapping[str, Any]]) -> dict[str, Deployments]:

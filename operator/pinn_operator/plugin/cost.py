@@ -1,11 +1,11 @@
-"""What serving costs: instances x price, before and after a rollout, and what the cache's hit rate does to it. Pure.
+"""What serving costs: instances x price, before and after a rollout, and what the hit rate does to the evaluations. Pure.
 
-An estimate, and it says by what: instances run all the time, a price is for one instance, and what costs work is a miss.
+An estimate, and it says by what: instances run all the time, and a price is for one. How many would do it does not say: that
+takes what a request costs beside its evaluation, and the load (docs/concepts/cost.md).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,17 +38,15 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Before and after. `work` is evaluations a request, after against before; `could_do` the instances that would then do as
-    much as before; `rollout` what both at once cost or did cost. None where it cannot be told."""
+    """Before and after. `work` is evaluations a request, after against before; `rollout` what both at once cost or did cost. None
+    where it cannot be told."""
 
     price: float
     window_hours: float
     before: Side
     after: Side | None
     work: float | None
-    could_do: int | None
     rollout: float | None
-    without_cache: float | None
     assumed: tuple[str, ...]
 
 
@@ -61,17 +59,13 @@ def cost_of(
     instances = found.stable.ready if found.autoscaled and found.stable else found.replicas
     sides = [_side(version, instances, rate, price, window_hours) for version, rate in (before, after) if version]
     first, second = sides[0], sides[1] if len(sides) > 1 else None
-    work = _work(first.hit_rate, second.hit_rate) if second else None
-    known = second if second and second.hit_rate is not None else first
     return Cost(
         price=price,
         window_hours=window_hours,
         before=first,
         after=second,
-        work=work,
-        could_do=None if work is None else max(min(1, instances), math.ceil(instances * work - 1e-9)),
+        work=_work(first.hit_rate, second.hit_rate) if second else None,
         rollout=None if together is None else instances * price * together.hours,
-        without_cache=_without_cache(known),
         assumed=_assumptions(found, instances, together, trouble),
     )
 
@@ -138,18 +132,13 @@ def _work(before: float | None, after: float | None) -> float | None:
     return max(1 - after, SMALLEST_MISS_SHARE) / max(1 - before, SMALLEST_MISS_SHARE)
 
 
-def _without_cache(side: Side) -> float | None:
-    """What the same evaluations would cost if each request took one."""
-    return None if side.hit_rate is None else side.cost / max(1 - side.hit_rate, SMALLEST_MISS_SHARE)
-
-
 def _assumptions(
     found: Standing, instances: int, together: Together | None, trouble: Trouble | None
 ) -> tuple[str, ...]:
     said = [
         f"{instances} instances all the time, {'as many as run now' if found.autoscaled else 'as spec.replicas says'}; "
         "the price is for one of them",
-        "an answer from the cache costs nothing, a miss one evaluation, and instances are as many as evaluations need",
+        "a miss takes one evaluation, and an answer from the cache none",
         "the hit rate is that of the rollout's evidence, at the traffic of then",
     ]
     if together is not None:
@@ -177,13 +166,11 @@ def page(cost: Cost, what: str, window: str) -> str:
 
 def _notes(cost: Cost) -> list[str]:
     notes = []
-    if cost.work is not None and cost.after:
+    if cost.work is not None:
         notes.append(
-            f"Evaluations a request: {cost.work:.2f} times those of before; for the same traffic {cost.could_do} "
-            f"instances would do instead of {cost.after.instances}."
+            f"Evaluations a request: {cost.work:.2f} times those of before. What that saves depends on the model: "
+            "docs/concepts/cost.md."
         )
-    if cost.without_cache is not None:
-        notes.append(f"Without the cache the same traffic would cost {cost.without_cache:,.2f}.")
     if cost.rollout is not None:
         notes.append(f"The rollout itself cost {cost.rollout:,.2f} more: two versions at once.")
     return [*notes, ""] if notes else []

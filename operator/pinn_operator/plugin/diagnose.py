@@ -35,9 +35,12 @@ HOW: Final = frozenset(
     ("key", "optional", "namespace", "items", "mode", "defaultMode", "audience", "expirationSeconds")
 )
 """The keys of what refers to a Secret or mounts it."""
-NAMED_SECRET: Final = re.compile(r"pw$|licen[cs]e$|^key$", re.IGNORECASE)
+NAMED_SECRET: Final = re.compile(
+    r"pw$|licen[cs]e$|^key$|(?<![a-z])(?:pat|salt)$|(?-i:[a-z](?:Pat|Salt)$)", re.IGNORECASE
+)
 """Names of variables that are too common elsewhere for report/redaction.py."""
 WEBHOOK: Final = re.compile(r"(hooks\.slack\.com/\w+/)[^\s\"'<>]+", re.IGNORECASE)
+QUERY: Final = re.compile(r"(https?://[^\s?\"<>\\]+\?)[^\s\"<>\\]+", re.IGNORECASE)
 
 CHILDREN: Final = {
     "deployments": "/apis/apps/v1/namespaces/{}/deployments",
@@ -160,7 +163,7 @@ def _tells(name: str) -> bool:
 
 
 def _redacted(text: str) -> str:
-    return redacted(WEBHOOK.sub(rf"\1{REDACTED}", text))
+    return QUERY.sub(rf"\1{REDACTED}", redacted(WEBHOOK.sub(rf"\1{REDACTED}", text)))
 
 
 def _refers(found: Mapping[str, Any]) -> bool:

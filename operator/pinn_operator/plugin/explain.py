@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -26,19 +26,30 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What a reason means and what to do; `{name}`, `{namespace}` and `{revision}` are filled in. No `do`: it takes no person."""
+    """What a reason means and what to do. No `do`: it takes no person. `{name}` and the fields of Where are filled in."""
 
     means: str
     do: tuple[str, ...] = ()
 
 
-PROMOTE: Final = "kubectl pinn promote {name} -n {namespace}"
-ABORT: Final = "kubectl pinn abort {name} -n {namespace}"
-UNDO: Final = "kubectl pinn undo {name} -n {namespace}"
-PODS: Final = "kubectl -n {namespace} get pods -l pinn.dev/deployment={name} -L pinn.dev/revision"
-OPERATOR_LOGS: Final = "kubectl -n pinn-system logs -l app.kubernetes.io/part-of=pinn-operator --tail=50"
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Options of kubectl for the commands that a person is to type: those that lead to the object, and to the operator's pods."""
+
+    where: str
+    operators: str
+
+
+OPERATORS: Final = "pinn-system"
+"""The namespace of the operator, where its pods do not tell."""
+
+PROMOTE: Final = "kubectl pinn promote {name} {where}"
+ABORT: Final = "kubectl pinn abort {name} {where}"
+UNDO: Final = "kubectl pinn undo {name} {where}"
+PODS: Final = "kubectl {where} get pods -l pinn.dev/deployment={name} -L pinn.dev/revision"
+OPERATOR_LOGS: Final = "kubectl {operators} logs -l app.kubernetes.io/part-of=pinn-operator --tail=50"
 GPU_OR_CPU: Final = "or let CPUs stand in: spec.gpu.policy: Prefer"
-LOGS: Final = "kubectl -n {namespace} logs -l pinn.dev/deployment={name} -c server --tail=50"
+LOGS: Final = "kubectl {where} logs -l pinn.dev/deployment={name} -c server --tail=50"
 
 REASONS: Final[Mapping[str, Remedy]] = {
     # Why it is not ready, or stuck.
@@ -61,9 +72,9 @@ REASONS: Final[Mapping[str, Remedy]] = {
     "RolledBack": Remedy(
         "the version was sent back and is not tried again by itself; the stable one serves",
         (
-            "kubectl pinn report {name} -n {namespace}    # why, with the evidence",
+            "kubectl pinn report {name} {where}    # why, with the evidence",
             f"{UNDO}    # make the spec say what serves",
-            "kubectl pinn retry {name} -n {namespace}    # if the cause was elsewhere and is gone",
+            "kubectl pinn retry {name} {where}    # if the cause was elsewhere and is gone",
         ),
     ),
     "NotUnderstood": Remedy(
@@ -80,7 +91,7 @@ REASONS: Final[Mapping[str, Remedy]] = {
     ),
     # Why it stands still.
     "Paused": Remedy("spec.rollout.paused holds the weight; gates still protect", (
-        "kubectl pinn resume {name} -n {namespace}",
+        "kubectl pinn resume {name} {where}",
     )),
     "Undecided": Remedy(
         "the step had its time without a verdict; it goes on by itself when the evidence comes, a person can decide earlier",
@@ -104,7 +115,7 @@ REASONS: Final[Mapping[str, Remedy]] = {
     "Deleting": Remedy("the children are being removed"),
     "NoStatus": Remedy(
         "the operator has written nothing about it: does it run, and does it look after this namespace?",
-        ("kubectl -n pinn-system get pods,lease", OPERATOR_LOGS),
+        ("kubectl {operators} get pods,lease", OPERATOR_LOGS),
     ),
 }  # fmt: skip
 """By the reason of a condition."""
@@ -151,12 +162,15 @@ TROUBLE: Final = {
     "Contested": True,
 }
 """What a condition says where there is something to explain."""
-UNKNOWN: Final = Remedy("", ("kubectl -n {namespace} describe pinn {name}",))
+UNKNOWN: Final = Remedy("", ("kubectl {where} describe pinn {name}",))
 BY_TIME: Final = Remedy("it is judged over time, not by events: nothing but waiting gives it sooner")
 
 
-def explained(found: Standing, now: datetime, operators: int | None = None) -> tuple[Finding, ...]:
-    """What there is to say, the most pressing first. `operators` is how many of its pods are ready; None: nobody knows."""
+def explained(
+    found: Standing, now: datetime, operators: int | None = None, where: Where | None = None
+) -> tuple[Finding, ...]:
+    """What there is to say, the most pressing first. `operators` is how many of its pods are ready; None: nobody knows. Without
+    `where` the current context is meant."""
     findings = (
         *_operator(found, operators),
         *_deletion(found, now, operators),
@@ -164,11 +178,13 @@ def explained(found: Standing, now: datetime, operators: int | None = None) -> t
         *_step(found, now),
         *_gates(found, now),
     )
-    return tuple(sorted(findings, key=lambda finding: not finding.needs))
+    values = {"name": found.name, **asdict(where or Where(f"-n {found.namespace}", f"-n {OPERATORS}"))}
+    filled = (replace(one, do=tuple(line.format(**values) for line in one.do)) for one in findings)
+    return tuple(sorted(filled, key=lambda finding: not finding.needs))
 
 
 def _operator(found: Standing, operators: int | None) -> Iterator[Finding]:
-    do = tuple(_filled(line, found) for line in REASONS["NoStatus"].do)
+    do = REASONS["NoStatus"].do
     if operators == 0:
         means = "nothing moves and nothing is healed; what serves goes on serving"
         yield Finding("the operator does not run", "none of its pods is ready", means, do, True)
@@ -200,7 +216,7 @@ def _conditions(found: Standing) -> Iterator[Finding]:
     """Ready where it is not, and what holds the rollout; a reason that two conditions share is told once."""
     told = {"Deleting"} if found.deleting else set()
     if not found.conditions and not found.outdated:
-        yield _finding("not Ready: NoStatus", "", REASONS["NoStatus"], found)
+        yield _finding("not Ready: NoStatus", "", REASONS["NoStatus"])
     for name, wrong in TROUBLE.items():
         condition = found.conditions.get(name)
         if condition is None or condition.holds is not wrong or condition.reason in told:
@@ -208,7 +224,7 @@ def _conditions(found: Standing) -> Iterator[Finding]:
         told.add(condition.reason)
         remedy = ELSEWHERE.get((name, condition.reason)) or REASONS.get(condition.reason, UNKNOWN)
         title = f"{name}: {condition.reason}" if wrong else f"not {name}: {condition.reason}"
-        yield _finding(title, condition.message, remedy, found)
+        yield _finding(title, condition.message, remedy)
 
 
 def _step(found: Standing, now: datetime) -> Iterator[Finding]:
@@ -231,7 +247,7 @@ def _gates(found: Standing, now: datetime) -> Iterator[Finding]:
         remedy = VERDICTS.get(gate.verdict, VERDICTS["Undecided"])
         if gate.verdict == "Undecided" and gate.progress is None:
             remedy = BY_TIME
-        yield _finding(f"gate {gate.name}: {gate.verdict}", _missing(gate, found, now), remedy, found)
+        yield _finding(f"gate {gate.name}: {gate.verdict}", _missing(gate, found, now), remedy)
 
 
 def _missing(gate: Gate, found: Standing, now: datetime) -> str:
@@ -247,15 +263,9 @@ def _missing(gate: Gate, found: Standing, now: datetime) -> str:
     return said
 
 
-def _finding(title: str, said: str, remedy: Remedy, found: Standing) -> Finding:
+def _finding(title: str, said: str, remedy: Remedy) -> Finding:
     needs = bool(remedy.do) and not title.startswith("gate ")
-    return Finding(title, said, remedy.means, tuple(_filled(line, found) for line in remedy.do), needs)
-
-
-def _filled(line: str, found: Standing) -> str:
-    for part, value in (("{name}", found.name), ("{namespace}", found.namespace)):
-        line = line.replace(part, value)
-    return line
+    return Finding(title, said, remedy.means, remedy.do, needs)
 
 
 def page(found: Standing, findings: tuple[Finding, ...], now: datetime) -> str:

@@ -111,8 +111,7 @@ def _budget(found: Standing, budgets: Iterable[Mapping[str, Any]]) -> Check:
 
 def _gates(obj: Mapping[str, Any]) -> Check:
     """Off is a choice, if somebody has made it: it is named, and not all may be."""
-    sla = obj.get("spec", {}).get("sla", {})
-    limits = list(_limits(sla))
+    limits = list(_limits(obj.get("spec", {})))
     off = [name for name, limit in limits if limit == OFF]
     if limits and len(off) == len(limits):
         return Check(
@@ -122,9 +121,14 @@ def _gates(obj: Mapping[str, Any]) -> Check:
     return Check("Service levels gate rollouts", True, said)
 
 
-def _limits(sla: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _limits(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each gate and its limit, as the API server keeps them: with the defaults. Without a cache there is no gate of its hits."""
+    sla = spec.get("sla", {})
+    off = {"promote.cacheHitRate"} if spec.get("cache", {}).get("size") == 0 else set()
     for kind in ("promote", "abort"):
-        yield from ((f"{kind}.{name}", limit) for name, limit in sla.get(kind, {}).items())
+        limits = ((f"{kind}.{name}", limit) for name, limit in sla.get(kind, {}).items())
+        yield from ((name, OFF if name in off else limit) for name, limit in limits)
+        yield from ((f"custom.{gate['name']}.{kind}", gate.get(kind)) for gate in sla.get("custom", ()))
     for name, rule in sla.get("rollback", {}).items():
         yield f"rollback.{name}", OFF if OFF in rule.values() else rule
 

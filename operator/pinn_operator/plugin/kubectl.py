@@ -76,12 +76,12 @@ class Kubectl:
     @property
     def where(self) -> str:
         """The options that lead to this namespace again, for a command that a person is to type."""
-        options = (
-            "-n",
-            self.namespace,
-            *(part for name, value in self._options() if value for part in (f"--{name}", value)),
-        )
-        return shlex.join(options)
+        return self.where_in(self.namespace)
+
+    def where_in(self, namespace: str) -> str:
+        """The same for another namespace of this cluster."""
+        cluster = (part for name, value in self._options() if value for part in (f"--{name}", value))
+        return shlex.join(("-n", namespace, *cluster))
 
     # --- PinnDeployments ---
 

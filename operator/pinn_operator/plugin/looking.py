@@ -126,10 +126,13 @@ def explain(kubectl: Kubectl, name: str | None, output: Output) -> None:
 
 
 def findings_of(kubectl: Kubectl, obj: Any) -> Any:
-    from pinn_operator.plugin.explain import explained
+    from pinn_operator.plugin.explain import OPERATORS, Where, explained
     from pinn_operator.plugin.standing import standing_of
 
-    return explained(standing_of(obj), datetime.now(UTC), _operators(kubectl))
+    pods = _operators(kubectl)
+    home = pods[0]["metadata"]["namespace"] if pods else OPERATORS
+    where = Where(kubectl.where, kubectl.where_in(home))
+    return explained(standing_of(obj), datetime.now(UTC), _ready(pods), where)
 
 
 def page_of(obj: Any, findings: Any) -> str:
@@ -139,12 +142,16 @@ def page_of(obj: Any, findings: Any) -> str:
     return page(standing_of(obj), findings, datetime.now(UTC))
 
 
-def _operators(kubectl: Kubectl) -> int | None:
-    """Ready pods of the operator; None where nobody may look at them, or there are none: it may run out of the cluster."""
+def _operators(kubectl: Kubectl) -> list[Any]:
+    """The operator's pods; none where nobody may look at them, or there are none: it may run out of the cluster."""
     try:
-        pods = kubectl.all_of("/api/v1/pods", labelSelector=OPERATOR_PODS)
+        return kubectl.all_of("/api/v1/pods", labelSelector=OPERATOR_PODS)
     except Trouble:
-        return None
+        return []
+
+
+def _ready(pods: list[Any]) -> int | None:
+    """How many pods of the operator are ready; None where they are not known."""
     if not pods:
         return None
     conditions = [one for pod in pods for one in pod.get("status", {}).get("conditions", ())]
@@ -208,17 +215,18 @@ def report(
     found = standing_of(kubectl.pinn(name))
     one = reports.read(kubectl, found.namespace, reports.ended(found, which))
     again = verify and not reports.is_compared(one)  # nobody is to read a page that nothing was compared with
+    prints = bool(folder or as_json or markdown or again or not verify)
     if folder:
         for file in reports.export(one, folder, made_again=again):
             click.echo(file)
     elif as_json:
         click.echo(one.text(reports.CERTIFICATE))
-    elif markdown or again or not verify:
+    elif prints:
         click.echo(one.page(made_again=again), nl=False)
     if verify:
         lines, genuine = reports.checked(one)
         for line in lines:
-            click.echo(line, err=not genuine)
+            click.echo(line, err=prints or not genuine)
         click.get_current_context().exit(0 if genuine else 1)
 
 
@@ -233,7 +241,8 @@ def report(
 def cost(kubectl: Kubectl, name: str | None, price: float, window: str, output: Output) -> None:
     """What serving costs, before and after the last rollout.
 
-    Instances, hit rate, price: an estimate, and what it assumes is said.
+    Instances times price, and by the hit rates how many evaluations a request takes, against before: an estimate, and what it
+    assumes is said.
     """
     from dataclasses import asdict
 
@@ -293,7 +302,7 @@ def golive(kubectl: Kubectl, name: str | None, tests: Path | None, output: Outpu
         documents=documents,
         last=reports.last_promotion(kubectl, found),
         budgets=kubectl.all_of(f"/apis/policy/v1/namespaces/{found.namespace}/poddisruptionbudgets"),
-        operators=_operators(kubectl),
+        operators=_ready(_operators(kubectl)),
         tests=counted,
     )
     if output == "text":

@@ -57,8 +57,11 @@ def _sent_back(obj: Object) -> str:
 
 
 def ask(kubectl: Kubectl, verb: Verb, obj: Object, revision: str) -> str:
-    """Write the annotation; its value. The token makes it another request than the last one."""
-    value = f"{revision}@{time.time_ns() // 1_000_000}"
+    """Write the annotation; its value. The token makes it another request than the last one. A promote is for the step that the
+    object was read in; before the first one, for that."""
+    step = _number_of(standing_of(obj).step)
+    about = f"{revision}/{max(1, step)}" if verb == "promote" and step is not None else revision
+    value = f"{about}@{time.time_ns() // 1_000_000}"
     kubectl.patch(obj, {"metadata": {"annotations": {ANNOTATIONS[verb]: value}}})
     return value
 
@@ -72,8 +75,12 @@ def heard(kubectl: Kubectl, verb: Verb, value: str, before: Object, limit: float
         now = standing_of(obj)
         if obj.get("status", {}).get("lastHandled", {}).get(verb) == value:
             return f"done: {now.says}"
-        if verb != "retry" and (ending := _ending(verb, value.partition("@")[0], standing_of(before), now)):
+        revision, _, step = value.partition("@")[0].partition("/")
+        if verb != "retry" and (ending := _ending(verb, revision, standing_of(before), now)):
             return _told(verb, ending, now)
+        if step and (_number_of(now.step) or 0) > int(step):
+            again = f"to leave that one too: kubectl pinn promote {name} {kubectl.where}"
+            raise Trouble(f"the step was over before the request was seen: it is in step {now.step} by now; {again}")
         if now.says != said:
             tell(f"waiting: {now.says}")
         said = now.says
@@ -83,6 +90,12 @@ def heard(kubectl: Kubectl, verb: Verb, value: str, before: Object, limit: float
                 f"Why: kubectl pinn explain {name} {kubectl.where}"
             )
         time.sleep(LOOK_SECONDS)
+
+
+def _number_of(step: str) -> int | None:
+    """1 of "1/3"; None where the status tells none."""
+    number = step.partition("/")[0]
+    return int(number) if number.isdecimal() else None
 
 
 def _ending(verb: Verb, revision: str, before: Standing, now: Standing) -> str | None:

@@ -30,7 +30,7 @@ def _of_rollout(seen: Observed, plan: Plan) -> Iterable[Happening]:
     known = before.timeline if before and before.began == journal.began else ()
     for entry in journal.timeline:
         if entry not in known and entry.what != "Began":
-            yield Happening(entry.what, "Roll", entry.sentence, warning=entry.what == "RolledBack")
+            yield Happening(entry.what, "Roll", entry.sentence, warning=entry.what == "RolledBack", is_done=True)
     held = {c.type: c for c in seen.resource.status.conditions}.get("Progressing")
     if plan.phase in HELD and (held is None or held.reason != plan.phase.value):
         yield Happening(plan.phase.value, "Hold", plan.sentence)
@@ -41,9 +41,10 @@ def _of_writes(seen: Observed, outcome: Outcome) -> Iterable[Happening]:
     fought = contest_of(seen, outcome) is not None
     for write in outcome.writes:
         if write.verb == "Created" and write.child.kind == "ControllerRevision":
-            yield Happening("RevisionCreated", "Create", f"{write.child.name} is new")
+            yield Happening("RevisionCreated", "Create", f"{write.child.name} is new", is_done=True)
         elif write.verb == "Healed" and not fought:
-            yield Happening("ChildHealed", "Heal", f"{write.child} was put right: {write.why}", warning=True)
+            said = f"{write.child} was put right: {write.why}"
+            yield Happening("ChildHealed", "Heal", said, warning=True, is_done=True)
 
 
 def _of_roles(seen: Observed, plan: Plan) -> Iterable[Happening]:

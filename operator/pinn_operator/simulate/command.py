@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from pinn_operator.api.check import is_ours, problems, whole_schema, with_defaults
+from pinn_operator.api.check import as_stored, is_ours, problems
 from pinn_operator.api.resource import PinnDeployment
 from pinn_operator.decide.evidence.rules import rules_of
 from pinn_operator.simulate.recording import Unusable, read_recording
@@ -92,7 +92,7 @@ def _resource(path: str) -> PinnDeployment:
         raise ValueError(f"{path}: {len(ours)} objects of kind PinnDeployment in it; give a file with one")
     if found := problems(ours[0]):
         raise ValueError("\n".join(f"{path}: {problem}" for problem in found))
-    wanted: dict[str, Any] = with_defaults(ours[0], whole_schema())
+    wanted = as_stored(ours[0])
     return PinnDeployment.model_validate({"metadata": {"name": wanted["metadata"]["name"]}, "spec": wanted["spec"]})
 
 

@@ -28,6 +28,10 @@ LARGEST: Final = 64 * 2**20
 OWN: Final = ("checked", "violations")
 """Of the operator's own questions; a recording without them is of a version whose physics is right."""
 ARMS: Final = ("canary", "stable")
+DELIMITERS: Final = (";", "\t", "|")
+"""That others write for commas."""
+PARTS: Final = ("errors", "fallbacks", "misses", "violations", "slower_than_")
+"""How the counters begin of which each event is also one of those that they are counted among."""
 
 
 class Unusable(ValueError):
@@ -123,7 +127,8 @@ def counted_among(counter: str) -> str:
 def read_recording(path: str, rules: Rules) -> Recording:
     """What a file holds. Raises Unusable, also where it cannot tell what the rules ask for."""
     text = _text(path)
-    found = _of_rows(path, _csv(path, text)) if path.endswith(".csv") else _of_document(path, _parsed(path, text))
+    is_csv = path.lower().endswith(".csv")
+    found = _of_rows(path, _csv(path, text)) if is_csv else _of_document(path, _parsed(path, text))
     found = _by_name(found, rules)
     if not found.spans or found.seconds <= 0:
         raise Unusable(f"{path}: nothing was counted in it: two times at least are needed, or one minute")
@@ -153,7 +158,7 @@ def _text(path: str) -> str:
             raw = file.read(LARGEST + 1)
         if len(raw) > LARGEST:
             raise Unusable(f"{path}: larger than {LARGEST // 2**20} MiB; leave out what is not needed")
-        return raw.decode()
+        return raw.decode("utf-8-sig")
     except OSError as error:
         raise Unusable(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -213,8 +218,12 @@ def _counts(path: str, field: str, of: Any, arm: str) -> Counts:
 
 
 def _csv(path: str, text: str) -> list[dict[str, Any]]:
+    lines = text.splitlines()
+    for mark in DELIMITERS if lines and "," not in lines[0] else ():
+        if mark in lines[0]:
+            raise Unusable(f"{path}: columns are separated by {json.dumps(mark)}; separate them by commas")
     try:
-        return list(csv.DictReader(text.splitlines()))
+        return list(csv.DictReader(lines))
     except csv.Error as error:
         raise Unusable(f"{path}: no CSV: {error}") from None
 
@@ -224,6 +233,10 @@ def _of_rows(path: str, rows: Sequence[Any]) -> Recording:
     read: dict[str, dict[float, Counts]] = {arm: {} for arm in ARMS}
     for number, row in enumerate(rows, 1):
         at, arm, counts = _row(path, number, row)
+        if at in read[arm]:
+            raise Unusable(
+                f'{path}: row {number}: at: there is a row of {arm} at "{row["at"]}" already; remove one of them'
+            )
         read[arm][at] = counts
     times = sorted(read["canary"])
     if odd := sorted(set(read["canary"]) ^ set(read["stable"])):
@@ -242,7 +255,13 @@ def _row(path: str, number: int, row: Any) -> tuple[float, str, Counts]:
         raise Unusable(f'{path}: row {number}: arm: "{row["arm"]}" is neither canary nor stable')
     told = {str(name): value for name, value in row.items() if name not in ("at", "arm")}
     counts = {name: _number(path, f"row {number}: {name}", value) for name, value in told.items()}
-    return _moment(path, f"row {number}: at", row["at"]), str(row["arm"]), {"timed": counts["requests"], **counts}
+    counts = {"timed": counts["requests"], **counts}
+    for name in (name for name in counts if name.startswith(PARTS)):
+        whole = counted_among(name)
+        if whole in counts and counts[name] > counts[whole]:
+            said = f"{counts[name]:g} are more than the {counts[whole]:g} {'requests' if whole == 'timed' else whole}"
+            raise Unusable(f"{path}: row {number}: {name}: {said} that they are counted among")
+    return _moment(path, f"row {number}: at", row["at"]), str(row["arm"]), counts
 
 
 def _moment(path: str, field: str, at: Any) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from pinn_operator.api.rules import PERCENTAGE
 from pinn_operator.api.units import bytes_of, fraction, seconds
 from pinn_operator.decide.evidence.gates import BUCKETS, slower_than
 
@@ -112,6 +113,8 @@ def _worse(counter: str, *, both: bool = False) -> Callable[[str], Change]:
     """The new version, or both, with that share of a counter."""
 
     def change(amount: str) -> Change:
+        if not PERCENTAGE.holds(amount):
+            raise ValueError(PERCENTAGE.said_of(amount))
         more = {counter: fraction(amount)}
         return lambda now: replace(
             now, canary={**now.canary, **more}, stable={**now.stable, **more} if both else now.stable

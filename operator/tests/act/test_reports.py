@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pinn_operator.act.reports import file_report
-from pinn_operator.errors import Refused, Unavailable
+from pinn_operator.errors import Conflict, Refused, Unavailable
 from tests.fake_kube import FakeKube
 
 OWNER = [{"kind": "PinnDeployment", "name": "pricer", "uid": "1"}]
@@ -20,6 +20,21 @@ async def test_a_report_that_is_there_already_stays_and_tells_its_own_hash() -> 
     stored = await file_report(kube, report(sha256="second"), ())
     assert stored is not None
     assert stored["data"]["sha256"] == "first"
+
+
+async def test_a_conflict_over_a_quota_has_the_pass_run_again() -> None:
+    """An API server answers 409 as well where a quota was counted anew meanwhile; the name is nobody's."""
+    kube = FakeKube()
+
+    async def before(verb: str, _kind: str, _name: str) -> None:
+        if verb == "create":
+            raise Conflict(409, "Conflict", 'Operation cannot be fulfilled on resourcequotas "q"')
+
+    kube.before = before
+    with pytest.raises(Conflict):
+        await file_report(kube, report(), ())
+    kube.before = None
+    assert await file_report(kube, report(), ()) is not None
 
 
 async def test_an_object_of_somebody_else_under_that_name_is_no_report() -> None:

@@ -12,6 +12,8 @@ from pinn_operator.api.schema import rules_of
 
 from tests.manifests import cases
 
+OWNER = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "desk", "uid": "0a1b"}
+
 
 @pytest.mark.parametrize("name", cases.valid())
 def test_a_right_manifest_is_accepted(name: str) -> None:
@@ -95,6 +97,67 @@ def test_another_version_of_the_resource_is_refused_with_the_served_one() -> Non
     assert [str(problem) for problem in problems(manifest)] == [
         'apiVersion: "pinn.dev/v1" is not served; write pinn.dev/v1alpha1'
     ]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"namespace": "Foo_"}, 'metadata.namespace: "Foo_" is no name; use 1 to 63 lower-case letters'),
+        ({"namespace": "a.b"}, 'metadata.namespace: "a.b" is no name'),
+        ({"namespace": "a" * 64}, "metadata.namespace: "),
+        ({"labels": {"bad key!": "x"}}, 'metadata.labels: "bad key!" is no qualified name; use at most 63 letters'),
+        ({"labels": {"Desk.example.com/tier": "x"}}, 'metadata.labels: "Desk.example.com/tier" is no qualified name'),
+        ({"labels": {"/tier": "x"}}, 'metadata.labels: "/tier" is no qualified name'),
+        ({"labels": {"a/b/c": "x"}}, 'metadata.labels: "a/b/c" is no qualified name'),
+        ({"labels": {"a" * 254 + "/b": "x"}}, "metadata.labels: "),
+        ({"labels": {"tier": "x y"}}, 'metadata.labels: "x y" is no value of a label (tier); use at most 63 letters'),
+        ({"labels": {"tier": "x" * 64}}, "metadata.labels: "),
+        ({"annotations": {"a b": "x"}}, 'metadata.annotations: "a b" is no qualified name'),
+        ({"annotations": {"a": "ü" * 131_072}}, "metadata.annotations: 262145 bytes are too many"),
+        ({"finalizers": ["a b"]}, 'metadata.finalizers: "a b" is no qualified name'),
+        ({"finalizers": ["example.com/"]}, 'metadata.finalizers: "example.com/" is no qualified name'),
+        (
+            {"finalizers": ["orphan", "foregroundDeletion"]},
+            "metadata.finalizers: orphan and foregroundDeletion exclude",
+        ),
+        ({"ownerReferences": [{**OWNER, "apiVersion": "a/b/c"}]}, 'metadata.ownerReferences[0].apiVersion: "a/b/c" is'),
+        ({"ownerReferences": [{**OWNER, "apiVersion": "apps/"}]}, 'metadata.ownerReferences[0].apiVersion: "apps/" is'),
+        ({"ownerReferences": [OWNER, {**OWNER, "uid": ""}]}, "metadata.ownerReferences[1].uid: 0 characters"),
+        ({"ownerReferences": [{**OWNER, "controller": True}] * 2}, "metadata.ownerReferences: more than one says"),
+        ({"ownerReferences": [{**OWNER, "nmae": "a"}]}, 'metadata.ownerReferences[0].nmae: unknown field "nmae"'),
+        ({"generateName": "Desk-", "name": ""}, "metadata.name: a Service gets the same name"),
+        ({"generateName": "d" * 41, "name": ""}, "metadata.name: the name is longer than 45 characters"),
+        ({"generateName": "", "name": ""}, "metadata.name: required; give the object a name"),
+    ],
+)
+def test_metadata_of_a_form_that_no_object_may_have_is_refused(metadata: dict[str, Any], said: str) -> None:
+    found = [str(problem) for problem in problems(cases.patched(cases.minimal(), {"metadata": metadata}))]
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+@pytest.mark.parametrize("field", ["apiVersion", "kind", "name", "uid"])
+def test_an_owner_is_named_in_full(field: str) -> None:
+    owner = {name: value for name, value in OWNER.items() if name != field}
+    found = problems(cases.patched(cases.minimal(), {"metadata": {"ownerReferences": [owner]}}))
+    assert [str(problem) for problem in found] == [f"metadata.ownerReferences[0].{field}: required"]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"namespace": "0-desk"},
+        {"labels": {"tier": "", "Tier_2.b": "A.b_c-1", "a.example.com/b": "7", "a" * 63: "x" * 63}},
+        {"annotations": {"Desk.Example.com/Tier": "anything at all\n", "a": "x" * 262_000}},
+        {"finalizers": ["example.com/Held_by", "orphan", "foo"]},
+        {"ownerReferences": [{**OWNER, "controller": True}, {**OWNER, "apiVersion": "v1", "blockOwnerDeletion": True}]},
+        {"generateName": "desk-", "name": None},
+        {"generateName": "Not asked-for_", "name": "desk"},
+    ],
+)
+def test_metadata_of_every_form_that_a_server_takes_is_accepted(metadata: dict[str, Any]) -> None:
+    """It warns of a finalizer without a domain, and takes it."""
+    assert problems(cases.patched(cases.minimal(), {"metadata": metadata})) == []
 
 
 def test_what_a_template_holds_is_nobody_elses_business() -> None:

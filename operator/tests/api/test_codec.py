@@ -101,6 +101,7 @@ JOURNAL = Journal(
     untried="refused",
     timed_from=14.0,
     idle_since=15.0,
+    looked_at=16.0,
 )
 """Nothing in it is as it would be without being said, so that a field that does not survive is missed."""
 

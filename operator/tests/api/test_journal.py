@@ -10,7 +10,7 @@ from pinn_operator.api.memory import Memory
 
 NOW = 1_767_323_045.0
 JOURNAL = Journal(Arm("new", "2.0.0"), Arm("old", "1.0.0"), NOW - 100, step=1)
-TIMES = ("step_began", "lost_at", "waits_since", "short_since", "off_at", "timed_from", "idle_since")
+TIMES = ("step_began", "lost_at", "waits_since", "short_since", "off_at", "timed_from", "idle_since", "looked_at")
 
 
 def _at(at: float) -> Journal:
@@ -21,7 +21,7 @@ def _at(at: float) -> Journal:
 
 def test_one_that_an_older_operator_has_stored_lacks_what_that_did_not_know() -> None:
     stored = dump(Memory(JOURNAL))
-    for name in ("untried", "timed_from", "idle_since"):
+    for name in ("untried", "timed_from", "idle_since", "looked_at"):
         del stored["journal"][name]
     assert load(Memory, json.loads(json.dumps(stored))).journal == JOURNAL
 

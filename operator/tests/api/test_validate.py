@@ -1,6 +1,9 @@
 """`pinn-operator validate` tells of every document in every file, and its exit code is for programs."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,27 @@ def test_a_folder_is_searched_for_manifests(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["- 1", "{a: 1}", "{kind: null}", '{"panels": []}'])
+def test_a_document_of_a_folder_without_a_kind_is_skipped_with_a_note(tmp_path: Path, text: str) -> None:
+    """Dashboards, rules and patches lie among manifests."""
+    file = written(tmp_path, text)
+    done = CliRunner().invoke(app, ["validate", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == f"{file}: skipped, a document without a kind\n"
+
+
+@pytest.mark.parametrize("text", ["kind: 7", "apiVersion: pinn.dev/v1alpha1\nmetadata: {name: a}"])
+def test_a_document_of_a_folder_that_should_be_ours_is_refused_all_the_same(tmp_path: Path, text: str) -> None:
+    written(tmp_path, text)
+    code, lines = run(str(tmp_path))
+    assert (code, "no Kubernetes object" in lines[0]) == (1, True)
+
+
+def test_all_manifests_of_the_project_would_be_accepted() -> None:
+    """As the help says it: dashboards and rules are among them."""
+    assert run(str(Path(__file__).parents[3] / "manifests"))[0] == 0
+
+
 def test_a_folder_without_manifests_is_a_mistake(tmp_path: Path) -> None:
     assert run(str(tmp_path))[0] == 2
 
@@ -127,6 +151,57 @@ def test_merge_keys_are_followed(tmp_path: Path) -> None:
 def test_a_document_that_holds_itself_cannot_be_read(tmp_path: Path) -> None:
     code, lines = run(written(tmp_path, (VALID / "minimal.yaml").read_text() + "  cache: &a {binWidths: *a}\n"))
     assert (code, "holds itself" in lines[0]) == (2, True)
+
+
+def nested(levels: int, of: int, merged: bool = False) -> str:
+    """A manifest in which each level is the one before it, so many times."""
+    entries = ["l0: &l0 {a: 1}"]
+    for level in range(1, levels + 1):
+        again = ", ".join([f"*l{level - 1}"] * of)
+        entries.append(f"l{level}: &l{level} {{<<: [{again}]}}" if merged else f"l{level}: &l{level} [{again}]")
+    template = "".join(f"      {entry}\n" for entry in entries)
+    return f"{(VALID / 'minimal.yaml').read_text()}  template:\n    spec:\n{template}"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("merged", [False, True], ids=["lists", "merge keys"])
+def test_aliases_that_stand_for_too_much_are_no_yaml(tmp_path: Path, merged: bool) -> None:
+    """A few hundred bytes would keep it busy for hours."""
+    code, lines = run(written(tmp_path, nested(8, 10, merged)))
+    assert (code, len(lines)) == (2, 1)
+    assert "no YAML: aliases stand for more than 100,000 values; write out what is meant in " in lines[0]
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["lists", "merge keys"])
+def test_aliases_that_stand_for_what_a_person_would_write_are_followed(tmp_path: Path, merged: bool) -> None:
+    assert run(written(tmp_path, nested(3, 10, merged)))[0] == 0
+
+
+@pytest.mark.parametrize("name", ["a.yaml", "a.json"])
+def test_a_document_that_is_nested_beyond_reading_cannot_be_read(tmp_path: Path, name: str) -> None:
+    code, lines = run(written(tmp_path, "[" * 5000 + "]" * 5000, name))
+    assert (code, lines) == (2, [f"{tmp_path / name}: no YAML: nested beyond reading"])
+
+
+def test_a_name_that_is_generated_is_accepted_and_apply_is_warned_of(tmp_path: Path) -> None:
+    file = written(tmp_path, (VALID / "minimal.yaml").read_text().replace("name: option-pricer", "generateName: desk-"))
+    assert run(file) == (0, [f"{file}: PinnDeployment/desk-: ok, to be created: apply needs a name"])
+
+
+def test_a_full_disk_is_a_sentence_and_1() -> None:
+    for command in (["validate", str(VALID / "minimal.yaml")], ["--help"]):
+        for unbuffered in ("", "1"):
+            with Path("/dev/full").open("w") as full:
+                done = subprocess.run(
+                    [sys.executable, "-m", "pinn_operator", *command],
+                    env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    check=False,
+                )
+            said = "error: standard output cannot be written: No space left on device\n"
+            assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_a_missing_file_does_not_keep_the_others_from_being_read(tmp_path: Path) -> None:

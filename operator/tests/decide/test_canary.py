@@ -194,7 +194,7 @@ def test_after_the_longest_hold_a_step_without_verdict_waits_for_a_person() -> N
     cluster = rolling(rate=0)
     plan = cluster.until(_is(Phase.UNDECIDED))
     assert plan.sentence.startswith("no verdict within 120 s; errorRate: the canary has had no requests")
-    assert f"pinn.dev/promote={cluster.wanted}@TOKEN" in plan.sentence
+    assert f"pinn.dev/promote={cluster.wanted}/1@TOKEN" in plan.sentence
     assert plan.weight_of(plan.wanted) == 10
 
 
@@ -413,6 +413,22 @@ def test_a_canary_that_crashed_with_all_its_servers_meets_no_user_again_in_this_
     assert passes[-1][1].phase == Phase.UNDECIDED
     assert "pinn.dev/abort=" in passes[-1][1].sentence
     assert ("pinn.dev/promote=" in passes[-1][1].sentence) == (step < 3)
+
+
+@pytest.mark.parametrize("first", ["the drain", "the restart"])
+def test_a_server_that_restarts_long_before_or_after_a_drain_is_no_crash_of_the_whole_canary(first: str) -> None:
+    cluster = rolling(step=3, replicas=5, steps=[*STEPS[:2], {"weight": 100, "hold": "24h"}])
+    for what in ("the drain", "the restart") if first == "the drain" else ("the restart", "the drain"):
+        if what == "the drain":
+            for pod in cluster.pods[cluster.wanted]:
+                pod.ready = False
+        else:
+            cluster.pods[cluster.wanted][0].restart()
+        _pass_by(cluster, 3600)
+    assert cluster.remembered is not None
+    assert cluster.remembered.journal is not None
+    assert not cluster.remembered.journal.crashed
+    assert cluster.share == 100
 
 
 def test_a_canary_that_crashed_is_sent_users_again_when_a_person_moves_it_on() -> None:
@@ -1011,6 +1027,26 @@ def test_a_step_that_was_taken_out_in_the_middle_is_left_for_the_one_before_it()
     cluster.until(lambda plan: plan.weight_of(plan.wanted) == 100)
 
 
+@pytest.mark.parametrize(
+    ("before", "step", "after", "number"),
+    [
+        ((10, 50, 100), 2, (5, 10, 50, 100), 3),
+        ((5, 10, 50, 100), 3, (10, 50, 100), 2),
+        ((10, 50, 100), 3, (10, 25, 50, 75, 100), 5),
+        ((10, 50, 100), 3, (100,), 1),
+    ],
+)
+def test_steps_that_are_put_in_or_taken_out_leave_the_share_of_a_step_and_its_time_as_they_are(
+    before: tuple[int, ...], step: int, after: tuple[int, ...], number: int
+) -> None:
+    cluster = rolling(step=step, steps=[{"weight": weight, "hold": "30s"} for weight in before])
+    share, began = cluster.share, _journal(cluster.go_on()).step_began
+    cluster.steps = [{"weight": weight, "hold": "30s"} for weight in after]
+    plan = cluster.go_on()
+    journal = _journal(plan)
+    assert (journal.step, journal.step_began, plan.weight_of(plan.wanted)) == (number, began, share)
+
+
 def test_a_lower_weight_in_the_spec_is_given_at_once_and_a_higher_one_only_on_evidence() -> None:
     cluster = rolling(step=2)
     cluster.steps = [cluster.steps[0], {"weight": 20, "hold": "30s"}, cluster.steps[2]]
@@ -1026,6 +1062,62 @@ def test_the_time_in_which_the_cluster_refused_its_pods_is_not_held_against_a_ve
     _pass_by(cluster, 3600)
     cluster.refused = None
     cluster.until(lambda plan: plan.weight_of(plan.wanted) == 10)
+
+
+@pytest.mark.parametrize("refused", ["records", "workloads"])
+def test_the_time_in_which_the_cluster_refused_its_deployment_is_not_held_against_a_version(refused: str) -> None:
+    """A new revision has no record then; one that is tried again has."""
+    cluster = serving(broken=frozenset({"2.0.0"}))
+    cluster.version = "2.0.0"
+    writes = [name for name in WRITES if name not in (refused, "workloads")]
+    for _ in range(60):
+        _, plan = cluster.reconcile(writes)
+        cluster.settle_down()
+        cluster.wait(30)
+        assert plan.phase is Phase.STEPPING, plan.sentence
+    cluster.go_on(1.0)
+    allowed = cluster.at
+    plan = cluster.until(_is(Phase.ROLLING_BACK))
+    assert "not ready within spec.rollout.progressDeadline (10m)" in plan.sentence
+    assert 600 <= cluster.at - allowed <= 700
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_kubernetes_says_of_the_deadline_ends_it_unless_the_cluster_had_refused_it(refused: bool) -> None:
+    """It counts what it had to wait for others, too."""
+    cluster = serving(broken=frozenset({"2.0.0"}))
+    cluster.version = "2.0.0"
+    cluster.reconcile([write for write in WRITES if write != "workloads" or not refused])
+    cluster.wait(30)
+    cluster.go_on()
+    seen = cluster.observe()
+    late = replace(seen.workload(cluster.wanted), deadline_exceeded=True)
+    plan = decide(replace(seen, workloads={**seen.workloads, cluster.wanted: late}))
+    assert plan.phase is (Phase.STEPPING if refused else Phase.ROLLING_BACK)
+
+
+def test_the_time_in_which_no_operator_looked_is_not_held_against_a_version_that_comes_up() -> None:
+    """The nodes may have been away with it. What never starts is sent back all the same."""
+    cluster = serving(broken=frozenset({"2.0.0"}))
+    cluster.version = "2.0.0"
+    began = cluster.at
+    _pass_by(cluster, 300)
+    cluster.wait(3600)
+    assert cluster.go_on().phase is Phase.STEPPING
+    cluster.until(_is(Phase.ROLLING_BACK))
+    assert 3600 + 600 <= cluster.at - began <= 3600 + 700
+
+
+def test_while_a_version_comes_up_little_is_stored_however_many_passes_there_are() -> None:
+    """What a pass stores wakes the next."""
+    cluster = serving(broken=frozenset({"2.0.0"}))
+    cluster.version = "2.0.0"
+    cluster.go_on()
+    stored = set()
+    for _ in range(300):
+        cluster.go_on(1.0)
+        stored.add(cluster.memory)
+    assert len(stored) <= 31
 
 
 def test_a_canary_that_was_ready_and_held_is_not_overdue_when_a_server_is_missing_for_a_moment() -> None:

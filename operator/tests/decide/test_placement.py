@@ -276,9 +276,12 @@ def rollout(spec: dict[str, Any], gpu: Place, cpu: Place = NOWHERE, **more: Any)
 
 
 def after(seen: Observed, seconds: float) -> Plan:
-    """The plan of a pass so much later, that the first one is remembered by."""
+    """The plan of a pass so much later, after one in every half minute until then."""
     memory = decide(seen).memory
-    return decide(replace(seen, memory=memory, now=seen.now + timedelta(seconds=seconds)))
+    for passed in (*range(30, int(seconds), 30), seconds):
+        plan = decide(replace(seen, memory=memory, now=seen.now + timedelta(seconds=passed)))
+        memory = plan.memory
+    return plan
 
 
 def test_a_canary_that_requires_gpus_and_finds_none_is_refused_with_the_scheduler_s_reason_and_nobody_is_to_blame() -> (

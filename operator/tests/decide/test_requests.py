@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Workload
+from pinn_operator.api.outcome import Outcome
 from pinn_operator.api.plan import Phase, Plan
 from pinn_operator.api.readings import Server
 from pinn_operator.decide import decide, rollout
 from pinn_operator.decide.requests import KEPT_FORMER, asked, handled, with_requests
+from pinn_operator.report import happenings
 from tests.decide.tiny_cluster import TinyCluster, rolling, serving
 from tests.given import observed, resource, revision
 
@@ -152,6 +154,49 @@ def test_promote_waits_until_every_server_is_ready_and_is_then_acted_upon() -> N
     cluster.settle_down()
     cluster.settle_down()
     assert cluster.go_on().weight_of(TWO) == 50
+
+
+@pytest.mark.parametrize("step", ["1", "3", "one"])
+def test_a_promote_for_another_step_leaves_none_and_is_let_go_with_an_event_that_says_what_to_do(step: str) -> None:
+    """As of two people who approve the same one, or of one who approves as it moves on by itself."""
+    cluster = rolling(step=2)
+    cluster.rate = 0
+    cluster.annotations[PROMOTE] = f"{TWO}/{step}@1"
+    seen, plan = cluster.reconcile()
+    (told,) = happenings(seen, plan, Outcome())
+    assert (told.reason, told.is_done) == ("PromoteLetGo", True)
+    assert told.note == (
+        f"a promote for step {step} is not acted upon: revision {TWO} is in step 2/3; to leave that one annotate it with "
+        f"pinn.dev/promote={TWO}/2@TOKEN"
+    )
+    plans = [cluster.go_on() for _ in range(20)]
+    assert {plan.weight_of(TWO) for plan in plans} == {50}
+    assert cluster.remembered is not None
+    assert cluster.remembered.journal is not None
+    assert [entry.what for entry in cluster.remembered.journal.timeline].count("PromoteLetGo") == 1
+    assert cluster.status["lastHandled"]["promote"] is None
+    cluster.annotations[PROMOTE] = f"{TWO}/2@1"
+    assert cluster.go_on().weight_of(TWO) == 100
+    assert cluster.status["lastHandled"]["promote"] == f"{TWO}/2@1"
+
+
+def test_a_step_that_asks_for_approval_is_not_left_by_the_second_approval_of_the_one_before() -> None:
+    steps = [{"weight": weight, "hold": "30s", "approval": "Required"} for weight in (10, 50, 100)]
+    cluster = rolling(steps=steps)
+    for step, token in ((1, "anna"), (2, "ben")):
+        plan = cluster.until(lambda plan: plan.phase is Phase.APPROVAL)
+        assert f"pinn.dev/promote={TWO}/{step}@TOKEN" in plan.sentence
+        cluster.annotations[PROMOTE] = f"{TWO}/1@{token}"
+        cluster.go_on()
+    assert {cluster.go_on().weight_of(TWO) for _ in range(20)} == {50}
+
+
+def test_a_promote_for_the_first_step_waits_for_it() -> None:
+    cluster = serving(rate=0)
+    cluster.version = "2.0.0"
+    cluster.annotations[PROMOTE] = f"{TWO}/1@1"
+    cluster.until(lambda plan: plan.weight_of(TWO) == 50)
+    assert {cluster.go_on().weight_of(TWO) for _ in range(20)} == {50}
 
 
 # --- Abort -----------------------------------------------------------------------------------------------------------

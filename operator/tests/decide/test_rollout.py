@@ -189,6 +189,47 @@ def test_every_decision_gives_a_reason() -> None:
 # --- Records, deletion, refusal, reasons -----------------------------------------------------------------------------
 
 
+def _without_servers_of_stable() -> TinyCluster:
+    """In a bake for which stable's servers were let go, with ten records that are newer than that of stable."""
+    cluster = rolling(rollout={"retainStable": "None"})
+    canary = cluster.records[cluster.wanted]
+    cluster.records[canary.name] = replace(canary, number=12)
+    for number in range(2, 12):
+        other = revision(f"0.{number}.0", number)
+        cluster.records[other.name] = other
+    stable = cluster.named("1.0.0")
+    cluster.until(lambda plan: stable not in {run.revision.name for run in plan.run})
+    return cluster
+
+
+def test_a_stable_that_was_let_go_for_the_bake_is_there_to_go_back_to_however_many_newer_records_there_are() -> None:
+    cluster = _without_servers_of_stable()
+    for _ in range(5):
+        cluster.go_on()
+    cluster.bad["2.0.0"] = 0.5
+    cluster.until(lambda plan: plan.phase is Phase.ROLLED_BACK)
+    assert cluster.state()["pods"] == {"1.0.0": 2}
+
+
+def test_the_record_of_stable_stays_until_it_is_stored_that_the_rollout_is_over() -> None:
+    cluster = _without_servers_of_stable()
+    stable = cluster.named("1.0.0")
+    while decide(cluster.observe()).finished is None:
+        cluster.go_on()
+    cluster.reconcile([write for write in WRITES if write not in ("memory", "report", "status")])
+    assert stable in cluster.records
+    cluster.until(_is(Phase.SERVING))
+    cluster.go_on()
+    assert stable not in cluster.records
+
+
+def test_the_end_of_the_bake_makes_no_servers_of_a_stable_that_was_let_go() -> None:
+    cluster = _without_servers_of_stable()
+    while cluster.go_on().phase is not Phase.SERVING:
+        assert cluster.state()["pods"] == {"2.0.0": 2}
+    assert cluster.state()["stable"] == "2.0.0"
+
+
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 14])
 def test_the_ten_newest_records_are_kept_and_those_that_run(count: int) -> None:
     """The stable one is the oldest here, as after many rollouts that came to nothing."""

@@ -7,12 +7,14 @@ from pinn_operator.api.journal import MOST_MINUTES, Arm, Journal, Minute
 from pinn_operator.api.memory import Memory
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.placement import Place, Placement
-from pinn_operator.api.readings import Checked, Measured, PodMetrics
+from pinn_operator.api.plan import Phase
+from pinn_operator.api.readings import Checked, Measured, PodMetrics, Server
 from pinn_operator.decide.evidence import Ledger, rules_of
 from pinn_operator.decide.evidence.gpu import GpuUse
 from pinn_operator.decide.evidence.hard import Window
 from pinn_operator.decide.evidence.neighbours import NAMES
 from pinn_operator.decide.watch import PHYSICS, dumped, ledger_of, next_tick, reading, tick, with_checks
+from tests.decide.tiny_cluster import TinyCluster, has_begun
 from tests.given import NOW, observed, only, ready, resource
 
 AT = NOW.timestamp()
@@ -196,6 +198,33 @@ def test_counters_of_ones_own_are_kept_by_the_queries_they_came_from() -> None:
     pods = tuple(replace(_pod(name, 0), counts=told) for name in ("new", "old"))
     _, ledger = tick(_seen(Measured(pods)), JOURNAL, Ledger(), rules)
     assert ledger.counters.pods["new/1"].counts[total] == 7
+
+
+class Blind(TinyCluster):
+    """A cluster in which nobody can read a server, though it is ready."""
+
+    blind = ""
+
+    def _read(self, seen: Observed, server: Server) -> PodMetrics:
+        told = super()._read(seen, server)
+        return replace(told, counts=None, trouble="does not answer") if server.pod == self.blind else told
+
+
+@pytest.mark.parametrize("arm", ["1.0.0", "2.0.0"])
+def test_a_server_that_is_ready_and_cannot_be_read_leaves_no_bad_version_to_its_users_for_ever(arm: str) -> None:
+    rollback = {"errorRate": {"above": "10%", "for": "1m"}}
+    cluster = Blind("1.0.0", replicas=3, sla=only(errorRate="1%") | {"rollback": rollback})
+    cluster.until(lambda plan: plan.phase is Phase.SERVING)
+    cluster.version = "2.0.0"
+    cluster.until(lambda plan: has_begun(plan, 1))
+    cluster.blind = cluster.pods[cluster.named(arm)][0].name
+    while cluster.at < 600:
+        plan = cluster.go_on()
+    assert (plan.rollout and plan.rollout.verdict, cluster.share) == ("NoMetrics", 10)
+    cluster.bad["2.0.0"], began = 0.5, cluster.at
+    plan = cluster.until(lambda plan: plan.phase is Phase.ROLLING_BACK)
+    assert cluster.at - began < 90
+    assert "worse than 10% for 60 s, by the servers that can be read" in plan.sentence
 
 
 def test_an_hour_of_minutes_is_kept() -> None:

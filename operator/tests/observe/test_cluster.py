@@ -172,6 +172,36 @@ async def test_children_of_a_deleted_namesake_are_not_ours() -> None:
     assert set(seen.children) == {ChildId("ServiceAccount", "pricer-server")}
 
 
+@pytest.mark.parametrize(
+    ("pod", "deployment", "counts"),
+    [
+        ("02:59:59", "03:01:00", False),
+        ("02:59:59", None, False),
+        ("02:59:58", "02:59:57", True),
+        ("03:00:00", None, True),
+    ],
+)
+async def test_pods_of_a_deleted_namesake_that_still_run_are_no_servers_of_this_one(
+    pod: str, deployment: str | None, counts: bool
+) -> None:
+    """Its revisions of the same content were called the same. A Deployment that was orphaned and taken over is older as well."""
+
+    def made(obj: Object, at: str) -> Object:
+        obj["metadata"]["creationTimestamp"] = f"2026-01-02T{at}Z"
+        return obj
+
+    seen = await _seen(
+        *[made(_deployment(), deployment)] if deployment else [],
+        _record(),
+        made(_pod("a"), pod),
+        _slice("a"),
+        _slice("a", service=f"pricer-{ONE.name}"),
+    )
+    assert [server.pod for server in seen.servers] == (["a"] if counts else [])
+    assert (bool(seen.endpoints), bool(seen.behind[ONE.name])) == (counts, counts)
+    assert seen.workload(ONE.name).ready == bool(counts and deployment)
+
+
 async def test_records_are_read_back() -> None:
     seen = await _seen(_record(ONE), _record(TWO))
     assert {name: known.number for name, known in seen.revisions.items()} == {ONE.name: 1, TWO.name: 2}

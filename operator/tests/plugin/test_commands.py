@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -126,13 +129,36 @@ def test_explain_names_the_gate_and_the_remedy(api: FakeApi, run: Run) -> None:
     assert "does anybody call the host of the route?" in done.output
 
 
-def put_operator(api: FakeApi, name: str, ready: bool = True) -> None:
+def test_commands_that_explain_names_lead_to_the_same_cluster(api: FakeApi, run: Run, tmp_path: Path) -> None:
+    """Without a pod of the operator it is looked for where the manifests put it."""
+    api.pinn(sent_back())
+    kubeconfig = str(api.kubeconfig(tmp_path))
+    there = f"--context fake --kubeconfig {kubeconfig}"
+    done = run("explain", "pricer", "--context", "fake", "--kubeconfig", kubeconfig)
+    assert f"    kubectl pinn undo pricer -n demo {there}    # make the spec say what serves\n" in done.output
+    api.pinn(pinn() | {"status": {}})
+    done = run("explain", "pricer", "--context", "fake", "--kubeconfig", kubeconfig)
+    assert f"    kubectl -n pinn-system {there} get pods,lease\n" in done.output
+
+
+def test_the_operator_is_looked_for_in_the_namespace_of_its_pods(api: FakeApi, run: Run) -> None:
+    api.pinn(pinn() | {"status": {}})
+    put_server(api)
+    put_operator(api, "a", namespace="rollouts")
+    commands = [line.strip() for line in run("explain", "pricer").output.splitlines() if "kubectl" in line]
+    assert commands == [
+        "kubectl -n rollouts get pods,lease",
+        "kubectl -n rollouts logs -l app.kubernetes.io/part-of=pinn-operator --tail=50",
+    ]
+
+
+def put_operator(api: FakeApi, name: str, ready: bool = True, namespace: str = "pinn-system") -> None:
     """A pod of the operator, as Helm names it by nameOverride."""
     labels = {"app.kubernetes.io/name": "rollouts", "app.kubernetes.io/part-of": "pinn-operator"}
     status = {"conditions": [{"type": "Ready", "status": str(ready)}]}
     api.put(
-        "/api/v1/namespaces/pinn-system/pods",
-        {"metadata": {"name": name, "labels": labels}, "spec": {}, "status": status},
+        f"/api/v1/namespaces/{namespace}/pods",
+        {"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": {}, "status": status},
     )
 
 
@@ -195,6 +221,16 @@ def test_a_genuine_report_is_verified_and_one_that_was_changed_is_not(reported: 
     done = run("report", "pricer", "latest", "--verify")
     assert done.exit_code == 1
     assert "one was changed" in done.output
+
+
+def test_the_check_is_told_beside_what_is_printed(reported: FakeApi, run: Run, tmp_path: Path) -> None:
+    """So that standard output is the certificate, the page or the files, and nothing else."""
+    checked = run("report", "pricer", "--verify")
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    for options in (("--json",), ("--markdown",), ("--output", str(tmp_path))):
+        bare, both = run("report", "pricer", *options), run("report", "pricer", *options, "--verify")
+        assert both.exit_code == 0
+        assert (both.stdout, both.stderr) == (bare.stdout, checked.stdout)
 
 
 def test_a_page_that_was_changed_is_not_genuine(reported: FakeApi, run: Run) -> None:
@@ -301,9 +337,32 @@ def test_a_request_names_the_canary_and_is_waited_for(api: FakeApi, run: Run, ve
     api.after_patch = acts(verb)
     done = run(verb, "pricer")
     assert done.exit_code == 0, done.output
-    assert api.objects[PRICER]["metadata"]["annotations"][f"pinn.dev/{verb}"].startswith(f"{TWO.name}@")
+    about = f"{TWO.name}/1@" if verb == "promote" else f"{TWO.name}@"
+    assert api.objects[PRICER]["metadata"]["annotations"][f"pinn.dev/{verb}"].startswith(about)
     assert f"asked to {verb} revision {TWO.name}" in done.output
     assert "done: " in done.output
+
+
+@pytest.mark.parametrize(
+    ("rollout", "about"),
+    [({"step": "0/3"}, f"{TWO.name}/1@"), ({"step": "12/20"}, f"{TWO.name}/12@"), ({}, f"{TWO.name}@")],
+)
+def test_a_promote_is_for_the_step_that_it_was_said_in_or_for_the_first(
+    api: FakeApi, run: Run, rollout: dict[str, Any], about: str
+) -> None:
+    """Of none where the status does not tell."""
+    api.pinn(stepping(rollout=rollout))
+    assert run("promote", "pricer", "--timeout", "0").exit_code == 0
+    assert api.objects[PRICER]["metadata"]["annotations"]["pinn.dev/promote"].startswith(about)
+
+
+def test_a_promote_whose_step_was_over_before_it_was_seen_is_told_with_what_to_do(api: FakeApi, run: Run) -> None:
+    api.pinn(stepping())
+    api.after_patch = ends_first(stepping(rollout={"step": "2/3"}))
+    done = run("promote", "pricer", "--timeout", "2")
+    assert done.exit_code == 1
+    assert "the step was over before the request was seen: it is in step 2/3 by now" in done.output
+    assert "to leave that one too: kubectl pinn promote pricer -n demo" in done.output
 
 
 def test_two_requests_for_the_same_revision_are_two(api: FakeApi, run: Run) -> None:
@@ -624,6 +683,13 @@ def test_a_webhook_in_a_log_is_taken_out(api: FakeApi, run: Run, tmp_path: Path)
         {"data": {"REDIS_PW": "hunter2"}},
         {"name": "NOTIFY", "value": "https://hooks.slack.com/services/T0/B0/hunter2"},
         {"args": ["sh", "-c", "curl -u user:hunter2 https://h"]},
+        {"name": "GITHUB_PAT", "value": "hunter2"},
+        {"name": "SALT", "value": "hunter2"},
+        {"data": {"ci.githubPat": "hunter2"}},
+        {"name": "HOOK", "value": "https://h/x?code=hunter2"},
+        {"name": "HOOK", "value": "HTTPS://bob@h:8080/x?a='b'&access=hunter2#c"},
+        {"model": {"uri": "https://h/x.tar?a=1&access=hunter2"}},
+        {"args": ["--uri=https://h/x?code=hunter2"]},
     ],
 )
 def test_a_secret_leaves_an_object_by_its_name_and_by_how_it_looks(told: Any) -> None:
@@ -640,10 +706,16 @@ def test_a_secret_leaves_an_object_by_its_name_and_by_how_it_looks(told: Any) ->
         {"name": "LEVEL", "value": "info\n", "automountServiceAccountToken": False, "topologyKey": "zone"},
         {"message": "all gates pass\nmonkey=banana", "cache_key": "0.1", "settings": '{"port": 1}'},
         {"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]},
+        {"PATH": "/bin", "compat": "v1", "name": "COBALT_BASALT", "value": "grey", "path": "/healthz?full"},
+        {"uri": "https://h/x.tar", "said": "is it there? https://h/x is"},
     ],
 )
 def test_what_only_says_where_a_secret_is_stays_in_an_object(told: Any) -> None:
     assert yaml.safe_load(as_yaml(told)) == told
+
+
+def test_of_an_address_everything_but_its_query_stays() -> None:
+    assert as_yaml({"uri": "https://h:8080/x?code=a%20b&c='d'"}) == "uri: https://h:8080/x?[redacted]\n"
 
 
 def _text(tar: tarfile.TarFile, name: str) -> str:
@@ -728,6 +800,22 @@ def test_a_command_used_wrongly_ends_with_2(run: Run) -> None:
     assert run("cost", "--price", "1", "--window", "long").exit_code == 2
     assert run("cost", "--price", "nan").exit_code == 2
     assert run("cost", "--price", "inf").exit_code == 2
+
+
+def test_a_full_disk_is_a_sentence_and_1(api: FakeApi) -> None:
+    api.pinn(settled())
+    for command in (["explain", "pricer"], ["status", "pricer"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-c", "from pinn_operator.plugin.app import main; main()", *command],
+                env={**os.environ, "PYTHONUNBUFFERED": ""},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        said = "error: standard output cannot be written: No space left on device\n"
+        assert (done.returncode, done.stderr) == (1, said), command
 
 
 # --- Ways back -------------------------------------------------------------------------------------------------------

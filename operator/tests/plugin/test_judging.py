@@ -13,7 +13,7 @@ from pinn_operator.plugin.cost import cost_of, page
 from pinn_operator.plugin.golive import checks, counted_in
 from pinn_operator.plugin.kubectl import Trouble
 from pinn_operator.plugin.standing import standing_of
-from tests.given import ALL_OFF
+from tests.given import ALL_OFF, only
 from tests.plugin.conftest import Run
 from tests.plugin.fake_api import FakeApi
 from tests.plugin.given_pinn import ONE, deleted, ended, report_of, settled, stepping
@@ -114,6 +114,38 @@ def test_a_gate_that_is_off_is_named_and_all_off_is_refused() -> None:
     assert not verdicts(obj)["Service levels gate rollouts"][0]
 
 
+CUSTOM = {"name": "rejects", "bad": "b", "total": "t", "promote": "1%", "abort": "5%"}
+OFF = {"promote": "Off", "abort": "Off"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "met", "said"),
+    [
+        ({"sla": ALL_OFF | {"custom": [CUSTOM]}}, True, "promote.errorRate"),
+        ({"sla": ALL_OFF | {"custom": [CUSTOM | OFF]}}, False, "every gate is Off"),
+        (
+            {"sla": {"promote": {"errorRate": "1%"}, "custom": [CUSTOM | OFF]}},
+            True,
+            "Off by choice: custom.rejects.promote, custom.rejects.abort",
+        ),
+        ({"sla": only(cacheHitRate="80%"), "cache": {"size": 0}}, False, "every gate is Off"),
+        ({"sla": only(cacheHitRate="80%"), "cache": {"size": 1}}, True, "Off by choice: promote.errorRate"),
+        (
+            {"sla": {"promote": {"errorRate": "1%", "cacheHitRate": "80%"}}, "cache": {"size": 0}},
+            True,
+            "Off by choice: promote.cacheHitRate",
+        ),
+    ],
+)
+def test_gates_of_ones_own_count_and_that_of_a_cache_that_is_not_there_does_not(
+    spec: dict[str, Any], met: bool, said: str
+) -> None:
+    obj = settled()
+    obj["spec"] |= spec
+    found = verdicts(obj)["Service levels gate rollouts"]
+    assert (found[0], said in found[1]) == (met, True), found
+
+
 def test_a_version_promoted_by_hand_without_evidence_did_not_meet_its_service_levels() -> None:
     hurried = promoted(gates=(gate("errorRate", "Undecided", step=2, evidence=3.0),))
     met, said = verdicts(last=certified(hurried).document)["Service levels were met in full"]
@@ -165,7 +197,8 @@ def test_golive_prints_a_verdict_and_ends_with_it(api: FakeApi, run: Run) -> Non
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     for name in ("a", "b"):
         labels = {"app.kubernetes.io/name": "as Helm calls it", "app.kubernetes.io/part-of": "pinn-operator"}
-        api.put("/api/v1/namespaces/pinn-system/pods", {"metadata": {"name": name, "labels": labels}, **ready})
+        pod = {"name": name, "namespace": "pinn-system", "labels": labels}
+        api.put("/api/v1/namespaces/pinn-system/pods", {"metadata": pod, **ready})
     done = run("golive", "pricer")
     assert done.exit_code == 0, done.output
     assert "demo/pricer: fit to go live" in done.output
@@ -268,15 +301,13 @@ def hits(old: float, new: float) -> dict[str, Any]:
     return certified(promoted(gates=(gate("cacheHitRate", step=2, stable=old, observed=new),))).document
 
 
-def test_the_cost_is_instances_times_price_and_the_hit_rate_says_how_many_would_do() -> None:
+def test_the_cost_is_instances_times_price_and_the_hit_rate_says_how_many_evaluations() -> None:
     """2 x 0.5 x 8,760 h; 20 % misses instead of 40 % is half the work."""
     cost = cost_of(standing_of(settled()), 0.5, 8760, hits(0.4, 0.2))
     assert (cost.before.version, cost.after and cost.after.version) == ("1.0.0", "2.0.0")
     assert cost.before.cost == 8760
     assert cost.before.hit_rate == pytest.approx(0.6)
     assert cost.work == pytest.approx(0.5)
-    assert cost.could_do == 1
-    assert cost.without_cache == pytest.approx(8760 / 0.2)
     assert cost.rollout == pytest.approx(2 * 0.5 * 92.25 / 3600)
 
 
@@ -300,10 +331,16 @@ def test_where_stable_is_not_retained_both_ran_until_the_new_version_had_all_of_
     assert "for 0.02 h, until the new one had all of the traffic (retainStable: None)" in cost.assumed[-1]
 
 
-def test_where_there_is_no_instance_none_would_do() -> None:
+def test_how_many_instances_would_do_is_left_to_who_knows_the_load() -> None:
+    """A tenth of the evaluations is no tenth of the servers: reading and writing HTTP costs what it did."""
     obj = settled()
-    obj["spec"]["replicas"] = 0
-    assert cost_of(standing_of(obj), 1, 24, hits(0.4, 0.2)).could_do == 0
+    obj["spec"]["replicas"] = 10
+    estimate = cost_of(standing_of(obj), 1, 24, hits(0.1, 0.01))
+    assert estimate.work == pytest.approx(0.1)
+    said = page(estimate, "demo/pricer", "1d")
+    assert "Evaluations a request: 0.10 times those of before." in said
+    assert "would" not in said
+    assert [line.split()[-1] for line in said.splitlines() if line.startswith(("before", "after"))] == ["240.00"] * 2
 
 
 def test_an_autoscaled_object_is_counted_as_it_runs() -> None:
@@ -316,7 +353,7 @@ def test_an_autoscaled_object_is_counted_as_it_runs() -> None:
 
 def test_what_nobody_has_counted_is_not_known() -> None:
     cost = cost_of(standing_of(settled()), 1, 24)
-    assert (cost.after, cost.work, cost.rollout, cost.without_cache) == (None, None, None, None)
+    assert (cost.after, cost.work, cost.rollout) == (None, None, None)
     assert "not known" in page(cost, "demo/pricer", "1d")
 
 
@@ -332,7 +369,7 @@ def test_a_share_that_is_none_is_not_known(change: dict[str, Any]) -> None:
     document["evidence"][0] |= change
     del document["evidence"][0]["stable"]
     cost = cost_of(standing_of(settled()), 1, 24, document)
-    assert (cost.before.hit_rate, cost.after and cost.after.hit_rate, cost.could_do) == (None, None, None)
+    assert (cost.before.hit_rate, cost.after and cost.after.hit_rate, cost.work) == (None, None, None)
 
 
 def test_a_cache_that_never_misses_costs_no_division_by_zero() -> None:

@@ -69,12 +69,32 @@ def test_another_rate_than_the_recorded_one_takes_longer_or_less_long(tmp_path: 
 
 def test_csv_and_json_tell_the_same(tmp_path: Path) -> None:
     told = rows(300, 0.3)
-    lines = [",".join(told[0]), *(",".join(str(value) for value in row.values()) for row in told)]
-    (tmp_path / "told.csv").write_text("\n".join(lines))
+    (tmp_path / "told.csv").write_text(as_csv(told))
     (tmp_path / "told.json").write_text(json.dumps(told))
     found = [read_recording(str(tmp_path / name), RULES) for name in ("told.csv", "told.json")]
     assert found[0].spans == found[1].spans
     assert found[0].seconds == 300
+
+
+def as_csv(told: list[dict[str, Any]], mark: str = ",") -> str:
+    return "\n".join([mark.join(told[0]), *(mark.join(str(value) for value in row.values()) for row in told)])
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("told.csv", "utf-8-sig"), ("told.CSV", "utf-8")])
+def test_csv_is_read_as_others_write_it_too(tmp_path: Path, name: str, encoding: str) -> None:
+    """Spreadsheets put a mark of the byte order before it."""
+    (tmp_path / name).write_text(as_csv(rows(300, 0.3)), encoding=encoding)
+    assert read_recording(str(tmp_path / name), RULES).seconds == 300
+
+
+@pytest.mark.parametrize(("mark", "told"), [(";", '";"'), ("\t", r'"\t"')])
+def test_csv_that_is_not_separated_by_commas_is_refused_with_what_it_is_separated_by(
+    tmp_path: Path, mark: str, told: str
+) -> None:
+    (tmp_path / "told.csv").write_text(as_csv(rows(300, 0.3), mark))
+    with pytest.raises(Unusable) as refused:
+        read_recording(str(tmp_path / "told.csv"), RULES)
+    assert str(refused.value).endswith(f"told.csv: columns are separated by {told}; separate them by commas")
 
 
 def test_times_may_be_written_as_times(tmp_path: Path) -> None:
@@ -151,6 +171,13 @@ def broken(change: Mapping[str, Any]) -> list[dict[str, Any]]:
         (broken({"requests": "many"}), 'row 1: requests: "many" is no count'),
         (broken({"errors": -1}), "is no count"),
         (broken({"errors": float("nan")}), "is no count"),
+        (broken({"errors": 1}), "row 1: errors: 1 are more than the 0 requests that they are counted among"),
+        (
+            broken({"lookups": 4, "misses": 5}),
+            "row 1: misses: 5 are more than the 4 lookups that they are counted among",
+        ),
+        (broken({"slower_than_5": 2}), "row 1: slower_than_5: 2 are more than the 0 requests"),
+        ([*rows(20, 0.0), rows(20, 0.0)[2]], 'row 7: at: there is a row of canary at "10" already; remove one of them'),
         (rows(20, 0.0)[:-1], "at 20 there is a row of one arm only"),
         ({"kind": "RolloutCertificate"}, "minutes: the certificate has none"),
         ({"kind": "RolloutCertificate", "minutes": [{"canary": {}}]}, "minutes.stable: must be an object of counters"),
@@ -212,6 +239,13 @@ def test_several_things_may_go_wrong_one_after_the_other() -> None:
     assert [one.canary["errors"] for one in found] == [0.001, 0.001, 0.05, 0.05, 0.001, 0.001, 0.001]
     assert [one.canary["slower_than_0.5"] for one in found] == [0.001] * 6 + [1.0]
     assert all(one.stable == found[0].stable for one in found)
+
+
+@pytest.mark.parametrize("kind", ["errors", "fallbacks", "misses", "physics", "incident"])
+def test_a_share_beyond_all_is_refused_as_the_resource_refuses_it(kind: str) -> None:
+    with pytest.raises(ValueError, match=f'"{kind}:500%": "500%" is no percentage from 0% to 100%; write e.g. "1%"'):
+        scenario_of(f"{kind}:500%", 1)
+    assert scenario_of(f"{kind}:100%", 1)
 
 
 def test_what_is_wrong_from_the_beginning_is_wrong_before_the_first_request_too() -> None:

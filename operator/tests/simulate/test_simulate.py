@@ -173,7 +173,8 @@ def test_the_exit_code_says_whether_it_came_to_what_was_expected(simulate: Simul
     ("options", "said"),
     [
         (("--scenario", "typhoon"), '--scenario: "typhoon" is none of healthy, errors,'),
-        (("--scenario", "errors:five"), '"five" is no percentage; write e.g. "1%"'),
+        (("--scenario", "errors:five"), '"five" is no percentage from 0% to 100%; write e.g. "1%"'),
+        (("--scenario", "errors:500%"), '"500%" is no percentage from 0% to 100%; write e.g. "1%"'),
         (("--scenario", "crash:0"), "write e.g. crash:50"),
         (("--scenario", "errors@soon"), '"soon" is no duration'),
         (("--rate", "fast"), '--rate: "fast" is no rate; write e.g. 12/s'),
@@ -190,6 +191,16 @@ def test_an_option_that_is_no_use_is_refused_with_the_remedy(
     code, output = simulate(*options)
     assert code == 2
     assert said in output
+
+
+def test_a_manifest_whose_name_is_generated_is_told_by_such_a_name(tmp_path: Path) -> None:
+    file = tmp_path / "pricer.yaml"
+    spec = {"model": {"name": "black-scholes", "version": "2.0.0"}, "replicas": 0}
+    metadata = {"generateName": "desk-"}
+    whole = {"apiVersion": "pinn.dev/v1alpha1", "kind": "PinnDeployment", "metadata": metadata, "spec": spec}
+    file.write_text(yaml.safe_dump(whole))
+    done = CliRunner().invoke(app, ["simulate", str(file)])
+    assert (done.exit_code, done.output.split(",")[0]) == (0, "desk-xxxxx")
 
 
 def test_a_manifest_that_an_api_server_would_refuse_is_refused_in_its_words(simulate: Simulate) -> None:

@@ -30,13 +30,14 @@ KEPT_GONE: Final = 100
 class Sample:
     """The counters of one pod that should be readable, and when they were read; None: they could not be. `pod` had better name
     the container too: a restart is then seen even where the new process has counted beyond the old one. `started` is since when
-    the process runs; None where not known."""
+    the process runs; None where not known. `own` is no pod, but what the operator counted itself."""
 
     arm: Arm
     pod: str
     at: float
     counts: Counts | None
     started: float | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,42 @@ def advance(
     for sample in samples:
         if trouble := trouble_with(sample, names, now, interval):
             return before, trouble
+    return _advanced(before, samples, names, now)
+
+
+def advance_by_some(
+    before: Counters, samples: Collection[Sample], names: Collection[str], now: float, interval: float, span: float
+) -> tuple[Counters, Increments, tuple[Arm, ...]]:
+    """The increments of what can be read, and of which arms nothing can be. A pod that was not read for longer than the span
+    begins where it stands: when that happened is not known. Of the readings before, nothing is kept but these names."""
+    told = [
+        replace(sample, counts=None) if trouble_with(sample, names, now, interval) else sample for sample in samples
+    ]
+    pods = {
+        pod: Known(known.at, {name: known.counts[name] for name in names if name in known.counts})
+        for pod, known in before.pods.items()
+    }
+    for sample in told:
+        last = pods.get(sample.pod)
+        since = last.at if last else sample.started
+        if sample.counts is not None and since is not None and sample.at - since > span:
+            pods[sample.pod] = Known(since, sample.counts)
+    counters, found = _advanced(replace(before, pods=pods), told, names, now)
+    arms = {sample.arm for sample in told if not sample.own}
+    heard = {sample.arm for sample in told if not sample.own and sample.counts is not None}
+    return counters, found, tuple(sorted(arms - heard))
+
+
+def _advanced(
+    before: Counters, samples: Collection[Sample], names: Collection[str], now: float
+) -> tuple[Counters, Increments]:
+    """With the samples that have counts."""
     sums: dict[Arm, dict[str, float]] = {"canary": dict.fromkeys(names, 0.0), "stable": dict.fromkeys(names, 0.0)}
     pods = dict(before.pods)
     for sample in samples:
-        counts = {name: float((sample.counts or {})[name]) for name in names}
+        if sample.counts is None:
+            continue
+        counts = {name: float(sample.counts[name]) for name in names}
         last = pods.get(sample.pod)
         if last is not None and sample.at <= last.at:
             continue  # the same reading again, or an older one by another way

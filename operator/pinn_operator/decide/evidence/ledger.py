@@ -22,6 +22,7 @@ from pinn_operator.decide.evidence.counters import (
     Increments,
     Sample,
     advance,
+    advance_by_some,
     of_users,
 )
 from pinn_operator.decide.evidence.eprocess import Detector, Watch
@@ -186,7 +187,9 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Everything that is stored. `mass` is what the steps to come may still spend of the detectors' mass, `counted` the seconds
-    of this step that counters tell of, `trouble` why the last tick told nothing, `asking` how users ask the canary, by gate."""
+    of this step that counters tell of, `trouble` why the last tick told nothing, `asking` how users ask the canary, by gate.
+    `heard` are the readings that hard limits have counted since a server could not be read, None while all can; `silent` are the
+    arms of which none could, at the last tick."""
 
     counters: Counters = field(default_factory=Counters)
     gates: Mapping[str, Known] = field(default_factory=dict)
@@ -196,6 +199,8 @@ class Ledger:
     step_began: float = 0.0
     counted: float = 0.0
     trouble: str | None = None
+    heard: Counters | None = None
+    silent: tuple[Arm, ...] = ()
     alike: bool = True
     windows: Mapping[str, Window] = field(default_factory=dict)
     restarts: Restarts = field(default_factory=Restarts)
@@ -217,6 +222,7 @@ def until(ledger: Ledger, now: float, interval: float) -> Ledger:
     return replace(
         ledger,
         counters=ledger.counters.until(now, interval),
+        heard=ledger.heard.until(now, interval) if ledger.heard else None,
         step_began=min(ledger.step_began, now),
         unready={arm: past(since, now) for arm, since in ledger.unready.items()},
         windows={key: replace(one, since=past(one.since, now)) for key, one in ledger.windows.items()},
@@ -283,7 +289,11 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
         return ledger
     counters, found = advance(ledger.counters, reading.samples, rules.counters, reading.now, reading.interval)
     if isinstance(found, str):
-        return replace(ledger, trouble=found)
+        return replace(_heard(ledger, rules, reading), trouble=found)
+    if ledger.heard:
+        ledger = replace(_heard(ledger, rules, reading), heard=None, silent=())
+    else:
+        ledger = replace(ledger, windows=_watched(ledger, rules, reading.now, found))
     ledger = replace(ledger, asking=_asked(ledger, rules, reading, found))
     return replace(
         ledger,
@@ -291,8 +301,19 @@ def take(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
         trouble=None,
         counted=ledger.counted + found.seconds,
         gates=_judged_on(ledger, rules, reading, found),
-        windows={key: window for limit in rules.hard for key, window in _watched(ledger, limit, reading.now, found)},
     )
+
+
+def _heard(ledger: Ledger, rules: Rules, reading: Reading) -> Ledger:
+    """With what the servers that can be read tell for the hard limits, which claim nothing of the others. Gates wait for all:
+    which ones can be read is not drawn by chance."""
+    if not rules.hard:
+        return ledger
+    before, span = ledger.heard or ledger.counters, min(limit.span for limit in rules.hard)
+    heard, found, silent = advance_by_some(
+        before, reading.samples, rules.hard_counters, reading.now, reading.interval, span
+    )
+    return replace(ledger, heard=heard, silent=silent, windows=_watched(ledger, rules, reading.now, found))
 
 
 def _judged_on(ledger: Ledger, rules: Rules, reading: Reading, found: Increments) -> Mapping[str, Known]:
@@ -329,13 +350,15 @@ def _watched_gpus(gpu: GpuUse, reading: Reading) -> GpuUse:
     return gpu.after(reading.now, reading.gpu, STALE_AFTER * reading.interval) if was_read else gpu
 
 
-def _watched(ledger: Ledger, limit: Sustained, now: float, found: Increments) -> list[tuple[str, Window]]:
+def _watched(ledger: Ledger, rules: Rules, now: float, found: Increments) -> Mapping[str, Window]:
+    """The windows of the hard limits with what was counted until now."""
     arms: list[tuple[Arm, Counts]] = [("canary", found.canary), ("stable", found.stable)]
-    return [
-        (key, ledger.windows.get(key, Window()).after(now, limit.span, counts[limit.total], counts[limit.bad]))
+    return {
+        key: ledger.windows.get(key, Window()).after(now, limit.span, counts[limit.total], counts[limit.bad])
+        for limit in rules.hard
         for arm, counts in arms
         for key in [window_of(limit, arm)]
-    ]
+    }
 
 
 def window_of(limit: Sustained, arm: Arm) -> str:

@@ -62,7 +62,12 @@ class Rules:
     def counters(self) -> tuple[str, ...]:
         """Every counter that is needed, in order."""
         of_gates = {name for gate in self.gates for name in gate.counters} | {LIVE}
-        return tuple(sorted(of_gates | {name for limit in self.hard for name in (limit.bad, limit.total)}))
+        return tuple(sorted(of_gates.union(self.hard_counters)))
+
+    @property
+    def hard_counters(self) -> tuple[str, ...]:
+        """Those that the hard limits need, in order."""
+        return tuple(sorted({name for limit in self.hard for name in (limit.bad, limit.total)}))
 
     def alpha(self, name: str) -> float:
         """A gate's share of the chance of a false alarm. Half is for errors, which nobody wants to see late; the others have

@@ -197,10 +197,8 @@ def _breach(ledger: Ledger, rules: Rules, now: float) -> tuple[str, bool] | None
         shared = ledger.unready.get("stable") is not None
         return _shared(f"no server of the canary has been ready for {span(now - since)}", shared)
     for limit in rules.hard:
-        if _above(ledger, limit, now):
-            return _shared(
-                f"{limit.name}: worse than {limit.text} for {span(limit.span)}", _shares(ledger, rules, limit, now)
-            )
+        if "canary" not in ledger.silent and _above(ledger, limit, now):
+            return _beyond(ledger, rules, limit, now)
     if rules.memory.growth and (grown := ledger.memory.grown(rules.memory.growth[1])) > rules.memory.growth[0]:
         return f"the memory of a server grew by {mib(grown)} within {span(rules.memory.growth[1])}", True
     return None
@@ -209,6 +207,16 @@ def _breach(ledger: Ledger, rules: Rules, now: float) -> tuple[str, bool] | None
 def _above(ledger: Ledger, limit: Sustained, now: float) -> bool:
     window = ledger.windows.get(window_of(limit, "canary"))
     return window is not None and window.breached(now, limit.span, limit.share)
+
+
+def _beyond(ledger: Ledger, rules: Rules, limit: Sustained, now: float) -> tuple[str, bool]:
+    """In words, and whether the canary is to blame: not where nothing is known of stable."""
+    said = f"{limit.name}: worse than {limit.text} for {span(limit.span)}"
+    if ledger.heard:
+        said = f"{said}, by the servers that can be read ({ledger.trouble})"
+    if "stable" in ledger.silent:
+        return f"{said}; nothing is known of stable, so the revision is not rejected", False
+    return _shared(said, _shares(ledger, rules, limit, now))
 
 
 def _shares(ledger: Ledger, rules: Rules, limit: Sustained, now: float) -> bool:

@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pinn_operator.decide.evidence.counters import KEPT_GONE, Counters, Increments, Known, Sample, advance
+from pinn_operator.decide.evidence.counters import (
+    KEPT_GONE,
+    Counters,
+    Increments,
+    Known,
+    Sample,
+    advance,
+    advance_by_some,
+)
 
 NAMES = ("errors", "requests")
 INTERVAL = 10.0
@@ -236,3 +244,53 @@ def test_a_series_of_ones_own_that_is_missing_for_a_while_neither_counts_twice_n
         assert isinstance(found, Increments)
         counted.append((found.canary["requests"], found.canary["custom/desk/bad"]))
     assert counted == [(0, 0), (10, 0), (10, 0), (10, 3)]
+
+
+# --- By some of the pods ---------------------------------------------------------------------------------------------
+
+BEGUN = after((0, [sample("c1", 0, 0), sample("c2", 0, 0), sample("s", 0, 100)]))[0]
+SPAN = 60.0
+
+
+def by_some(before: Counters, now: float, *samples: Sample) -> tuple[Counters, Increments, tuple[str, ...]]:
+    return advance_by_some(before, samples, NAMES, now, INTERVAL, SPAN)
+
+
+def unread(pod: str, now: float) -> Sample:
+    return replace(sample(pod, now, 0), counts=None)
+
+
+def test_what_can_be_read_is_counted_and_the_others_bring_theirs_once_when_they_are_back() -> None:
+    counters, found, _ = by_some(BEGUN, 10, sample("c1", 10, 7, 2), unread("c2", 10), sample("s", 10, 140))
+    assert (found.canary, found.stable) == ({"errors": 2, "requests": 7}, {"errors": 0, "requests": 40})
+    counters, found, _ = by_some(counters, 20, sample("c1", 20, 9, 2), sample("c2", 20, 5, 1), sample("s", 20, 140))
+    assert (found.canary, found.stable) == ({"errors": 1, "requests": 7}, {"errors": 0, "requests": 0})
+    _, found, _ = by_some(counters, 20, sample("c1", 20, 9, 2), sample("c2", 20, 5, 1), sample("s", 20, 140))
+    assert found.canary == {"errors": 0, "requests": 0}
+
+
+@pytest.mark.parametrize(("back", "counted"), [(SPAN, 500), (SPAN + 1, 0)])
+def test_who_was_not_read_for_longer_than_the_span_begins_where_it_stands(back: float, counted: float) -> None:
+    samples = [sample("c1", back, 10), sample("c2", back, 500), sample("s", back, 100)]
+    read = by_some(BEGUN, back - 5, sample("c1", back - 5, 10), unread("c2", back - 5), sample("s", back - 5, 100))[0]
+    counters, found, _ = by_some(read, back, *samples)
+    assert found.canary["requests"] == counted
+    _, found, _ = by_some(counters, back + 5, sample("c2", back + 5, 503))
+    assert found.canary["requests"] == 3
+
+
+@pytest.mark.parametrize(("started", "counted"), [(50.0, 500), (10.0, 0), (None, 500)])
+def test_nor_does_one_of_the_canary_count_from_zero_that_was_never_read_and_runs_for_longer(
+    started: float | None, counted: float
+) -> None:
+    _, found, _ = by_some(BEGUN, 90, replace(sample("c3", 90, 500), started=started))
+    assert found.canary["requests"] == counted
+
+
+def test_it_is_told_of_which_arm_no_server_can_be_read_whatever_the_operator_counted_itself() -> None:
+    own = replace(sample("shadow/stable", 10, 0), arm="stable", own=True)
+    both = [unread("c1", 10), sample("c2", 10, 3), unread("s", 10), own]
+    assert by_some(BEGUN, 10, *both)[2] == ("stable",)
+    assert by_some(BEGUN, 10, unread("c1", 10), unread("c2", 10), sample("s", 10, 140))[2] == ("canary",)
+    assert by_some(BEGUN, 10, sample("c1", 10, 3), sample("s", 10, 140))[2] == ()
+    assert by_some(BEGUN, 10, sample("c1", 10, 3), own)[2] == (), "it has no server that could be read"

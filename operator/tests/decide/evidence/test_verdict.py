@@ -1,18 +1,19 @@
 """What follows from the evidence, with the sentence a person would write."""
 
+import json
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 import pytest
-from pinn_operator.decide.evidence import GateVerdict, Reading, Sample, StepVerdict, dump
+from pinn_operator.decide.evidence import GateVerdict, Ledger, Reading, Sample, StepVerdict, dump, load
 from pinn_operator.decide.evidence.asking import ASKED_FOR
-from pinn_operator.decide.evidence.counters import KEPT_GONE, LIVE
+from pinn_operator.decide.evidence.counters import KEPT_GONE, LIVE, Arm
 from pinn_operator.decide.evidence.gates import ERRORS
 from pinn_operator.decide.evidence.ledger import SICK, Breach
 from pinn_operator.decide.evidence.rules import MEMORY
 from pinn_operator.decide.evidence.verdict import PASSES
-from tests.decide.evidence.arms import INTERVAL, Rollout, errors_only, rules, size
+from tests.decide.evidence.arms import INTERVAL, Change, Rollout, errors_only, rules, size
 from tests.given import only
 
 MIB = 2.0**20
@@ -276,6 +277,77 @@ def test_the_one_request_of_a_user_of_stable_that_failed_does_not_excuse_the_can
     assert (verdict.verdict, verdict.blamed) == ("Failing", True)
 
 
+@pytest.mark.parametrize("arm", ["canary", "stable"])
+def test_a_server_that_cannot_be_read_keeps_no_hard_limit_from_being_seen(arm: Arm) -> None:
+    rollout = Rollout(rules())
+    ticks(rollout, 70, (100, 0), (100, 0), change=beside(arm))
+    known = rollout.ledger.gates
+    assert rollout.verdict().verdict == "NoMetrics"
+    verdict = ticks(rollout, 70, (100, 50), (100, 0), change=beside(arm))
+    assert (verdict.verdict, verdict.blamed) == ("Failing", True)
+    assert verdict.sentence == (
+        "rollback.errorRate: worse than 10% for 5 min, by the servers that can be read "
+        f"(the metrics of pod {arm}-1 cannot be read)"
+    )
+    assert rollout.ledger.gates == known, "which servers can be read is not drawn by chance"
+
+
+def test_a_canary_of_which_nothing_can_be_read_is_not_judged_by_what_it_did_before() -> None:
+    """By what it did until then alone, the limit would come to be broken in either half of the window."""
+    rollout = Rollout(replace(rules(), gates=()))
+    ticks(rollout, 70, (100, 0), (100, 0))
+    assert ticks(rollout, 9, (100, 100), (100, 0)).verdict != "Failing"
+    assert ticks(rollout, 100, (100, 0), (100, 0), change=without("canary")).verdict != "Failing"
+
+
+@pytest.mark.parametrize(("failed", "blamed"), [(50, False), (0, True)])
+def test_beside_a_stable_of_which_nothing_can_be_read_the_canary_gives_up_its_share_and_is_not_blamed(
+    failed: float, blamed: bool
+) -> None:
+    rollout = Rollout(replace(rules(), gates=()))
+    ticks(rollout, 60, (100, 0), (100, 0))
+    verdict = ticks(rollout, 60, (100, 50), (100, failed), change=without("stable"))
+    assert (verdict.verdict, verdict.blamed) == ("Failing", False)
+    assert verdict.sentence.endswith("; nothing is known of stable, so the revision is not rejected")
+    assert ticks(rollout, 1, (100, 50), (100, failed)).blamed is blamed, "it is known again"
+
+
+@pytest.mark.parametrize("blind", [1, 3, 20])
+def test_when_all_can_be_read_again_a_hard_limit_has_counted_nothing_twice(blind: int) -> None:
+    always, sometimes = Rollout(rules()), Rollout(rules())
+    for rollout, change in ((always, unchanged), (sometimes, without("stable"))):
+        ticks(rollout, 10, (100, 5), (100, 5))
+        ticks(rollout, blind, (100, 5), (100, 5), change=change)
+        ticks(rollout, 10, (100, 5), (100, 5))
+    assert in_windows(always) == in_windows(sometimes)
+    assert (sometimes.ledger.heard, sometimes.ledger.silent) == (None, ())
+
+
+def in_windows(rollout: Rollout) -> dict[str, tuple[float, float]]:
+    """The events and the bad ones that each window of a hard limit has."""
+    return {
+        key: (sum(slot.events for slot in window.slots), sum(slot.bad for slot in window.slots))
+        for key, window in rollout.ledger.windows.items()
+    }
+
+
+def test_what_a_server_did_while_it_was_not_read_for_long_hides_no_canary_that_fails_now() -> None:
+    """An hour of good answers in one reading would be most of what a window has."""
+    rollout = Rollout(replace(rules(), gates=()))
+    ticks(rollout, 720, (100, 0), (100, 0), change=without("canary"))
+    assert ticks(rollout, 66, (100, 50), (100, 0)).verdict == "Failing"
+
+
+def test_a_hard_limit_goes_on_from_what_was_stored_while_a_server_could_not_be_read() -> None:
+    rollout = Rollout(rules())
+    ticks(rollout, 70, (100, 50), (100, 0), change=beside("canary"))
+    assert rollout.ledger.heard
+    assert {name for known in rollout.ledger.heard.pods.values() for name in known.counts} == {
+        *rollout.rules.hard_counters
+    }
+    assert load(Ledger, json.loads(json.dumps(dump(rollout.ledger)))) == rollout.ledger
+
+
 def test_a_hard_limit_is_that_of_users_too() -> None:
     rollout = Rollout(replace(rules(), gates=()))
     verdict = ticks(rollout, 70, (54, 0.6), (54, 0), users=(4, 0.6))
@@ -284,6 +356,29 @@ def test_a_hard_limit_is_that_of_users_too() -> None:
 
 
 # --- Silence ---------------------------------------------------------------------------------------------------------
+
+
+def unchanged(reading: Reading) -> Reading:
+    return reading
+
+
+def beside(arm: Arm) -> Change:
+    """With one more server of the arm, which nobody can read."""
+
+    def change(reading: Reading) -> Reading:
+        return replace(reading, samples=(*reading.samples, Sample(arm, f"{arm}-1", reading.now, None)))
+
+    return change
+
+
+def without(arm: Arm) -> Change:
+    """With no server of the arm that can be read."""
+
+    def change(reading: Reading) -> Reading:
+        samples = (replace(one, counts=None) if one.arm == arm else one for one in reading.samples)
+        return replace(reading, samples=tuple(samples))
+
+    return change
 
 
 def unreadable(reading: Reading) -> Reading:

@@ -193,7 +193,7 @@ class Step(Part):
     max_hold: Duration | None = Field(
         default=None,
         description="How long to wait for a verdict at most; what then happens, rollout.whenUndecided says. Absent: "
-        "rollout.maxHold, or else four times the hold.",
+        "rollout.maxHold, or else four times the hold; progressDeadline where the hold is 0s.",
     )
     approval: Literal["None", "Required"] = Field(
         default="None",

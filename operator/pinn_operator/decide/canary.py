@@ -866,7 +866,7 @@ def _interval(case: Case) -> float:
 
 def _max_hold(case: Case) -> float:
     stated = case.step.max_hold or case.seen.resource.spec.rollout.max_hold
-    return seconds(stated) if stated else MAX_HOLDS * seconds(case.step.hold)
+    return seconds(stated) if stated else MAX_HOLDS * seconds(case.step.hold) or _deadline(case)
 
 
 def _step_ends(case: Case) -> float:

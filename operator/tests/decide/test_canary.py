@@ -204,6 +204,16 @@ def test_after_the_longest_hold_of_its_own_a_step_without_verdict_is_rolled_back
     assert "no verdict within 40 s" in _rolled_back(cluster).sentence
 
 
+def test_a_step_without_a_hold_has_time_for_its_verdict_all_the_same() -> None:
+    steps = [{"weight": 10, "hold": "0s"}, {"weight": 100, "hold": "0s"}]
+    cluster = rolling(steps=steps, rollout={"whenUndecided": "RollBack"})
+    plan = cluster.until(_is(Phase.SERVING))
+    assert plan.stable is not None
+    assert plan.stable.name == cluster.wanted
+    silent = rolling(rate=0, steps=steps, rollout={"whenUndecided": "RollBack", "progressDeadline": "7m"})
+    assert "no verdict within 420 s" in _rolled_back(silent).sentence
+
+
 def test_a_verdict_after_the_longest_hold_still_counts() -> None:
     cluster = rolling(rate=0)
     cluster.until(_is(Phase.UNDECIDED))

@@ -26,7 +26,7 @@ def validate(files: tuple[str, ...]) -> None:
 
     worst = Verdict.ACCEPTED
     for line in lines_of(files):
-        click.echo(line.text)
+        click.echo(line.text, err=line.is_note)
         worst = max(worst, line.verdict)
     click.get_current_context().exit(worst)
 

@@ -259,7 +259,7 @@ def _row(path: str, number: int, row: Any) -> tuple[float, str, Counts]:
     for name in (name for name in counts if name.startswith(PARTS)):
         whole = counted_among(name)
         if whole in counts and counts[name] > counts[whole]:
-            said = f"{counts[name]:g} are more than the {counts[whole]:g} {'requests' if whole == 'timed' else whole}"
+            said = f"{counts[name]:g} are more than the {counts[whole]:g} {whole if whole in told else 'requests'}"
             raise Unusable(f"{path}: row {number}: {name}: {said} that they are counted among")
     return _moment(path, f"row {number}: at", row["at"]), str(row["arm"]), counts
 

@@ -587,6 +587,10 @@ def test_validate_is_that_of_the_operator(run: Run, tmp_path: Path) -> None:
     done = run("validate", str(file))
     assert done.exit_code == 1
     assert "did you mean replicas?" in done.output
+    file.write_text("groups: []\n")  # rules lie among manifests: a note, for standard error
+    done = run("validate", str(tmp_path))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "skipped, a document without a kind" in done.stderr
 
 
 def test_an_archive_has_what_a_bug_report_needs_and_no_secret(api: FakeApi, run: Run, tmp_path: Path) -> None:

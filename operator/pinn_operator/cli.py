@@ -1,18 +1,15 @@
 """The command `pinn-operator`. Each command imports what it needs when it runs, so `--help` answers at once."""
 
-import errno
-import os
-import sys
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from typer.core import TyperCommand
 
+from pinn_operator.fulldisk import told_in_a_sentence
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
 )
-NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Of standard output: no command writes anything else, and what cannot be read is said by who reads it."""
 
 
 @app.callback()
@@ -192,11 +189,5 @@ def run() -> None:
 
 def main() -> None:
     """The entry point."""
-    try:
+    with told_in_a_sentence():
         app()
-    except OSError as error:
-        if error.errno not in NOT_WRITTEN:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
-        typer.echo(f"error: standard output cannot be written: {error.strerror}", err=True)
-        sys.exit(1)

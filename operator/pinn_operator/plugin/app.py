@@ -5,19 +5,14 @@ click, and not typer: typer imports pydantic, which takes half of the half secon
 
 from __future__ import annotations
 
-import errno
-import os
-import sys
-from typing import Any, Final
+from typing import Any
 
 import click
 
+from pinn_operator.fulldisk import told_in_a_sentence
 from pinn_operator.plugin import around, looking, saying
 from pinn_operator.plugin.kubectl import Trouble
 from pinn_operator.plugin.options import VARIABLE
-
-NOT_WRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""Of standard output: commands that write files say of those themselves what went wrong."""
 
 
 class Group(click.Group):
@@ -59,11 +54,5 @@ for command in (
 
 def main() -> None:
     """The entry point."""
-    try:
+    with told_in_a_sentence():  # here, for no command prints --help
         app(prog_name="kubectl pinn", complete_var=VARIABLE)
-    except OSError as error:  # also of --help, which no command prints
-        if error.errno not in NOT_WRITTEN:
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at its end
-        click.echo(f"error: standard output cannot be written: {error.strerror}", err=True)
-        sys.exit(1)

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver
 
 from pinn_operator.api.readings import Server
 from pinn_operator.errors import ServerTrouble
-from pinn_operator.untrusted import decoded
+from pinn_operator.untrusted import TooLarge, bounded, decoded
 
 Item = Mapping[str, Any]
 """A question to a model: inputs by name, as /predict takes them."""
@@ -130,7 +130,7 @@ class Servers:
             return await self._sent(server.address, call)
         except TimeoutError:
             said = f"does not answer {call.path} within {call.seconds:g} s"
-        except _TooLarge:
+        except TooLarge:
             said = f"answers {call.path} with more than {LARGEST // 2**20} MiB"
         except aiohttp.ClientConnectorError as error:
             said = f"cannot be reached: {_reason(error.os_error)}"
@@ -151,7 +151,7 @@ class Servers:
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=call.seconds),
         ) as answer:
-            return answer.status, await _bounded(answer)
+            return answer.status, await bounded(answer, LARGEST)
 
 
 @asynccontextmanager
@@ -166,19 +166,6 @@ async def connected(resolver: AbstractResolver | None = None) -> AsyncIterator[S
         connector=aiohttp.TCPConnector(limit=0, resolver=resolver),
     ) as session:
         yield Servers(session)
-
-
-class _TooLarge(Exception):
-    """More than anybody honest sends."""
-
-
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    async for piece in answer.content.iter_any():
-        content += piece
-        if len(content) > LARGEST:
-            raise _TooLarge
-    return bytes(content)
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -36,9 +36,8 @@ def main() -> int:
 def run(arguments: argparse.Namespace, load: Load) -> int:
     """Serves on what the arguments name. Returns the exit code."""
     die_with_parent()
-    tempfile.tempdir = (
-        os.devnull
-    )  # TensorFlow asks for a folder to write to as it is imported; in a container on CPUs there is none
+    # TensorFlow asks for a folder to write to as it is imported; in a container on CPUs there is none.
+    tempfile.tempdir = os.devnull
     with socket.socket(fileno=arguments.channel) as channel:
         shape = arguments.coordinates, arguments.rows
         return serve(channel, Memory(arguments.memory, arguments.capacity, shape), load)

@@ -38,3 +38,10 @@ def secret_name(name: str) -> str:
 def memory_name(name: str) -> str:
     """The ConfigMap in which the operator keeps what it knows about an object's rollout."""
     return f"{name}-rollout"
+
+
+def requested(value: str) -> tuple[str, str]:
+    """What a request by annotation, `revision@token` or `revision/step@token`, is about: the revision, and the step, empty where
+    it names none."""
+    revision, _, step = value.partition("@")[0].partition("/")
+    return revision, step

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, Literal
 
 from pinn_operator.api.memory import Memory
-from pinn_operator.api.names import ANNOTATION_ABORT, ANNOTATION_PROMOTE, ANNOTATION_RETRY
+from pinn_operator.api.names import ANNOTATION_ABORT, ANNOTATION_PROMOTE, ANNOTATION_RETRY, requested
 from pinn_operator.api.observed import Observed
 from pinn_operator.api.status import LastHandled
 
@@ -40,12 +40,12 @@ def asked(seen: Observed, verb: Verb, revision: str) -> str | None:
     value = seen.resource.metadata.annotations.get(ANNOTATIONS[verb])
     if value is None or value == handled(seen).get(verb) or value in _former(seen).get(verb, ()):
         return None
-    return value if _named(value)[0] == revision else None
+    return value if requested(value)[0] == revision else None
 
 
 def step_of(value: str) -> str:
     """The step that a promote is about; empty where it is about whichever the rollout is in."""
-    return _named(value)[1]
+    return requested(value)[1]
 
 
 def is_for_step(value: str, number: int) -> bool:
@@ -56,12 +56,6 @@ def is_for_step(value: str, number: int) -> bool:
 def promotion(revision: str, number: int) -> str:
     """What a person has to write to leave this step, and no other."""
     return f"{ANNOTATION_PROMOTE}={revision}/{number}@TOKEN"
-
-
-def _named(value: str) -> tuple[str, str]:
-    """The revision and the step that it is about; the step is empty where it names none."""
-    revision, _, step = value.partition("@")[0].partition("/")
-    return revision, step
 
 
 def left_over(seen: Observed, revision: str) -> dict[str, str]:

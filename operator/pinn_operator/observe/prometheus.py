@@ -35,7 +35,7 @@ from pinn_operator.observe.metrics import (
     of_users,
     possible,
 )
-from pinn_operator.untrusted import decoded
+from pinn_operator.untrusted import TooLarge, bounded, decoded
 
 READING_SECONDS: Final = 5.0
 """For all questions of a reading together."""
@@ -291,7 +291,9 @@ class _Client:
                 async with self.session.post(
                     self.url, data={"query": expression, **more}, allow_redirects=False
                 ) as answer:
-                    return _result(answer.status, await _bounded(answer), kind)
+                    return _result(answer.status, await bounded(answer, LARGEST), kind)
+            except TooLarge:
+                raise Sick(f"Prometheus answers with more than {LARGEST // 2**20} MiB") from None
             except aiohttp.ClientConnectorError as error:
                 raise Sick(f"Prometheus cannot be reached: {_short(error)}") from None
             except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -319,15 +321,6 @@ async def _all(client: _Client, expressions: Sequence[str], at: float | None = N
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _bounded(answer: aiohttp.ClientResponse) -> bytes:
-    content = bytearray()
-    async for piece in answer.content.iter_any():
-        content += piece
-        if len(content) > LARGEST:
-            raise Sick(f"Prometheus answers with more than {LARGEST // 2**20} MiB")
-    return bytes(content)
 
 
 def _result(status: int, content: bytes, kind: str) -> object:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-from pinn_operator.api.names import ANNOTATION_ABORT, ANNOTATION_PROMOTE, ANNOTATION_RETRY
+from pinn_operator.api.names import ANNOTATION_ABORT, ANNOTATION_PROMOTE, ANNOTATION_RETRY, requested
 from pinn_operator.plugin.kubectl import Kubectl, Object, Trouble
 from pinn_operator.plugin.standing import Standing, kept_by, standing_of
 
@@ -75,7 +75,7 @@ def heard(kubectl: Kubectl, verb: Verb, value: str, before: Object, limit: float
         now = standing_of(obj)
         if obj.get("status", {}).get("lastHandled", {}).get(verb) == value:
             return f"done: {now.says}"
-        revision, _, step = value.partition("@")[0].partition("/")
+        revision, step = requested(value)
         if verb != "retry" and (ending := _ending(verb, revision, standing_of(before), now)):
             return _told(verb, ending, now)
         if step and (_number_of(now.step) or 0) > int(step):
